@@ -1,0 +1,1 @@
+//! The webhooks: stamp the caller, refuse what a schema cannot.

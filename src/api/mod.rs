@@ -1,0 +1,1 @@
+//! The kinds: types, CEL rules, conditions, reasons.

@@ -1,0 +1,1 @@
+//! Unpack untrusted tar and zip into an empty directory, under limits.

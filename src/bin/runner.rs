@@ -1,0 +1,4 @@
+//! The `outrigger-runner` command: PID 1 of an action's Job.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The extension controller: dereference, validate, plan, apply, status.

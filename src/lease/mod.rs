@@ -1,0 +1,1 @@
+//! One writer: a Lease that is lost before another replica can win it.

@@ -1,0 +1,4 @@
+//! The `outrigger` command: the controller, and the command line for people.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The upstream manifest: parse, locate errors, merge, convert.

@@ -1,0 +1,199 @@
+//! What runner and leader say to each other, and how it is authenticated. Pure: no client, clock, disk or network.
+//!
+//! The runner speaks HTTP/1.1 over TLS to the operator, whose CA it pins and whose certificate always carries
+//! [`SERVER_NAME`], whatever address it dials. Every request has `Authorization: Bearer <token>` ([`Token`]).
+//!
+//! | request                        | body              | answers                                                        |
+//! |--------------------------------|-------------------|----------------------------------------------------------------|
+//! | `POST /v1/runs/<uid>/claim`    | [`ClaimRequest`]  | 200 [`ClaimGrant`]; 409 [`Refusal`]; 410 gone; 503 try again   |
+//! | `POST /v1/runs/<uid>/progress` | [`Progress`]      | 200 [`ProgressAnswer`]; 409 [`Refusal`]; 410; 503              |
+//! | `POST /v1/runs/<uid>/report`   | [`Report`]        | 200 stored; 409 [`Refusal`]; 410 gone; 503 try again           |
+//!
+//! 401 (a token that does not verify) is final, like 409 and 410. Anything else is tried again.
+
+mod auth;
+mod message;
+
+pub use auth::{Nonce, Token};
+pub use message::{MessageError, TERMINATION_MESSAGE_BYTES, TerminationMessage};
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// The name for which the operator's certificate is always valid.
+pub const SERVER_NAME: &str = "outrigger.internal";
+
+/// The exit code of a runner that did not start the script (refused, tree mismatch, claim impossible); the Job's
+/// `podFailurePolicy` ignores it. The runner never exits with a script's own code: after a script ran it exits
+/// [`EXIT_SUCCEEDED`] or [`EXIT_FAILED`].
+pub const EXIT_NOT_STARTED: i32 = 203;
+/// The runner's exit code when the script ended with 0.
+pub const EXIT_SUCCEEDED: i32 = 0;
+/// The runner's exit code when the script ended in any other way.
+pub const EXIT_FAILED: i32 = 1;
+
+/// The environment variables by which a Job configures its runner. None of them reaches the script.
+pub mod env {
+    /// `https://<address>:<port>` of the operator.
+    pub const ADDRESS: &str = "OUTRIGGER_ADDRESS";
+    /// PEM of the CA to pin.
+    pub const CA: &str = "OUTRIGGER_CA";
+    /// UID of the ActionRun.
+    pub const RUN_UID: &str = "OUTRIGGER_RUN_UID";
+    /// Number of the attempt, from 1.
+    pub const ATTEMPT: &str = "OUTRIGGER_ATTEMPT";
+    /// Hexadecimal [`Token`](super::Token).
+    pub const TOKEN: &str = "OUTRIGGER_TOKEN";
+    /// UID of the pod (downward API).
+    pub const POD_UID: &str = "OUTRIGGER_POD_UID";
+    /// Absolute path at which the tree is mounted.
+    pub const TREE: &str = "OUTRIGGER_TREE";
+    /// Digest that the tree's marker file must hold.
+    pub const TREE_DIGEST: &str = "OUTRIGGER_TREE_DIGEST";
+    /// Path of the entrypoint, relative to the tree.
+    pub const ENTRYPOINT: &str = "OUTRIGGER_ENTRYPOINT";
+    /// Digest of the entrypoint's bytes.
+    pub const ENTRYPOINT_DIGEST: &str = "OUTRIGGER_ENTRYPOINT_DIGEST";
+    /// Directory for the payload file (a memory-backed volume).
+    pub const PAYLOAD_DIR: &str = "OUTRIGGER_PAYLOAD_DIR";
+}
+
+/// Name of the file at the root of a published tree that holds the tree's digest and a newline.
+pub const TREE_MARKER: &str = ".outrigger-tree";
+
+/// A runner asks to be the one that starts this attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimRequest {
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// UID of the pod that the runner is in.
+    pub pod_uid: String,
+    /// Drawn once by each runner process.
+    pub nonce: Nonce,
+}
+
+/// The claim is stored; this is all that the runner needs to start the script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimGrant {
+    /// The action's name: the script's first argument.
+    pub action: String,
+    /// JSON text for the payload file, whose path is the script's second argument.
+    pub payload: String,
+    /// Seconds that the script may run: its third argument, and when the runner stops it.
+    pub timeout_seconds: u64,
+    /// Seconds between TERM and KILL.
+    pub grace_seconds: u64,
+    /// `entrypoint.language` of the manifest: how to run an entrypoint without execute bit and `#!` line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// Variables for the script's environment, besides what the container has.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Secret values that must not appear in any output.
+    #[serde(default)]
+    pub redact: Vec<String>,
+}
+
+/// Why a request was refused for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// For people: what does not fit.
+    pub message: String,
+}
+
+/// What the script has printed so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// The nonce that claimed.
+    pub nonce: Nonce,
+    /// The end of standard output.
+    pub stdout_tail: String,
+    /// The end of standard error.
+    pub stderr_tail: String,
+}
+
+/// The leader's answer to [`Progress`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgressAnswer {
+    /// The run was cancelled or is being deleted: stop the script.
+    pub cancel: bool,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// The nonce that claimed.
+    pub nonce: Nonce,
+    /// What happened.
+    pub outcome: Outcome,
+}
+
+/// What happened to a claimed attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// In which way it ended.
+    pub ending: Ending,
+    /// The script's exit code, if it exited by itself or after TERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended the script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// The runner's own explanation, where the ending needs one ("interpreter \"ruby\" not found in the image").
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Standard output, redacted.
+    pub stdout: Stream,
+    /// Standard error, redacted.
+    pub stderr: Stream,
+    /// Milliseconds from the script's start to its end.
+    pub duration_millis: u64,
+}
+
+/// In which way a claimed attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    /// The script ended by itself (an exit code, or a signal that the runner did not send).
+    Exited,
+    /// Stopped at its timeout.
+    Timeout,
+    /// Stopped because the run was cancelled.
+    Canceled,
+    /// Stopped because the pod was told to end from outside.
+    PodDeleted,
+    /// Never started although claimed: exec failed, no interpreter, payload not writable.
+    NotStarted,
+}
+
+/// What is kept of one output stream. `text` is valid UTF-8: other bytes became U+FFFD.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stream {
+    /// The stream, or its end where `dropped_bytes` is not 0.
+    pub text: String,
+    /// Bytes dropped before `text` because the stream was longer than what is kept.
+    pub dropped_bytes: u64,
+}
+
+/// What a runner needs from its Job before it may claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreePin {
+    /// Digest that the marker must hold.
+    pub tree: Digest,
+    /// Digest of the entrypoint's bytes.
+    pub entrypoint: Digest,
+}

@@ -1,0 +1,1 @@
+//! The run controller: the same, the Job builder, claim and report.

@@ -1,0 +1,1 @@
+//! What runs inside the Job: claim, start, drain, stop, report.

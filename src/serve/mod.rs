@@ -1,0 +1,1 @@
+//! TLS listener, certificates, health, metrics, the way to the leader.

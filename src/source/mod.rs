@@ -1,0 +1,1 @@
+//! Git and archive: resolve to a pinned revision, fetch through one door.

@@ -1,0 +1,1 @@
+//! Spec → validated values; all errors at once.
