@@ -1,0 +1,413 @@
+//! `OrchestratorExtension`: the manifest, plus how to get it and keep it installed.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+
+/// An extension that orchestrates external infrastructure, as in Apache CloudStack's extension manifest.
+/// A resource may hold only a `source`: the manifest at the root of what is fetched then fills what is unset here.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "outrigger.dev",
+    version = "v1alpha1",
+    kind = "OrchestratorExtension",
+    plural = "orchestratorextensions",
+    shortname = "oext",
+    category = "outrigger",
+    status = "OrchestratorExtensionStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.artifact.revision"),
+    printcolumn(name = "Enabled", type_ = "boolean", json_path = ".status.resolved.enabled", priority = "1"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters: it is a directory name and a label value")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.source) || has(self.manifestURL)").message("one of source and manifestURL is required: where the extension's files come from")
+)]
+pub struct OrchestratorExtensionSpec {
+    /// The extension's own name where it is no legal object name; `{{extensionName}}` in messages. Default: metadata.name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub name: Option<String>,
+    /// Name shown to people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub display_name: Option<String>,
+    /// What the extension does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub description: Option<String>,
+    /// Semantic version of the extension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub version: Option<String>,
+    /// Who maintains it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub maintainer: Option<String>,
+    /// The project's page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub homepage: Option<String>,
+    /// Kind of extension: Orchestrator.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self == 'Orchestrator'").message("type must be \"Orchestrator\""))]
+    pub type_: Option<String>,
+    /// Where the files come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// Which contract the extension needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compatibility: Option<Compatibility>,
+    /// What is started, and where the tree is mounted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Entrypoint>,
+    /// Options of the type Orchestrator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orchestrator: Option<OrchestratorOptions>,
+    /// Free-form details, handed to the script as `externaldetails.extension`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::string_map::<128, 4096>")]
+    pub details: Option<BTreeMap<String, String>>,
+    /// Whether actions may run. Unset means true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// The extension's own actions, besides the lifecycle ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub custom_actions: Option<Vec<CustomAction>>,
+
+    /// Link to a manifest: it is fetched first, then the source that it names.
+    #[serde(rename = "manifestURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub manifest_url: Option<String>,
+    /// Secrets of the operator's namespace whose entries are added to `details`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub details_from: Option<Vec<DetailsFrom>>,
+    /// How often the source is checked again, as a Go duration ("10m"). Default 10m, at least 10s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    pub interval: Option<String>,
+    /// Stop fetching and installing; what is installed keeps running actions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+    /// How many former revisions are kept for rollback. Default 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 20))]
+    pub revision_history_limit: Option<u32>,
+    /// Tree digest of a kept revision to run instead of the source's newest: rollback.
+    /// Comes later: setting it is refused today.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub revision: Option<String>,
+
+    /// Also fail a run whose output is a JSON object that says `success: false` or `status: error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strict_result: Option<bool>,
+    /// Hand parameters that no definition names to the script, as CloudStack does, instead of refusing them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_unknown_parameters: Option<bool>,
+    /// Names under which the script knows an action: `create: deploy` sends "deploy" where a run asks for "create".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::string_map::<32, 128>")]
+    pub action_aliases: Option<BTreeMap<String, String>>,
+    /// How the Jobs of its actions look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
+}
+
+/// Where the files come from.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// `git` or `archive`, in any case. Unset: `git` for a URL that ends in ".git" or of a known forge, else `archive`.
+    /// `oci` and `configMap` come later: setting them is refused today.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.lowerAscii() in ['git', 'archive', 'oci', 'configmap']").message("source.type must be one of git, archive, oci, configMap"))]
+    pub type_: Option<String>,
+    /// `https://` or `http://` address of the repository or the archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^(https?|oci)://[^/]+')").message("source.url must start with https:// or http:// and name a host"))]
+    pub url: Option<String>,
+    /// git: branch, tag, full ref or commit; unset means the remote's default branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub refs: Option<String>,
+    /// archive: the SHA-256 that the fetched bytes must have, as `sha256:<hex>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub digest: Option<String>,
+    /// Sub-directory that is the extension's root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub path: Option<String>,
+    /// Secret of the operator's namespace with credentials, CA or client certificate. It must name the origins that may
+    /// receive them in its annotation `outrigger.dev/allowed-origins`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
+    /// Signatures to check. Comes later: setting it is refused today.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+}
+
+/// A Secret of the operator's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretReference {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A Secret of the operator's namespace whose entries become details.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DetailsFrom {
+    /// The Secret.
+    pub secret_ref: SecretReference,
+}
+
+/// Signatures to check.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verify {
+    /// `cosign` or `minisign`.
+    #[schemars(length(max = 16))]
+    pub provider: String,
+    /// Secret with the public keys.
+    pub secret_ref: SecretReference,
+}
+
+/// Which contract the extension needs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Compatibility {
+    /// CloudStack's side of the contract.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloudstack: Option<CloudStackCompatibility>,
+}
+
+/// CloudStack's side of the contract.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudStackCompatibility {
+    /// Lowest contract level ("4.23.0"; "4.23" and four parts are understood).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub min_version: Option<String>,
+}
+
+/// What is started, and where the tree is mounted.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entrypoint {
+    /// Language of the script: how it is started when it is not executable and has no `#!` line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub language: Option<String>,
+    /// Path of the script, relative to the extension's root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(part, part == '..')").message("entrypoint.path must be relative to the extension's root and must not contain \"..\""))]
+    pub path: Option<String>,
+    /// Absolute directory at which the tree is mounted. Default `/usr/share/cloudstack-management/extensions/<name>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("self.startsWith('/') && !self.split('/').exists(part, part == '..')").message("entrypoint.targetDir must be an absolute path without \"..\""))]
+    pub target_dir: Option<String>,
+}
+
+/// Options of the type Orchestrator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OrchestratorOptions {
+    /// Whether `prepare` has something to say before an instance is first started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requires_prepare_vm: Option<bool>,
+}
+
+/// One of the extension's own actions.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CustomAction {
+    /// Name: letters, digits, spaces, `_` and `-`; handed to the script as it is.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z0-9 _-]+$"))]
+    pub name: String,
+    /// Name shown to people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub display_name: Option<String>,
+    /// What it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub description: Option<String>,
+    /// What it acts on: VirtualMachine (in any case; the default).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub resourcetype: Option<String>,
+    /// Whether it may run. Unset means false, as in CloudStack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Seconds it may take; 0 or unset is the operator's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 604800))]
+    pub timeout: Option<u32>,
+    /// Role types whose holders may run it: Admin, ResourceAdmin, DomainAdmin, User.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4), inner(length(max = 32)))]
+    #[x_kube(validation = Rule::new("self.all(role, role in ['Admin', 'ResourceAdmin', 'DomainAdmin', 'User'])").message("allowedroletypes must be of Admin, ResourceAdmin, DomainAdmin, User"))]
+    pub allowedroletypes: Option<Vec<String>>,
+    /// Message of a run that succeeded; `{{actionName}}`, `{{extensionName}}` and `{{resourceName}}` are filled in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub successmessage: Option<String>,
+    /// Message of a run that failed, with the same tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub errormessage: Option<String>,
+    /// Handed to the script as `externaldetails.action`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::string_map::<32, 4096>")]
+    pub details: Option<BTreeMap<String, String>>,
+    /// What a run may or must give.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub parameters: Option<Vec<Parameter>>,
+}
+
+/// A parameter of an action.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Parameter {
+    /// Name.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// STRING, NUMBER, BOOLEAN or DATE, in any case.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.upperAscii() in ['STRING', 'NUMBER', 'BOOLEAN', 'DATE']").message("type must be one of STRING, NUMBER, BOOLEAN, DATE"))]
+    pub type_: String,
+    /// NONE; for NUMBER also DECIMAL; for STRING also EMAIL, PASSWORD, URL, UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.upperAscii() in ['NONE', 'DECIMAL', 'EMAIL', 'PASSWORD', 'URL', 'UUID']").message("validationformat must be one of NONE, DECIMAL, EMAIL, PASSWORD, URL, UUID"))]
+    pub validationformat: Option<String>,
+    /// Whether a run must give it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required: Option<bool>,
+    /// The allowed values, separated by commas (STRING and NUMBER only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub valueoptions: Option<String>,
+}
+
+/// How the Jobs of an extension's actions look: an allow-list, never merged into a pod.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Runtime {
+    /// Image with the extension's interpreter. Default: the operator's own image (bash, jq, curl, python3, git).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// Secrets of the operator's namespace for pulling the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub image_pull_secrets: Option<Vec<SecretReference>>,
+    /// Limits and requests of the container. Default: limits cpu 1 and memory 512Mi, requests cpu 10m and memory 32Mi.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::resources")]
+    pub resources: Option<ResourceRequirements>,
+    /// Environment variables of the script. Names that begin with `OUTRIGGER_` are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::string_map::<64, 4096>")]
+    pub env: Option<BTreeMap<String, String>>,
+    /// Labels of nodes that may run it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::string_map::<16, 63>")]
+    pub node_selector: Option<BTreeMap<String, String>>,
+    /// Taints that it tolerates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::tolerations")]
+    pub tolerations: Option<Vec<Toleration>>,
+    /// Most runs of this extension at a time. Comes later: setting it is refused today.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_concurrent_runs: Option<u32>,
+    /// Seconds between TERM and KILL when an action is stopped. Default 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 600))]
+    pub termination_grace_period_seconds: Option<u32>,
+    /// Name of a prepared network policy. Comes later: setting it is refused today.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub network_policy: Option<String>,
+    /// How many finished runs with generated names are kept. Comes later: setting it is refused today.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub run_history_limit: Option<u32>,
+}
+
+/// What the controller last saw and did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OrchestratorExtensionStatus {
+    /// The generation that the conditions speak of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling, Stalled (kstatus), and SourceFetched, SourceVerified, Compatible, Installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// What is installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Artifact>,
+    /// The effective manifest of what is installed: the resource, filled from the fetched manifests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::free_object")]
+    pub resolved: Option<OrchestratorExtensionSpec>,
+    /// Former revisions that are kept, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub history: Vec<Artifact>,
+    /// The value of the annotation `reconcile.outrigger.dev/requestedAt` that was last answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub last_handled_reconcile_at: Option<String>,
+}
+
+/// A revision on the volume: tree and manifest, which stay together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Artifact {
+    /// What was fetched: `main@sha1:<commit>` for git, `sha256:<hex>` for an archive.
+    #[schemars(length(max = 512))]
+    pub revision: String,
+    /// Digest of the installed tree.
+    #[schemars(length(max = 71))]
+    pub tree_digest: String,
+    /// Digest of the effective manifest that was installed with it.
+    #[schemars(length(max = 71))]
+    pub manifest_digest: String,
+    /// Bytes of the tree's files.
+    pub size: i64,
+    /// Number of the tree's files.
+    pub files: i64,
+    /// When it was installed.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub last_update_time: Time,
+}

@@ -1,0 +1,338 @@
+//! `ActionRun`: one invocation of one action. The request never changes; the outcome is written once.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::extension::SecretReference;
+use super::schema;
+use super::target::ExtensionReference;
+
+/// One invocation of one action of an extension. Nothing re-runs it: to run the action again, create another.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "outrigger.dev",
+    version = "v1alpha1",
+    kind = "ActionRun",
+    plural = "actionruns",
+    shortname = "arun",
+    category = "outrigger",
+    namespaced,
+    status = "ActionRunStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Extension", type_ = "string", json_path = ".spec.extensionRef.name"),
+    printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.targetRef.name"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Exit", type_ = "integer", json_path = ".status.exitCode"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Succeeded', 'Failed', 'Canceled']) || (has(self.status) && has(self.status.phase) && self.status.phase == oldSelf.status.phase)").message("a finished run stays as it ended"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'OutcomeUnknown' || (has(self.status) && has(self.status.phase) && self.status.phase in ['OutcomeUnknown', 'Succeeded', 'Failed', 'Canceled'])").message("a run whose outcome is unknown never starts again")
+)]
+#[x_kube(
+    validation = Rule::new("!(has(self.targetRef) && has(self.target))").message("targetRef and target exclude each other"),
+    validation = Rule::new("self.extensionRef == oldSelf.extensionRef && self.action == oldSelf.action && has(self.targetRef) == has(oldSelf.targetRef) && (!has(self.targetRef) || self.targetRef == oldSelf.targetRef) && has(self.timeoutSeconds) == has(oldSelf.timeoutSeconds) && (!has(self.timeoutSeconds) || self.timeoutSeconds == oldSelf.timeoutSeconds)").message("spec is immutable but for cancel: create another ActionRun"),
+    validation = Rule::new("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)").message("cancel cannot be taken back")
+)]
+pub struct ActionRunSpec {
+    /// The extension to invoke.
+    pub extension_ref: ExtensionReference,
+    /// A custom action, or one of prepare, create, start, stop, reboot, delete, status, statuses, getconsole.
+    #[schemars(length(min = 1, max = 128))]
+    pub action: String,
+    /// Values for the action's parameters: strings, numbers and booleans, each at most 8 KiB.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::scalar_map")]
+    pub parameters: BTreeMap<String, Value>,
+    /// Parameters from Secrets of the run's namespace. Comes later: setting it is refused today.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub parameters_from: Vec<ParameterFrom>,
+    /// The ExtensionTarget to act on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_ref: Option<TargetReference>,
+    /// A target given in place. Comes later, with a right of its own: setting it is refused today.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<InlineTarget>,
+    /// Seconds the action may take; never more than the action allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604800))]
+    pub timeout_seconds: Option<u64>,
+    /// Seconds until the script must have started; after that the run fails and never starts. Default 300.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604800))]
+    pub start_deadline_seconds: Option<u64>,
+    /// How often a failed attempt is repeated. Comes later: values other than 0 are refused today.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9))]
+    pub retries: Option<u32>,
+    /// Seconds after which a finished run is deleted. Comes later: setting it is refused today.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31536000))]
+    pub ttl_seconds_after_finished: Option<u64>,
+    /// Set to true to stop the run. The one field that may change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<bool>,
+    /// Who created the run. Written by the operator's admission; whatever else is written here is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
+}
+
+/// The target to act on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetReference {
+    /// Name of the ExtensionTarget.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A parameter whose value is in a Secret of the run's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterFrom {
+    /// Name of the parameter.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// Where its value is.
+    pub secret_key_ref: SecretKeyReference,
+}
+
+/// An entry of a Secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyReference {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key of the entry.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// A target given in place.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InlineTarget {
+    /// Type of the resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub resourcetype: Option<String>,
+    /// The resource's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub name: Option<String>,
+    /// The resource's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub id: Option<String>,
+    /// `externaldetails.host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::string_map::<64, 4096>")]
+    pub host: Option<BTreeMap<String, String>>,
+    /// `externaldetails.resourcemap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::string_map::<64, 4096>")]
+    pub resourcemap: Option<BTreeMap<String, String>>,
+    /// `externaldetails.virtualmachine`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::string_map::<64, 4096>")]
+    pub virtualmachine: Option<BTreeMap<String, String>>,
+    /// `cloudstack.vm.details`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::free_object")]
+    pub vm: Option<serde_json::Map<String, Value>>,
+}
+
+/// Who created a run, stamped and signed at admission.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Caller {
+    /// The authenticated user.
+    #[schemars(length(max = 1024))]
+    pub username: String,
+    /// The user's unique id, where the authenticator gives one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub uid: String,
+    /// The user's groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 1024)))]
+    pub groups: Vec<String>,
+    /// Further facts from the authenticator.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "extra")]
+    pub extra: BTreeMap<String, Vec<String>>,
+    /// When the run was admitted, RFC 3339 with microseconds.
+    #[schemars(length(max = 64))]
+    pub time: String,
+    /// Authentication code over all of this, the run's name and its spec.
+    #[schemars(length(max = 64))]
+    pub mac: String,
+}
+
+fn extra(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "array", "maxItems": 64, "items": {"type": "string", "maxLength": 4096}},
+    })
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Not claimed: the script has not started.
+    #[default]
+    Pending,
+    /// Claimed: the script runs, or ran and has not been reported yet.
+    Running,
+    /// Ended with exit code 0.
+    Succeeded,
+    /// Ended in another way, or never started.
+    Failed,
+    /// Stopped because `cancel` was set.
+    Canceled,
+    /// Claimed, and nobody will ever know how it ended. Never repeated by itself.
+    OutcomeUnknown,
+}
+
+impl Phase {
+    /// Whether the run has ended.
+    pub fn is_finished(self) -> bool {
+        !matches!(self, Self::Pending | Self::Running)
+    }
+}
+
+/// What became of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionRunStatus {
+    /// Where the run stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// The generation that the conditions speak of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling, Stalled (kstatus), Complete (ended in any way), Succeeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// When the script was claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub start_time: Option<Time>,
+    /// When the outcome was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub completion_time: Option<Time>,
+    /// Every attempt, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub attempts: Vec<Attempt>,
+    /// What the run is pinned to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<RunRevision>,
+    /// The script's exit code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Why the run is where it is, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub reason: Option<String>,
+    /// For people: the action's success or error message, or what went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub message: Option<String>,
+    /// The effective timeout in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<i64>,
+    /// The JSON that the script printed, up to 64 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::free_json")]
+    pub result: Option<Value>,
+    /// Power state, from `status`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub power: Option<String>,
+    /// Console protocol, from `getconsole`. Where to connect and the password are in `resultRef`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console: Option<Console>,
+    /// Secret of the run's namespace that holds a large or secret result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result_ref: Option<SecretReference>,
+    /// The end of standard output, up to 4 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub stdout_tail: Option<String>,
+    /// The end of standard error, up to 4 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub stderr_tail: Option<String>,
+    /// Place in the queue, from 1. Comes later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_position: Option<i32>,
+}
+
+/// What an attempt is pinned to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunRevision {
+    /// Digest of the tree.
+    #[schemars(length(max = 71))]
+    pub tree_digest: String,
+    /// Digest of the effective manifest.
+    #[schemars(length(max = 71))]
+    pub manifest_digest: String,
+}
+
+/// Console protocol of a `getconsole` answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Console {
+    /// `direct`, `vnc`, …
+    #[schemars(length(max = 64))]
+    pub protocol: String,
+}
+
+/// One attempt: at most one runner ever claims it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// Number of the attempt, from 1.
+    pub number: u32,
+    /// Jobs that were created for it, one after the other; only an unclaimed attempt gets another.
+    pub jobs: u32,
+    /// Name of the newest Job, in the operator's namespace.
+    #[schemars(length(max = 253))]
+    pub job: String,
+    /// When the newest Job was decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub decided_at: Option<MicroTime>,
+    /// UID of the pod whose runner claimed.
+    #[serde(rename = "podUID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub pod_uid: Option<String>,
+    /// SHA-256 of the nonce of the runner that claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub nonce_hash: Option<String>,
+    /// When it was claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub claimed_at: Option<MicroTime>,
+    /// The script's exit code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// How it ended, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub reason: Option<String>,
+}
