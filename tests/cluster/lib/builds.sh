@@ -1,0 +1,101 @@
+# Programs built from Go modules, kept in the cache under a hash of what they were built from.
+# shellcheck shell=bash
+
+# Hash of a module's own files and of the compiler: go.sum pins everything else.
+module_hash() {
+  {
+    go version
+    echo "$KUBERNETES_VERSION"
+    cd "$1" && find . -type f \( -name '*.go' -o -name go.mod -o -name go.sum \) -print0 | sort -z | xargs -0 sha256sum
+  } | sha256sum | cut -c1-16
+}
+
+# watch_build WHAT LOG COMMAND...: a line every 15 s, with or without a terminal; on failure the end of the log.
+watch_build() {
+  local what=$1 log=$2 pid began=$SECONDS reported=$SECONDS
+  shift 2
+  "$@" >"$log" 2>&1 &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 0.2
+    if ((SECONDS - reported >= 15)); then
+      reported=$SECONDS
+      say "building $what: $((SECONDS - began)) s," \
+        "$(grep -c '^go: downloading' "$log") modules fetched, $(grep -vc '^go: ' "$log") packages compiled"
+    fi
+  done
+  if ! wait "$pid"; then
+    tail -n 20 "$log" >&2
+    die "building $what failed; the whole log is $log"
+  fi
+  say "built $what in $((SECONDS - began)) s"
+}
+
+# with_lock WHAT COMMAND...: one build of a kind at a time; a second one waits and then finds the result.
+with_lock() {
+  local what=$1 began=$SECONDS
+  shift
+  mkdir -p "$CACHE"
+  (
+    exec 8>"$CACHE/$what.lock"
+    until flock -w 15 8; do say "waiting for another build of $what: $((SECONDS - began)) s"; done
+    "$@" 8>&-
+  )
+}
+
+compile() { (cd "$1" && shift && CGO_ENABLED=0 go build -v -buildvcs=false -trimpath "$@"); }
+
+# Old results go once there are three; a running cluster does not mind, its programs are open.
+prune() {
+  find "$CACHE" -maxdepth 1 -type d -name "$1-*" -printf '%T@ %p\n' | sort -rn | tail -n +4 | cut -d' ' -f2- |
+    xargs -r rm -rf
+}
+
+build_kube() {
+  local target=$1 version=k8s.io/component-base/version
+  [[ -e $target/complete ]] && return
+  say "building Kubernetes $KUBERNETES_VERSION (6 to 8 minutes on two cores the first time)"
+  mkdir -p "$target"
+  watch_build kube "$target/build.log" compile "$HERE/kube" -o "$target/" -ldflags \
+    "-s -w -X $version.gitVersion=$KUBERNETES_VERSION -X $version.gitMajor=1 -X $version.gitMinor=34" . ./pause
+  touch "$target/complete"
+  prune kube
+}
+
+build_dns() {
+  local target=$1
+  [[ -e $target/complete ]] && return
+  say "building CoreDNS (about 1.5 minutes the first time)"
+  mkdir -p "$target"
+  watch_build dns "$target/build.log" compile "$HERE/dns" -o "$target/coredns" -ldflags "-s -w" .
+  touch "$target/complete"
+  prune dns
+}
+
+install_helm() {
+  GOBIN=$1 CGO_ENABLED=0 go install -v -buildvcs=false -trimpath -ldflags "-s -w" "helm.sh/helm/v4/cmd/helm@$HELM_VERSION"
+}
+
+build_helm() {
+  local target=$1
+  [[ -e $target/complete ]] && return
+  say "building helm $HELM_VERSION (about 3.5 minutes the first time)"
+  mkdir -p "$target"
+  watch_build helm "$target/build.log" install_helm "$target"
+  touch "$target/complete"
+  prune helm
+}
+
+# build_all: sets KUBE_DIR, DNS_DIR and links the client tools into the cache's bin directory.
+build_all() {
+  command -v go >/dev/null || die "go is not installed: 1.24 or newer is needed (https://go.dev/dl/)"
+  KUBE_DIR=$CACHE/kube-$(module_hash "$HERE/kube")
+  DNS_DIR=$CACHE/dns-$(module_hash "$HERE/dns")
+  HELM_DIR=$CACHE/helm-$HELM_VERSION
+  with_lock kube build_kube "$KUBE_DIR"
+  with_lock dns build_dns "$DNS_DIR"
+  with_lock helm build_helm "$HELM_DIR"
+  mkdir -p "$CACHE/bin"
+  ln -sfn "$KUBE_DIR/kube" "$CACHE/bin/kubectl"
+  ln -sfn "$HELM_DIR/helm" "$CACHE/bin/helm"
+}
