@@ -86,16 +86,27 @@ build_helm() {
   prune helm
 }
 
-# build_all: sets KUBE_DIR, DNS_DIR and links the client tools into the cache's bin directory.
-build_all() {
-  command -v go >/dev/null || die "go is not installed: 1.24 or newer is needed (https://go.dev/dl/)"
+# build [kube|dns|helm]...: builds these, or all; sets KUBE_DIR and DNS_DIR; links the client tools into the cache's bin.
+build() {
+  local what
+  command -v go >/dev/null || die "go is not installed: 1.26 or newer is needed (https://go.dev/dl/)"
   KUBE_DIR=$CACHE/kube-$(module_hash "$HERE/kube")
   DNS_DIR=$CACHE/dns-$(module_hash "$HERE/dns")
   HELM_DIR=$CACHE/helm-$HELM_VERSION
-  with_lock kube build_kube "$KUBE_DIR"
-  with_lock dns build_dns "$DNS_DIR"
-  with_lock helm build_helm "$HELM_DIR"
   mkdir -p "$CACHE/bin"
-  ln -sfn "$KUBE_DIR/kube" "$CACHE/bin/kubectl"
-  ln -sfn "$HELM_DIR/helm" "$CACHE/bin/helm"
+  (($#)) || set -- kube dns helm
+  for what; do
+    case $what in
+      kube)
+        with_lock kube build_kube "$KUBE_DIR"
+        ln -sfn "$KUBE_DIR/kube" "$CACHE/bin/kubectl"
+        ;;
+      dns) with_lock dns build_dns "$DNS_DIR" ;;
+      helm)
+        with_lock helm build_helm "$HELM_DIR"
+        ln -sfn "$HELM_DIR/helm" "$CACHE/bin/helm"
+        ;;
+      *) die "build: \"$what\" is none of kube, dns, helm" ;;
+    esac
+  done
 }
