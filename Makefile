@@ -76,7 +76,7 @@ lint-shell:
 
 lint-chart:
 	@$(CLUSTER) build helm
-	eval "$$($(CLUSTER) env path)"
+	export PATH="$$OUTRIGGER_CACHE/bin:$$PATH"
 	for chart in charts/*/Chart.yaml; do helm lint --strict "$${chart%/*}"; done
 
 .PHONY: unit
@@ -93,7 +93,8 @@ e2e: ## run the end-to-end tests: cluster, image, tests
 e2e-run:
 	@OUTRIGGER_IMAGE=$$($(CLUSTER) load "$(IMAGE)")
 	export OUTRIGGER_IMAGE
-	eval "$$($(CLUSTER) env)"
+	environment=$$($(CLUSTER) env)
+	eval "$$environment"
 	cargo test --test e2e -- --nocapture
 
 .PHONY: demo

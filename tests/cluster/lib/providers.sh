@@ -3,8 +3,11 @@
 
 # local, unless the user says otherwise: with a variable of ours, or by bringing a KUBECONFIG that is not ours.
 choose_provider() {
-  if [[ -n ${OUTRIGGER_CLUSTER_PROVIDER:-} ]]; then
-    echo "$OUTRIGGER_CLUSTER_PROVIDER"
+  local chosen=${OUTRIGGER_CLUSTER_PROVIDER:-}
+  if [[ $chosen =~ ^(local|existing|kind|k3d)$ ]]; then
+    echo "$chosen"
+  elif [[ -n $chosen ]]; then
+    die "OUTRIGGER_CLUSTER_PROVIDER is \"$chosen\": it may be local, existing, kind or k3d"
   elif [[ -n ${KUBECONFIG:-} && $KUBECONFIG != /var/lib/outrigger-clusters/* ]]; then
     echo existing
   else

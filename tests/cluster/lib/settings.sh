@@ -8,7 +8,7 @@ NAME=${OUTRIGGER_CLUSTER:-outrigger}
 CACHE=${OUTRIGGER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/outrigger}
 # Not under the cache: containerd and the kubelet put UNIX sockets below it, whose paths may have 107 characters.
 STATE=/var/lib/outrigger-clusters/$NAME
-LOCK=${STATE%/*}/.$NAME.lock
+LOCK=$CACHE/cluster-$NAME.lock
 PIDS=$STATE/run
 LOGS=$STATE/log
 PKI=$STATE/pki
