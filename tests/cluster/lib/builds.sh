@@ -16,6 +16,9 @@ watch_build() {
   shift 2
   "$@" >"$log" 2>&1 &
   pid=$!
+  # The shell starts such processes deaf to Ctrl-C.
+  # shellcheck disable=SC2064
+  trap "kill $pid 2>/dev/null" EXIT
   while kill -0 "$pid" 2>/dev/null; do
     sleep 0.2
     if ((SECONDS - reported >= 15)); then
@@ -24,6 +27,7 @@ watch_build() {
         "$(grep -c '^go: downloading' "$log") modules fetched, $(grep -vc '^go: ' "$log") packages compiled"
     fi
   done
+  trap - EXIT
   if ! wait "$pid"; then
     tail -n 20 "$log" >&2
     die "building $what failed; the whole log is $log"
@@ -43,7 +47,12 @@ with_lock() {
   )
 }
 
-compile() { (cd "$1" && shift && CGO_ENABLED=0 go build -v -buildvcs=false -trimpath "$@"); }
+# compile DIRECTORY ARGUMENTS...: becomes the compiler, so that stopping this process stops it.
+compile() {
+  cd "$1" || return
+  shift
+  exec env CGO_ENABLED=0 go build -v -buildvcs=false -trimpath "$@"
+}
 
 # Old results go once there are three; a running cluster does not mind, its programs are open.
 prune() {
@@ -73,7 +82,7 @@ build_dns() {
 }
 
 install_helm() {
-  GOBIN=$1 CGO_ENABLED=0 go install -v -buildvcs=false -trimpath -ldflags "-s -w" "helm.sh/helm/v4/cmd/helm@$HELM_VERSION"
+  exec env GOBIN="$1" CGO_ENABLED=0 go install -v -buildvcs=false -trimpath -ldflags "-s -w" "helm.sh/helm/v4/cmd/helm@$HELM_VERSION"
 }
 
 build_helm() {

@@ -89,5 +89,7 @@ provider_load() {
 
 # Test servers run on this machine then; how pods reach it only the user can know.
 provider_address() {
-  echo "${OUTRIGGER_HOST_ADDRESS:?set it to an address of this machine that pods of your cluster reach}"
+  [[ -n ${OUTRIGGER_HOST_ADDRESS:-} ]] ||
+    die "address: set OUTRIGGER_HOST_ADDRESS to an address of this machine that pods of your cluster reach"
+  echo "$OUTRIGGER_HOST_ADDRESS"
 }
