@@ -50,6 +50,10 @@ image: build ## build the container image (IMAGE=localhost/outrigger:dev)
 	@hack/prerequisites image
 	hack/image "$(IMAGE)" "$(TARGET)/image"
 
+.PHONY: cluster-build
+cluster-build: ## build the local cluster's programs into the cache
+	@$(CLUSTER) build
+
 .PHONY: cluster-up
 cluster-up: ## start the local cluster, or repair it
 	@$(CLUSTER) up

@@ -10,6 +10,11 @@ module_hash() {
   } | sha256sum | cut -c1-16
 }
 
+progress() {
+  [[ -e $1 ]] || return 0
+  echo "$(grep -c '^go: downloading' "$1") modules fetched, $(grep -vc '^go: ' "$1") packages compiled"
+}
+
 # watch_build WHAT LOG COMMAND...: a line every 15 s, with or without a terminal; on failure the end of the log.
 watch_build() {
   local what=$1 log=$2 pid began=$SECONDS reported=$SECONDS
@@ -23,8 +28,7 @@ watch_build() {
     sleep 0.2
     if ((SECONDS - reported >= 15)); then
       reported=$SECONDS
-      say "building $what: $((SECONDS - began)) s," \
-        "$(grep -c '^go: downloading' "$log") modules fetched, $(grep -vc '^go: ' "$log") packages compiled"
+      say "building $what: $((SECONDS - began)) s, $(progress "$log")"
     fi
   done
   trap - EXIT
@@ -35,15 +39,19 @@ watch_build() {
   say "built $what in $((SECONDS - began)) s"
 }
 
-# with_lock WHAT COMMAND...: one build of a kind at a time; a second one waits and then finds the result.
-with_lock() {
-  local what=$1 began=$SECONDS
-  shift
-  mkdir -p "$CACHE"
+# build_once WHAT DIRECTORY: one build of a kind at a time; a second one waits, shows the first's progress, and finds its result.
+build_once() {
+  local what=$1 target=$2 began=$SECONDS
+  mkdir -p "$target"
+  [[ ! -e $target/complete ]] || return 0
   (
     exec 8>"$CACHE/$what.lock"
-    until flock -w 15 8; do say "waiting for another build of $what: $((SECONDS - began)) s"; done
-    "$@" 8>&-
+    until flock -w 15 8; do
+      say "another process builds $what; waiting for $((SECONDS - began)) s, $(progress "$target/build.log")"
+    done
+    [[ -e $target/complete ]] || "build_$what" "$target" 8>&-
+    touch "$target/complete"
+    prune "$what"
   )
 }
 
@@ -62,23 +70,15 @@ prune() {
 
 build_kube() {
   local target=$1 version=k8s.io/component-base/version
-  [[ -e $target/complete ]] && return
   say "building Kubernetes $KUBERNETES_VERSION (6 to 8 minutes on two cores the first time)"
-  mkdir -p "$target"
   watch_build kube "$target/build.log" compile "$HERE/kube" -o "$target/" -ldflags \
     "-s -w -X $version.gitVersion=$KUBERNETES_VERSION -X $version.gitMajor=1 -X $version.gitMinor=34" . ./pause
-  touch "$target/complete"
-  prune kube
 }
 
 build_dns() {
   local target=$1
-  [[ -e $target/complete ]] && return
   say "building CoreDNS (about 1.5 minutes the first time)"
-  mkdir -p "$target"
   watch_build dns "$target/build.log" compile "$HERE/dns" -o "$target/coredns" -ldflags "-s -w" .
-  touch "$target/complete"
-  prune dns
 }
 
 install_helm() {
@@ -87,12 +87,8 @@ install_helm() {
 
 build_helm() {
   local target=$1
-  [[ -e $target/complete ]] && return
   say "building helm $HELM_VERSION (about 3.5 minutes the first time)"
-  mkdir -p "$target"
   watch_build helm "$target/build.log" install_helm "$target"
-  touch "$target/complete"
-  prune helm
 }
 
 # build [kube|dns|helm]...: builds these, or all; sets KUBE_DIR and DNS_DIR; links the client tools into the cache's bin.
@@ -107,12 +103,12 @@ build() {
   for what; do
     case $what in
       kube)
-        with_lock kube build_kube "$KUBE_DIR"
+        build_once kube "$KUBE_DIR"
         ln -sfn "$KUBE_DIR/kube" "$CACHE/bin/kubectl"
         ;;
-      dns) with_lock dns build_dns "$DNS_DIR" ;;
+      dns) build_once dns "$DNS_DIR" ;;
       helm)
-        with_lock helm build_helm "$HELM_DIR"
+        build_once helm "$HELM_DIR"
         ln -sfn "$HELM_DIR/helm" "$CACHE/bin/helm"
         ;;
       *) die "build: \"$what\" is none of kube, dns, helm" ;;
