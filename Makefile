@@ -1,0 +1,129 @@
+# What can be done with this repository. "make" alone lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+# Where the tools' own installers put them, for shells that were not told.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin:/usr/sbin
+
+IMAGE ?= localhost/outrigger:dev
+export IMAGE
+export OUTRIGGER_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/outrigger
+
+# In CI the build directory lives in the cache: a clone is fresh each time, and a kept machine need not compile every dependency again.
+ifeq ($(CI),true)
+export CARGO_TARGET_DIR ?= $(OUTRIGGER_CACHE)/target
+export CARGO_INCREMENTAL ?= 0
+endif
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+TARGET := $(CARGO_TARGET_DIR)
+
+CLUSTER := tests/cluster/cluster
+SCRIPTS = $(shell grep -rlI --exclude-dir=.git --exclude-dir=target -m 1 -E '^\#!(/usr)?/bin/(env )?(ba)?sh' . ) $(wildcard tests/cluster/lib/*.sh)
+# Every file of tests/ is a test program of its own; only e2e needs a cluster.
+INTEGRATION = $(filter-out e2e,$(basename $(notdir $(wildcard tests/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs))))
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: ## run everything that has to hold: lint, unit tests, a cluster, end-to-end tests
+	@hack/test
+
+.PHONY: prerequisites
+prerequisites: ## check what the machine needs; as root on Debian, install it
+	@hack/prerequisites build lint image $$([[ -n "$${KUBECONFIG:-}$${OUTRIGGER_CLUSTER_PROVIDER:-}" ]] || echo cluster)
+
+.PHONY: build
+build: ## build both programs, the runner statically
+	@hack/prerequisites build
+	cargo build --release --bin outrigger
+	triple=$$(rustc -vV | sed -n 's/^host: //p')
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --no-default-features --bin outrigger-runner \
+	  --target "$$triple" --target-dir "$(TARGET)/runner"
+	ldd "$(TARGET)/runner/$$triple/release/outrigger-runner" 2>&1 | grep -E 'statically linked|not a dynamic' >/dev/null || \
+	  { echo "outrigger-runner is not static: ldd lists libraries" >&2; exit 1; }
+	mkdir -p "$(TARGET)/image"
+	install -m 0755 -C "$(TARGET)/release/outrigger" "$(TARGET)/runner/$$triple/release/outrigger-runner" "$(TARGET)/image/"
+
+.PHONY: image
+image: build ## build the container image (IMAGE=localhost/outrigger:dev)
+	@hack/prerequisites image
+	hack/image "$(IMAGE)" "$(TARGET)/image"
+
+.PHONY: cluster-build
+cluster-build: ## build the local cluster's programs into the cache
+	@$(CLUSTER) build
+
+.PHONY: cluster-up
+cluster-up: ## start the local cluster, or repair it
+	@$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: ## remove the local cluster and all that it made
+	@$(CLUSTER) down
+
+.PHONY: cluster-test
+cluster-test: ## test the cluster scripts on a cluster of their own
+	@tests/cluster/test
+
+.PHONY: lint lint-rust lint-shell lint-chart
+lint: lint-rust lint-shell lint-chart ## check formatting, clippy, shell scripts and the chart
+
+lint-rust:
+	@hack/prerequisites lint
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+lint-shell:
+	@hack/prerequisites lint
+	shellcheck -x $(SCRIPTS)
+
+lint-chart:
+	@$(CLUSTER) build helm
+	export PATH="$$OUTRIGGER_CACHE/bin:$$PATH"
+	for chart in charts/*/Chart.yaml; do helm lint --strict "$${chart%/*}"; done
+
+.PHONY: unit
+unit: ## run the tests that need no cluster
+	cargo test --lib --bins $(addprefix --test ,$(INTEGRATION))
+
+.PHONY: e2e e2e-run
+e2e: ## run the end-to-end tests: cluster, image, tests
+	@hack/step cluster-up $(MAKE) cluster-up
+	hack/step image $(MAKE) image
+	hack/step cluster-test $(MAKE) cluster-test
+	hack/step e2e-run $(MAKE) e2e-run
+
+e2e-run:
+	@OUTRIGGER_IMAGE=$$($(CLUSTER) load "$(IMAGE)")
+	export OUTRIGGER_IMAGE
+	environment=$$($(CLUSTER) env)
+	eval "$$environment"
+	cargo test --test e2e -- --nocapture
+
+.PHONY: demo
+demo: ## show it all: cluster, operator, a real extension, an action's result
+	@examples/demo.sh up
+
+.PHONY: clean-demo
+clean-demo: ## undo "make demo"
+	@examples/demo.sh down
+
+.PHONY: bench
+bench: ## run the benchmarks
+	cargo bench
+
+.PHONY: soak
+soak: ## run the long forms of property, fault and load tests (hours)
+	PROPTEST_CASES=20000 $(MAKE) unit
+	OUTRIGGER_SOAK=1 $(MAKE) e2e
+
+.PHONY: deny
+deny: ## check dependencies: licences, sources, bans, advisories
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources advisories; \
+	else echo "cargo-deny is not installed, nothing checked; install it with: cargo install --locked cargo-deny"; fi
+
+# A recipe is one script, so that variables last from line to line.
+.ONESHELL:
