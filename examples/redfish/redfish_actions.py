@@ -1,0 +1,438 @@
+"""What each action does, told in Redfish's own terms. Every function returns the JSON object to print."""
+
+from redfish_details import RedfishError, as_boolean, parameter
+
+RESET = "#ComputerSystem.Reset"
+POWER = {"On": "PowerOn", "Off": "PowerOff"}
+BOOT_DEVICES = ("Pxe", "Hdd", "Cd", "Usb", "BiosSetup", "None")
+LIGHTS = ("Lit", "Blinking", "Off")
+UNKNOWN = "n/a"
+
+
+class System:
+    """The computer system that an action is about."""
+
+    def __init__(self, client, path):
+        self.client, self.path = client, path
+        self.refresh()
+
+    def refresh(self):
+        """Read it again; returns its PowerState."""
+        self.body = self.client.get(self.path)
+        return self.power
+
+    @property
+    def power(self):
+        """On, Off, PoweringOn, PoweringOff, Paused, or an empty string where the service does not say."""
+        return self.body.get("PowerState") or ""
+
+    @property
+    def id(self):
+        """Its Id, or the last segment of its path."""
+        return str(self.body.get("Id") or _last_segment(self.path))
+
+    def linked(self, *keys):
+        """The path at e.g. `Thermal` › `@odata.id`, or None."""
+        return _reference(self.body, *keys)
+
+    def reset_types(self):
+        """The reset types the service allows; empty where it does not say."""
+        action = (self.body.get("Actions") or {}).get(RESET) or {}
+        allowed = action.get("ResetType@Redfish.AllowableValues")
+        if not allowed and action.get("@Redfish.ActionInfo"):
+            info = self.client.get_if_present(action["@Redfish.ActionInfo"]) or {}
+            for described in info.get("Parameters", []):
+                if described.get("Name") == "ResetType":
+                    allowed = described.get("AllowableValues")
+        return allowed or []
+
+    def choose_reset(self, *preferred):
+        """The first preferred type that is allowed, or None. A service that lists none is asked for the first."""
+        allowed = self.reset_types()
+        return next((kind for kind in preferred if kind in allowed or not allowed), None)
+
+    def reset(self, kind, purpose):
+        """Send a reset. `kind` None means that none of the types for this purpose is allowed."""
+        target = ((self.body.get("Actions") or {}).get(RESET) or {}).get("target")
+        if not target:
+            raise RedfishError(f"system {self.id} cannot be reset by this service: it offers no {RESET} action")
+        if not kind:
+            raise RedfishError(
+                f"system {self.id} offers no reset type to {purpose}: it allows {', '.join(self.reset_types())}"
+            )
+        self.client.post(target, {"ResetType": kind})
+
+    def wait(self, seconds, reached, doing):
+        """Poll until `reached()` holds for the fresh state; False when the seconds are over first."""
+        pause, waited = 0.5, 0.0
+        while not (self.refresh() and reached()):
+            if waited >= seconds or self.client.deadline.remaining() < 0.5:
+                return False
+            self.client.sleep(pause, doing)
+            waited, pause = waited + pause, min(5.0, pause * 1.5)
+        return True
+
+    def wait_or_fail(self, reached, doing):
+        """The same, for all the time there is; an error when it is not reached."""
+        if not self.wait(self.client.deadline.remaining(), reached, doing):
+            raise RedfishError(
+                f"timed out after {self.client.deadline.seconds:.0f} s while {doing}: its PowerState is "
+                f"{self.power or 'not given'}; it may still get there, so ask for its status before trying again"
+            )
+
+
+def find_system(client, details):
+    """The system named by the details, or the only one there is."""
+    paths = _system_paths(client)
+    wanted = details.system
+    if not wanted:
+        if len(paths) == 1:
+            return System(client, paths[0])
+        names = ", ".join(map(_last_segment, paths)) or "none"
+        raise RedfishError(f"the service has {len(paths)} systems: set virtualmachine.system to one of these ids: {names}")
+    for path in paths:
+        if _last_segment(path) == wanted:
+            return System(client, path)
+    systems = [System(client, path) for path in paths]
+    for key in ("Id", "UUID", "Name"):
+        found = [system for system in systems if str(system.body.get(key, "")).lower() == wanted.lower()]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(system.id for system in found)
+            raise RedfishError(f"{len(found)} systems have the {key} {wanted!r}: set system to one of these ids: {ids}")
+    names = ", ".join(map(_last_segment, paths)) or "none"
+    raise RedfishError(f"the service has no system {wanted!r}: set system to one of these ids: {names}")
+
+
+# -- power -------------------------------------------------------------------------------------------------------
+
+
+def prepare(client, details, _payload):
+    """Fail early where the server cannot be reached; nothing of the virtual machine is changed."""
+    find_system(client, details)
+    return {}
+
+
+def create(client, details, payload):
+    """Take a server into use: it must be off (or `adopt` set), boots from `boot_device` once, and is switched on."""
+    system = find_system(client, details)
+    if system.power == "On":
+        if not details.adopt:
+            raise RedfishError(
+                f"system {system.id} is on already and may be in use: power it off first, or set "
+                "virtualmachine.adopt to true to take it over as it runs"
+            )
+        return _success(f"system {system.id} was on and has been taken over as it runs")
+    if details.boot_device:
+        _set_boot(system, details.boot_device, persistent=False)
+    return _start(system)
+
+
+def delete(client, details, _payload):
+    """Give a server back: power it off. Redfish deletes no hardware, and this erases nothing."""
+    system = find_system(client, details)
+    answer = _stop(system, details)
+    answer["message"] += "; the server itself, its disks and its settings were left as they are"
+    return answer
+
+
+def start(client, details, _payload):
+    """Switch it on and wait until it is."""
+    return _start(find_system(client, details))
+
+
+def stop(client, details, _payload):
+    """Ask the operating system to shut down; after the time for that, cut the power."""
+    return _stop(find_system(client, details), details)
+
+
+def reboot(client, details, _payload):
+    """Restart: gracefully, then by force. A server that is off is switched on."""
+    system = find_system(client, details)
+    if system.power == "Off":
+        return _start(system)
+    before = system.body.get("LastResetTime")
+    graceful = system.choose_reset("GracefulRestart")
+    forced = system.choose_reset("ForceRestart", "PowerCycle")
+    doing = f"waiting for system {system.id} to restart"
+
+    def restarted():
+        """LastResetTime proves it where the service keeps one; where not, being on is all there is to see."""
+        return system.power == "On" and (before is None or system.body.get("LastResetTime") != before)
+
+    if graceful and _accepted(system, graceful, "restart", forced):
+        if system.wait(_graceful_time(system, details) if forced else float("inf"), restarted, doing):
+            return _success(f"system {system.id} was restarted ({graceful})")
+    if graceful and not forced:
+        system.wait_or_fail(restarted, doing)
+    system.reset(forced, "restart")
+    system.wait_or_fail(restarted, doing)
+    return _success(f"system {system.id} was restarted ({forced})")
+
+
+def status(client, details, _payload):
+    """PowerOn, PowerOff, or PowerUnknown while it is changing."""
+    return {"status": "success", "power_state": POWER.get(find_system(client, details).power, "PowerUnknown")}
+
+
+def statuses(client, details, _payload):
+    """Each system's state, by the instance names given in `names`, else by Name where that is unique, else by Id."""
+    systems = [System(client, path) for path in _system_paths(client)]
+    if details.names:
+        known = {system.id: system for system in systems}
+        missing = [wanted for wanted in details.names.values() if wanted not in known]
+        if missing:
+            raise RedfishError(f"names refers to {', '.join(missing)}: the service's systems are {', '.join(known)}")
+        named = {name: known[wanted] for name, wanted in details.names.items()}
+    else:
+        labels = [str(system.body.get("Name") or system.id) for system in systems]
+        unique = len(set(labels)) == len(labels)
+        named = {label if unique else system.id: system for label, system in zip(labels, systems)}
+    states = {name: POWER.get(system.power, "PowerUnknown") for name, system in named.items()}
+    return {"status": "success", "power_state": states}
+
+
+def _start(system):
+    if system.power == "On":
+        return _success(f"system {system.id} was on already")
+    if system.power != "PoweringOn":
+        system.reset(system.choose_reset("On", "ForceOn", "PushPowerButton"), "switch it on")
+    system.wait_or_fail(lambda: system.power == "On", f"waiting for system {system.id} to be on")
+    return _success(f"system {system.id} is on")
+
+
+def _stop(system, details):
+    if system.power == "Off":
+        return _success(f"system {system.id} was off already")
+    graceful = system.choose_reset("GracefulShutdown")
+    forced = system.choose_reset("ForceOff")
+    doing = f"waiting for system {system.id} to be off"
+
+    def is_off():
+        return system.power == "Off"
+
+    if graceful and _accepted(system, graceful, "switch it off", forced):
+        if not forced:
+            system.wait_or_fail(is_off, doing)
+            return _success(f"system {system.id} was shut down")
+        if system.wait(_graceful_time(system, details), is_off, doing):
+            return _success(f"system {system.id} was shut down")
+    system.reset(forced or system.choose_reset("PushPowerButton"), "switch it off")
+    system.wait_or_fail(is_off, doing)
+    return _success(f"system {system.id} was switched off by force: it did not shut down by itself")
+
+
+def _accepted(system, kind, purpose, fallback):
+    """Send a graceful reset; False if the service refused it and there is a forced one to fall back on."""
+    try:
+        system.reset(kind, purpose)
+        return True
+    except RedfishError as error:
+        if not fallback or getattr(error, "status", 0) in (0, 401, 403):
+            raise
+        return False
+
+
+def _graceful_time(system, details):
+    """Leave at least two fifths of the time for the forced way."""
+    return min(details.graceful_seconds, 0.6 * system.client.deadline.remaining())
+
+
+# -- boot, light, console ----------------------------------------------------------------------------------------
+
+
+def set_boot_device(client, details, payload):
+    """The device of the next start, or of every start; `None` takes an override back."""
+    device = _one_of("device", parameter(payload, "device"), BOOT_DEVICES)
+    persistent = as_boolean(parameter(payload, "persistent", "false"), "parameter persistent")
+    system = find_system(client, details)
+    _set_boot(system, device, persistent)
+    if device == "None":
+        return _shown(f"system {system.id} boots in its usual order")
+    return _shown(f"system {system.id} boots from {device} {'at every start' if persistent else 'at its next start'}")
+
+
+def _set_boot(system, device, persistent):
+    device = _one_of("boot_device", device, BOOT_DEVICES)
+    allowed = (system.body.get("Boot") or {}).get("BootSourceOverrideTarget@Redfish.AllowableValues") or []
+    if device == "None":
+        boot = {"BootSourceOverrideEnabled": "Disabled"}
+        if not allowed or "None" in allowed:
+            boot["BootSourceOverrideTarget"] = "None"
+    elif allowed and device not in allowed:
+        raise RedfishError(f"system {system.id} cannot boot from {device}: it allows {', '.join(allowed)}")
+    else:
+        enabled = "Continuous" if persistent else "Once"
+        boot = {"BootSourceOverrideEnabled": enabled, "BootSourceOverrideTarget": device}
+    system.client.patch(system.path, {"Boot": boot})
+
+
+def indicator_light(client, details, payload):
+    """The light that shows a technician which server it is; its chassis' one where the system has none."""
+    state = _one_of("state", parameter(payload, "state"), LIGHTS)
+    system = find_system(client, details)
+    places = [(system.path, system.body)] + [(path, client.get(path)) for path in _chassis_paths(client, system)]
+    for path, body in places:
+        if "IndicatorLED" in body:
+            client.patch(path, {"IndicatorLED": state})
+            return _shown(f"the indicator light of system {system.id} is now {state}")
+        if "LocationIndicatorActive" in body:
+            client.patch(path, {"LocationIndicatorActive": state != "Off"})
+            return _shown(f"the location indicator of system {system.id} is now {'off' if state == 'Off' else 'on'}")
+    raise RedfishError(f"system {system.id} has no indicator light that this service can switch")
+
+
+def getconsole(client, details, _payload):
+    """The web address where the service's console opens: Redfish says whether there is one, not how to embed it."""
+    system = find_system(client, details)
+    if details.console_url:
+        url = details.console_url.replace("{system}", system.id)
+        return {"status": "success", "console": {"url": url, "protocol": "direct"}}
+    consoles = [system.body.get("GraphicalConsole")]
+    for manager in (system.body.get("Links") or {}).get("ManagedBy", []):
+        consoles.append((client.get_if_present(manager["@odata.id"]) or {}).get("GraphicalConsole"))
+    consoles = [console for console in consoles if console]
+    if any(console.get("ServiceEnabled", True) for console in consoles):
+        return {"status": "success", "console": {"url": details.origin + "/", "protocol": "direct"}}
+    why = "its graphical console is disabled: enable it" if consoles else "the service offers no graphical console"
+    raise RedfishError(f"system {system.id} has no console: {why}, or set host.console_url to where one is")
+
+
+# -- tables ------------------------------------------------------------------------------------------------------
+
+
+def list_sensors(client, details, _payload):
+    """Temperatures, fans, voltages and power of the system's chassis: one row each."""
+    system = find_system(client, details)
+    rows = []
+    for path in _chassis_paths(client, system):
+        chassis = client.get(path)
+        sensors = _reference(chassis, "Sensors")
+        members = client.members(sensors) if sensors else []
+        if members:
+            rows += [_sensor(client.get(member), "Reading", None) for member in members]
+            continue
+        thermal = client.get_if_present(_reference(chassis, "Thermal") or "") or {}
+        power = client.get_if_present(_reference(chassis, "Power") or "") or {}
+        rows += [_sensor(item, "ReadingCelsius", "Cel") for item in thermal.get("Temperatures", [])]
+        rows += [_sensor(item, "Reading", None) for item in thermal.get("Fans", [])]
+        rows += [_sensor(item, "ReadingVolts", "V") for item in power.get("Voltages", [])]
+        rows += [_sensor(item, "PowerConsumedWatts", "W") for item in power.get("PowerControl", [])]
+    if not rows:
+        raise RedfishError(f"the chassis of system {system.id} has no sensors that this service shows")
+    return _shown(rows)
+
+
+def _sensor(item, key, unit):
+    reading = item.get(key)
+    name = item.get("Name") or item.get("FanName") or item.get("MemberId") or item.get("Id") or UNKNOWN
+    return {
+        "name": str(name),
+        "reading": UNKNOWN if reading is None else reading,
+        "unit": unit or item.get("ReadingUnits") or UNKNOWN,
+        "state": _state(item),
+    }
+
+
+def firmware(client, details, _payload):
+    """The firmware inventory, or what the system and its managers say of theirs where there is none."""
+    system = find_system(client, details)
+    update_service = _reference(client.get("/redfish/v1/"), "UpdateService")
+    service = (client.get_if_present(update_service) if update_service else None) or {}
+    inventory = _reference(service, "FirmwareInventory")
+    rows = []
+    if inventory and client.get_if_present(inventory) is not None:
+        for member in client.members(inventory):
+            item = client.get(member)
+            rows.append(_version(item.get("Name") or item.get("Id"), item.get("Version"), item))
+    if not rows:
+        if system.body.get("BiosVersion"):
+            rows.append(_version("BIOS", system.body["BiosVersion"], {}))
+        for manager in (system.body.get("Links") or {}).get("ManagedBy", []):
+            body = client.get_if_present(manager["@odata.id"]) or {}
+            if body.get("FirmwareVersion"):
+                rows.append(_version(body.get("Name") or body.get("Id"), body["FirmwareVersion"], body))
+    if not rows:
+        raise RedfishError(f"the service shows no firmware versions for system {system.id}")
+    return _shown(rows)
+
+
+def _version(component, version, item):
+    return {
+        "component": str(component or UNKNOWN),
+        "version": str(version or UNKNOWN),
+        "updateable": str(item.get("Updateable", UNKNOWN)).lower(),
+        "state": _state(item),
+    }
+
+
+# -- shared ------------------------------------------------------------------------------------------------------
+
+
+def _system_paths(client):
+    collection = _reference(client.get("/redfish/v1/"), "Systems")
+    if not collection:
+        raise RedfishError("the service has no Systems collection: it manages no servers")
+    return client.members(collection)
+
+
+def _chassis_paths(client, system):
+    """The system's chassis. Where it names none, all there are, as long as it is the service's only system."""
+    linked = [chassis["@odata.id"] for chassis in (system.body.get("Links") or {}).get("Chassis", [])]
+    if linked:
+        return linked
+    collection = _reference(client.get("/redfish/v1/"), "Chassis")
+    return client.members(collection) if collection and len(_system_paths(client)) == 1 else []
+
+
+def _state(item):
+    """A health that is not OK says most, then a state that is not Enabled."""
+    health, state = (item.get("Status") or {}).get("Health"), (item.get("Status") or {}).get("State")
+    if health and health != "OK":
+        return health
+    return state if state and state != "Enabled" else health or state or UNKNOWN
+
+
+def _one_of(name, value, allowed):
+    for choice in allowed:
+        if choice.lower() == str(value).strip().lower():
+            return choice
+    raise RedfishError(f"{name} is {value!r}: it must be one of {', '.join(allowed)}")
+
+
+def _reference(body, *keys):
+    for key in keys:
+        body = body.get(key) or {}
+    return body.get("@odata.id")
+
+
+def _last_segment(path):
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _success(message):
+    return {"status": "success", "message": message}
+
+
+def _shown(message):
+    """A custom action's answer that CloudStack's UI displays: a table for rows, else a table of one."""
+    rows = message if isinstance(message, list) else [{"result": message}]
+    return {"status": "success", "printmessage": "true", "message": rows}
+
+
+ACTIONS = {
+    "prepare": prepare,
+    "create": create,
+    "delete": delete,
+    "start": start,
+    "stop": stop,
+    "reboot": reboot,
+    "status": status,
+    "statuses": statuses,
+    "getconsole": getconsole,
+    "SetBootDevice": set_boot_device,
+    "ListSensors": list_sensors,
+    "IndicatorLight": indicator_light,
+    "Firmware": firmware,
+}
