@@ -1,5 +1,6 @@
 """What each action does, told in Redfish's own terms. Every function returns the JSON object to print."""
 
+from redfish_client import StatusError, TaskError
 from redfish_details import RedfishError, as_boolean, parameter
 
 RESET = "#ComputerSystem.Reset"
@@ -30,10 +31,6 @@ class System:
     def id(self):
         """Its Id, or the last segment of its path."""
         return str(self.body.get("Id") or _last_segment(self.path))
-
-    def linked(self, *keys):
-        """The path at e.g. `Thermal` › `@odata.id`, or None."""
-        return _reference(self.body, *keys)
 
     def reset_types(self):
         """The reset types the service allows; empty where it does not say."""
@@ -228,8 +225,8 @@ def _accepted(system, kind, purpose, fallback):
     try:
         system.reset(kind, purpose)
         return True
-    except RedfishError as error:
-        if not fallback or getattr(error, "status", 0) in (0, 401, 403):
+    except (StatusError, TaskError) as error:
+        if not fallback or getattr(error, "status", None) in (401, 403):
             raise
         return False
 
@@ -313,8 +310,8 @@ def list_sensors(client, details, _payload):
         if members:
             rows += [_sensor(client.get(member), "Reading", None) for member in members]
             continue
-        thermal = client.get_if_present(_reference(chassis, "Thermal") or "") or {}
-        power = client.get_if_present(_reference(chassis, "Power") or "") or {}
+        thermal = client.get_if_present(_reference(chassis, "Thermal")) or {}
+        power = client.get_if_present(_reference(chassis, "Power")) or {}
         rows += [_sensor(item, "ReadingCelsius", "Cel") for item in thermal.get("Temperatures", [])]
         rows += [_sensor(item, "Reading", None) for item in thermal.get("Fans", [])]
         rows += [_sensor(item, "ReadingVolts", "V") for item in power.get("Voltages", [])]
@@ -339,10 +336,9 @@ def firmware(client, details, _payload):
     """The firmware inventory, or what the system and its managers say of theirs where there is none."""
     system = find_system(client, details)
     update_service = _reference(client.get("/redfish/v1/"), "UpdateService")
-    service = (client.get_if_present(update_service) if update_service else None) or {}
-    inventory = _reference(service, "FirmwareInventory")
+    inventory = _reference(client.get_if_present(update_service) or {}, "FirmwareInventory")
     rows = []
-    if inventory and client.get_if_present(inventory) is not None:
+    if client.get_if_present(inventory) is not None:
         for member in client.members(inventory):
             item = client.get(member)
             rows.append(_version(item.get("Name") or item.get("Id"), item.get("Version"), item))
@@ -401,10 +397,8 @@ def _one_of(name, value, allowed):
     raise RedfishError(f"{name} is {value!r}: it must be one of {', '.join(allowed)}")
 
 
-def _reference(body, *keys):
-    for key in keys:
-        body = body.get(key) or {}
-    return body.get("@odata.id")
+def _reference(body, key):
+    return (body.get(key) or {}).get("@odata.id")
 
 
 def _last_segment(path):

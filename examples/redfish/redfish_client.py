@@ -51,6 +51,10 @@ class StatusError(RedfishError):
         self.status = status
 
 
+class TaskError(RedfishError):
+    """The service accepted the request, but the task it made of it failed."""
+
+
 class Client:
     """One service, one login. Use it in a `with` block, which ends the session it opened."""
 
@@ -75,9 +79,9 @@ class Client:
         return self._follow("GET", path).body
 
     def get_if_present(self, path):
-        """The same, but None where the service has no such resource (404, 405, 501)."""
+        """The same, but None where there is no path, or the service has no such resource (404, 405, 501)."""
         try:
-            return self.get(path)
+            return self.get(path) if path else None
         except StatusError as error:
             if error.status in (404, 405, 501):
                 return None
@@ -136,7 +140,7 @@ class Client:
         """Services allow few sessions, so one left behind can lock operators out. The answer no longer matters."""
         if self._session:
             session, self._session = self._session, None
-            self.deadline = Deadline(LOGOUT_SECONDS)
+            self.deadline = Deadline(min(LOGOUT_SECONDS, 0.1 * self.deadline.seconds))
             try:
                 self._follow("DELETE", session)
             except RedfishError:
@@ -252,7 +256,7 @@ class Client:
                 raise
         if response.body.get("TaskState") in FINAL_TASK_STATES - {"Completed"}:
             messages = " ".join(_sentences(response.body.get("Messages")))
-            raise RedfishError(f"the service's task ended as {response.body['TaskState']}: {messages or 'no reason given'}")
+            raise TaskError(f"the service's task ended as {response.body['TaskState']}: {messages or 'no reason given'}")
 
     def sleep(self, seconds, doing):
         """Sleep, but not beyond the deadline."""
