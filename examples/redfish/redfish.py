@@ -44,7 +44,7 @@ def run(action, payload, seconds):
     if function is None:
         raise RedfishError(f"action {action!r} is not known: use one of {', '.join(ACTIONS)}")
     details = read_details(payload)
-    with Client(details, Deadline(usable(seconds))) as client:
+    with Client(details, Deadline(usable(seconds), seconds)) as client:
         return function(client, details, payload)
 
 
@@ -80,7 +80,7 @@ def arm_alarm(seconds):
     """A last resort against what no socket timeout ends, such as an answer that trickles in byte by byte."""
 
     def expired(_signal, _frame):
-        raise RedfishError(f"timed out after {seconds:.0f} s: the service is too slow, or the action needs more time")
+        raise RedfishError(f"timed out (limit {seconds:g} s): the service is too slow, or the action needs more time")
 
     def terminated(_signal, _frame):
         raise RedfishError("stopped by a signal: ask for the status to see how far it got")

@@ -1,5 +1,7 @@
 """What each action does, told in Redfish's own terms. Every function returns the JSON object to print."""
 
+import time
+
 from redfish_client import StatusError, TaskError
 from redfish_details import RedfishError, as_boolean, parameter
 
@@ -8,6 +10,7 @@ POWER = {"On": "PowerOn", "Off": "PowerOff"}
 BOOT_DEVICES = ("Pxe", "Hdd", "Cd", "Usb", "BiosSetup", "None")
 LIGHTS = ("Lit", "Blinking", "Off")
 UNKNOWN = "n/a"
+LAST_LOOK_SECONDS = 0.3
 
 
 class System:
@@ -61,19 +64,19 @@ class System:
 
     def wait(self, seconds, reached, doing):
         """Poll until `reached()` holds for the fresh state; False when the seconds are over first."""
-        pause, waited = 0.5, 0.0
+        pause, end = 0.5, time.monotonic() + seconds
         while not (self.refresh() and reached()):
-            if waited >= seconds or self.client.deadline.remaining() < 0.5:
+            if time.monotonic() >= end or self.client.deadline.remaining() < 2 * LAST_LOOK_SECONDS:
                 return False
-            self.client.sleep(pause, doing)
-            waited, pause = waited + pause, min(5.0, pause * 1.5)
+            self.client.sleep(min(pause, self.client.deadline.remaining() - LAST_LOOK_SECONDS), doing)
+            pause = min(5.0, pause * 1.5)
         return True
 
     def wait_or_fail(self, reached, doing):
         """The same, for all the time there is; an error when it is not reached."""
         if not self.wait(self.client.deadline.remaining(), reached, doing):
             raise RedfishError(
-                f"timed out after {self.client.deadline.seconds:.0f} s while {doing}: its PowerState is "
+                f"timed out (limit {self.client.deadline.limit:g} s) while {doing}: its PowerState is "
                 f"{self.power or 'not given'}; it may still get there, so ask for its status before trying again"
             )
 

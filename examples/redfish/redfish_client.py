@@ -18,10 +18,10 @@ FINAL_TASK_STATES = {"Completed", "Killed", "Cancelled", "Exception"}
 
 
 class Deadline:
-    """The time by which this run must have answered."""
+    """The time by which this run must have answered. `limit` is the timeout that the caller gave, for error texts."""
 
-    def __init__(self, seconds):
-        self.seconds = seconds
+    def __init__(self, seconds, limit):
+        self.seconds, self.limit = seconds, limit
         self._end = time.monotonic() + seconds
 
     def remaining(self):
@@ -32,7 +32,7 @@ class Deadline:
         """Seconds left, or an error that says what was being done when they ran out."""
         left = self.remaining()
         if left <= 0:
-            raise RedfishError(f"timed out after {self.seconds:.0f} s while {doing}: allow the action more time")
+            raise RedfishError(f"timed out (limit {self.limit:g} s) while {doing}: allow the action more time")
         return left
 
 
@@ -140,7 +140,7 @@ class Client:
         """Services allow few sessions, so one left behind can lock operators out. The answer no longer matters."""
         if self._session:
             session, self._session = self._session, None
-            self.deadline = Deadline(min(LOGOUT_SECONDS, 0.1 * self.deadline.seconds))
+            self.deadline = Deadline(min(LOGOUT_SECONDS, 0.1 * self.deadline.seconds), self.deadline.limit)
             try:
                 self._follow("DELETE", session)
             except RedfishError:
@@ -227,7 +227,7 @@ class Client:
             reason = (error.reason or "no common protocol").replace("_", " ").lower()
             return RedfishError(f"TLS with {origin} failed: {reason}; check that host.url's scheme and port are right")
         if isinstance(error, TimeoutError):
-            return RedfishError(f"{origin} did not answer within {self.deadline.seconds:.0f} s: check host.url and routes")
+            return RedfishError(f"{origin} did not answer in time (limit {self.deadline.limit:g} s): check host.url and routes")
         if isinstance(error, ConnectionRefusedError):
             return RedfishError(f"{origin} refused the connection: check host.url's port and that the service is on")
         if isinstance(error, socket.gaierror):
