@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Power management of bare-metal servers over DMTF Redfish, as an extension: redfish.py <action> <payload.json> <timeout>.
+"""Power management of bare-metal servers over DMTF Redfish: redfish.py <action> <payload.json> <timeout seconds>.
 
 Prints one JSON object on stdout and exits 0, or prints {"status": "error", "error": …} and exits 1.
 Needs Python 3.9 or later and nothing else.

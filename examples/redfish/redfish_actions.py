@@ -1,108 +1,13 @@
 """What each action does, told in Redfish's own terms. Every function returns the JSON object to print."""
 
-import time
-
 from redfish_client import StatusError, TaskError
 from redfish_details import RedfishError, as_boolean, parameter
+from redfish_system import System, chassis_paths, find_system, reference, system_paths
 
-RESET = "#ComputerSystem.Reset"
 POWER = {"On": "PowerOn", "Off": "PowerOff"}
 BOOT_DEVICES = ("Pxe", "Hdd", "Cd", "Usb", "BiosSetup", "None")
 LIGHTS = ("Lit", "Blinking", "Off")
 UNKNOWN = "n/a"
-LAST_LOOK_SECONDS = 0.3
-
-
-class System:
-    """The computer system that an action is about."""
-
-    def __init__(self, client, path):
-        self.client, self.path = client, path
-        self.refresh()
-
-    def refresh(self):
-        """Read it again; returns its PowerState."""
-        self.body = self.client.get(self.path)
-        return self.power
-
-    @property
-    def power(self):
-        """On, Off, PoweringOn, PoweringOff, Paused, or an empty string where the service does not say."""
-        return self.body.get("PowerState") or ""
-
-    @property
-    def id(self):
-        """Its Id, or the last segment of its path."""
-        return str(self.body.get("Id") or _last_segment(self.path))
-
-    def reset_types(self):
-        """The reset types the service allows; empty where it does not say."""
-        action = (self.body.get("Actions") or {}).get(RESET) or {}
-        allowed = action.get("ResetType@Redfish.AllowableValues")
-        if not allowed and action.get("@Redfish.ActionInfo"):
-            info = self.client.get_if_present(action["@Redfish.ActionInfo"]) or {}
-            for described in info.get("Parameters", []):
-                if described.get("Name") == "ResetType":
-                    allowed = described.get("AllowableValues")
-        return allowed or []
-
-    def choose_reset(self, *preferred):
-        """The first preferred type that is allowed, or None. A service that lists none is asked for the first."""
-        allowed = self.reset_types()
-        return next((kind for kind in preferred if kind in allowed or not allowed), None)
-
-    def reset(self, kind, purpose):
-        """Send a reset. `kind` None means that none of the types for this purpose is allowed."""
-        target = ((self.body.get("Actions") or {}).get(RESET) or {}).get("target")
-        if not target:
-            raise RedfishError(f"system {self.id} cannot be reset by this service: it offers no {RESET} action")
-        if not kind:
-            raise RedfishError(
-                f"system {self.id} offers no reset type to {purpose}: it allows {', '.join(self.reset_types())}"
-            )
-        self.client.post(target, {"ResetType": kind})
-
-    def wait(self, seconds, reached, doing):
-        """Poll until `reached()` holds for the fresh state; False when the seconds are over first."""
-        pause, end = 0.5, time.monotonic() + seconds
-        while not (self.refresh() and reached()):
-            if time.monotonic() >= end or self.client.deadline.remaining() < 2 * LAST_LOOK_SECONDS:
-                return False
-            self.client.sleep(min(pause, self.client.deadline.remaining() - LAST_LOOK_SECONDS), doing)
-            pause = min(5.0, pause * 1.5)
-        return True
-
-    def wait_or_fail(self, reached, doing):
-        """The same, for all the time there is; an error when it is not reached."""
-        if not self.wait(self.client.deadline.remaining(), reached, doing):
-            raise RedfishError(
-                f"timed out (limit {self.client.deadline.limit:g} s) while {doing}: its PowerState is "
-                f"{self.power or 'not given'}; it may still get there, so ask for its status before trying again"
-            )
-
-
-def find_system(client, details):
-    """The system named by the details, or the only one there is."""
-    paths = _system_paths(client)
-    wanted = details.system
-    if not wanted:
-        if len(paths) == 1:
-            return System(client, paths[0])
-        names = ", ".join(map(_last_segment, paths)) or "none"
-        raise RedfishError(f"the service has {len(paths)} systems: set virtualmachine.system to one of these ids: {names}")
-    for path in paths:
-        if _last_segment(path) == wanted:
-            return System(client, path)
-    systems = [System(client, path) for path in paths]
-    for key in ("Id", "UUID", "Name"):
-        found = [system for system in systems if str(system.body.get(key, "")).lower() == wanted.lower()]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            ids = ", ".join(system.id for system in found)
-            raise RedfishError(f"{len(found)} systems have the {key} {wanted!r}: set system to one of these ids: {ids}")
-    names = ", ".join(map(_last_segment, paths)) or "none"
-    raise RedfishError(f"the service has no system {wanted!r}: set system to one of these ids: {names}")
 
 
 # -- power -------------------------------------------------------------------------------------------------------
@@ -178,7 +83,7 @@ def status(client, details, _payload):
 
 def statuses(client, details, _payload):
     """Each system's state, by the instance names given in `names`, else by Name where that is unique, else by Id."""
-    systems = [System(client, path) for path in _system_paths(client)]
+    systems = [System(client, path) for path in system_paths(client)]
     if details.names:
         known = {system.id: system for system in systems}
         missing = [wanted for wanted in details.names.values() if wanted not in known]
@@ -272,7 +177,7 @@ def indicator_light(client, details, payload):
     """The light that shows a technician which server it is; its chassis' one where the system has none."""
     state = _one_of("state", parameter(payload, "state"), LIGHTS)
     system = find_system(client, details)
-    places = [(system.path, system.body)] + [(path, client.get(path)) for path in _chassis_paths(client, system)]
+    places = [(system.path, system.body)] + [(path, client.get(path)) for path in chassis_paths(client, system)]
     for path, body in places:
         if "IndicatorLED" in body:
             client.patch(path, {"IndicatorLED": state})
@@ -306,15 +211,15 @@ def list_sensors(client, details, _payload):
     """Temperatures, fans, voltages and power of the system's chassis: one row each."""
     system = find_system(client, details)
     rows = []
-    for path in _chassis_paths(client, system):
+    for path in chassis_paths(client, system):
         chassis = client.get(path)
-        sensors = _reference(chassis, "Sensors")
+        sensors = reference(chassis, "Sensors")
         members = client.members(sensors) if sensors else []
         if members:
             rows += [_sensor(client.get(member), "Reading", None) for member in members]
             continue
-        thermal = client.get_if_present(_reference(chassis, "Thermal")) or {}
-        power = client.get_if_present(_reference(chassis, "Power")) or {}
+        thermal = client.get_if_present(reference(chassis, "Thermal")) or {}
+        power = client.get_if_present(reference(chassis, "Power")) or {}
         rows += [_sensor(item, "ReadingCelsius", "Cel") for item in thermal.get("Temperatures", [])]
         rows += [_sensor(item, "Reading", None) for item in thermal.get("Fans", [])]
         rows += [_sensor(item, "ReadingVolts", "V") for item in power.get("Voltages", [])]
@@ -338,8 +243,8 @@ def _sensor(item, key, unit):
 def firmware(client, details, _payload):
     """The firmware inventory, or what the system and its managers say of theirs where there is none."""
     system = find_system(client, details)
-    update_service = _reference(client.get("/redfish/v1/"), "UpdateService")
-    inventory = _reference(client.get_if_present(update_service) or {}, "FirmwareInventory")
+    update_service = reference(client.get("/redfish/v1/"), "UpdateService")
+    inventory = reference(client.get_if_present(update_service) or {}, "FirmwareInventory")
     rows = []
     if client.get_if_present(inventory) is not None:
         for member in client.members(inventory):
@@ -369,22 +274,6 @@ def _version(component, version, item):
 # -- shared ------------------------------------------------------------------------------------------------------
 
 
-def _system_paths(client):
-    collection = _reference(client.get("/redfish/v1/"), "Systems")
-    if not collection:
-        raise RedfishError("the service has no Systems collection: it manages no servers")
-    return client.members(collection)
-
-
-def _chassis_paths(client, system):
-    """The system's chassis. Where it names none, all there are, as long as it is the service's only system."""
-    linked = [chassis["@odata.id"] for chassis in (system.body.get("Links") or {}).get("Chassis", [])]
-    if linked:
-        return linked
-    collection = _reference(client.get("/redfish/v1/"), "Chassis")
-    return client.members(collection) if collection and len(_system_paths(client)) == 1 else []
-
-
 def _state(item):
     """A health that is not OK says most, then a state that is not Enabled."""
     health, state = (item.get("Status") or {}).get("Health"), (item.get("Status") or {}).get("State")
@@ -398,14 +287,6 @@ def _one_of(name, value, allowed):
         if choice.lower() == str(value).strip().lower():
             return choice
     raise RedfishError(f"{name} is {value!r}: it must be one of {', '.join(allowed)}")
-
-
-def _reference(body, key):
-    return (body.get(key) or {}).get("@odata.id")
-
-
-def _last_segment(path):
-    return path.rstrip("/").rpartition("/")[2]
 
 
 def _success(message):

@@ -212,7 +212,7 @@ class Client:
             self.deadline.check("reading an answer")
             size += len(chunk)
             if size > MAX_BODY_BYTES:
-                raise RedfishError(f"the service's answer is larger than {MAX_BODY_BYTES >> 20} MiB: not a Redfish one")
+                raise RedfishError(f"the service's answer is larger than {MAX_BODY_BYTES >> 20} MiB: check host.url")
             parts.append(chunk)
         return b"".join(parts)
 
@@ -220,14 +220,15 @@ class Client:
         origin = self._details.origin
         if isinstance(error, ssl.SSLCertVerificationError):
             return RedfishError(
-                f"the certificate of {origin} is not trusted: {error.verify_message}; set host.ca_bundle to the CA that "
-                "signed it, use the name that the certificate holds in host.url, or set host.verify_tls to false"
+                f"the certificate of {origin} is not trusted: {error.verify_message}; set host.ca_bundle to the CA "
+                "that signed it, use the name that it holds in host.url, or set host.verify_tls to false"
             )
         if isinstance(error, ssl.SSLError):
             reason = (error.reason or "no common protocol").replace("_", " ").lower()
             return RedfishError(f"TLS with {origin} failed: {reason}; check that host.url's scheme and port are right")
         if isinstance(error, TimeoutError):
-            return RedfishError(f"{origin} did not answer in time (limit {self.deadline.limit:g} s): check host.url and routes")
+            limit = f"{self.deadline.limit:g} s"
+            return RedfishError(f"{origin} did not answer in time (limit {limit}): check host.url and routes")
         if isinstance(error, ConnectionRefusedError):
             return RedfishError(f"{origin} refused the connection: check host.url's port and that the service is on")
         if isinstance(error, socket.gaierror):
@@ -255,8 +256,8 @@ class Client:
                     return
                 raise
         if response.body.get("TaskState") in FINAL_TASK_STATES - {"Completed"}:
-            messages = " ".join(_sentences(response.body.get("Messages")))
-            raise TaskError(f"the service's task ended as {response.body['TaskState']}: {messages or 'no reason given'}")
+            reason = " ".join(_sentences(response.body.get("Messages"))) or "no reason given"
+            raise TaskError(f"the service's task ended as {response.body['TaskState']}: {reason}")
 
     def sleep(self, seconds, doing):
         """Sleep, but not beyond the deadline."""
@@ -267,7 +268,7 @@ def _tls_context(details):
     try:
         context = ssl.create_default_context(cadata=details.ca_bundle or None)
     except ssl.SSLError:
-        raise RedfishError("ca_bundle holds no usable PEM certificate: give the CA as -----BEGIN CERTIFICATE-----…") from None
+        raise RedfishError("ca_bundle holds no usable PEM certificate: give -----BEGIN CERTIFICATE-----…") from None
     if not details.verify_tls:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -6,6 +6,7 @@ import sys
 import threading
 
 SYSTEM = "/redfish/v1/Systems/1"
+USUAL_RESETS = ("On", "ForceOff", "GracefulShutdown", "GracefulRestart", "ForceRestart")
 RESET = f"{SYSTEM}/Actions/ComputerSystem.Reset"
 
 
@@ -15,10 +16,15 @@ class Stub:
     A function returns (status, headers, body). Requests are (method, path, headers, JSON body).
     """
 
-    def __init__(self, power="On", reset_types=("On", "ForceOff", "GracefulShutdown", "GracefulRestart", "ForceRestart")):
+    def __init__(self, power="On", reset_types=USUAL_RESETS):
         self.system = {
-            "@odata.id": SYSTEM, "Id": "1", "Name": "System", "PowerState": power, "Boot": {},
-            "Actions": {"#ComputerSystem.Reset": {"target": RESET}}, "Links": {},
+            "@odata.id": SYSTEM,
+            "Id": "1",
+            "Name": "System",
+            "PowerState": power,
+            "Boot": {},
+            "Actions": {"#ComputerSystem.Reset": {"target": RESET}},
+            "Links": {},
         }
         if reset_types:
             self.system["Actions"]["#ComputerSystem.Reset"]["ResetType@Redfish.AllowableValues"] = list(reset_types)

@@ -150,16 +150,16 @@ class Systems(Case):
 
     def test_a_system_is_found_by_id_and_the_virtual_machine_wins_over_host_over_extension(self):
         both = self.succeeds(
-            "status", {"url": many.url, "system": id_of("resting")}, extension={"system": "nowhere"},
+            "status",
+            {"url": many.url, "system": id_of("resting")},
+            extension={"system": "nowhere"},
         )
         self.assertEqual(both["power_state"], "PowerOff")
         won = self.succeeds("status", {"url": many.url, "system": "resting"}, virtualmachine={"system": "spare"})
         self.assertEqual(won["power_state"], "PowerOn")
 
     def test_details_may_come_from_the_extension(self):
-        self.assertEqual(
-            self.succeeds("status", None, extension={"url": bare.url})["power_state"], "PowerOff"
-        )
+        self.assertEqual(self.succeeds("status", None, extension={"url": bare.url})["power_state"], "PowerOff")
 
 
 class Custom(Case):
@@ -194,9 +194,8 @@ class Custom(Case):
         self.assertIn({"name": "BaseBoard System Fan", "reading": 2100, "unit": "RPM", "state": "OK"}, rows)
 
     def test_a_service_without_sensors_says_so(self):
-        self.assertRegex(
-            self.fails("ListSensors", {"url": bare.url}), "^the chassis of system .* has no sensors that this service shows$"
-        )
+        error = self.fails("ListSensors", {"url": bare.url})
+        self.assertRegex(error, "^the chassis of system .* has no sensors that this service shows$")
 
     def test_the_indicator_light_is_switched(self):
         for state in ("Blinking", "Off", "Lit"):
@@ -285,9 +284,7 @@ class Mistakes(Case):
             listener.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             error = self.fails("status", {"url": url})
-        self.assertEqual(
-            error, f"{url} refused the connection: check host.url's port and that the service is on"
-        )
+        self.assertEqual(error, f"{url} refused the connection: check host.url's port and that the service is on")
 
     def test_details_are_checked_before_anything_is_sent(self):
         for host, text in (
@@ -326,6 +323,17 @@ class Mistakes(Case):
     def test_the_extensions_directory_is_not_written_to(self):
         self.succeeds("status", {"url": bare.url})
         self.assertNotIn("__pycache__", os.listdir(os.path.dirname(SCRIPT)))
+
+    def test_the_manifest_offers_the_custom_actions_and_values_that_the_script_knows(self):
+        with open(os.path.join(os.path.dirname(SCRIPT), "manifest.yaml"), encoding="utf-8") as file:
+            manifest = file.read()
+        offered = re.findall(r"^  - name: (\w+)$", manifest, re.MULTILINE)
+        known = self.fails("Explode", {"url": bare.url}).partition("use one of ")[2].split(", ")
+        self.assertEqual(offered, [name for name in known if name[0].isupper()])
+        boot, light = (text.split(",") for text in re.findall(r'valueoptions: "(.*)"', manifest))
+        for action, name, values in (("SetBootDevice", "device", boot), ("IndicatorLight", "state", light)):
+            error = self.fails(action, {"url": bare.url}, parameters={name: "?"})
+            self.assertEqual(error.partition("one of ")[2].split(", "), values)
 
     def test_the_script_is_found_through_a_link(self):
         link = os.path.join(directory.name, "linked")

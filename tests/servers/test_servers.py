@@ -15,9 +15,15 @@ from urllib.parse import urlsplit
 from started import Started, self_signed
 
 ENVIRONMENT = {
-    **os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "GIT_TERMINAL_PROMPT": "0",
-    "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.com", "GIT_COMMITTER_NAME": "t",
-    "GIT_COMMITTER_EMAIL": "t@example.com", "no_proxy": "127.0.0.1",
+    **os.environ,
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_SYSTEM": os.devnull,
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_AUTHOR_NAME": "t",
+    "GIT_AUTHOR_EMAIL": "t@example.com",
+    "GIT_COMMITTER_NAME": "t",
+    "GIT_COMMITTER_EMAIL": "t@example.com",
+    "no_proxy": "127.0.0.1",
 }
 
 
@@ -90,10 +96,13 @@ class GitServer(ServerCase):
         self.assertEqual(self.clone(f"{url}/team/extension.git", "a"), "two")
         self.assertEqual(self.clone(f"{url}/team/extension", "b"), "two")
         refs = [line for line in self.logged() if "/info/refs" in line]
-        self.assertEqual(refs, [
-            "GET /team/extension.git/info/refs?service=git-upload-pack 200",
-            "GET /team/extension/info/refs?service=git-upload-pack 200",
-        ])
+        self.assertEqual(
+            refs,
+            [
+                "GET /team/extension.git/info/refs?service=git-upload-pack 200",
+                "GET /team/extension/info/refs?service=git-upload-pack 200",
+            ],
+        )
 
     def test_a_commit_is_fetched_by_its_id(self):
         url = self.start("git-server", "--root", self.root).url
