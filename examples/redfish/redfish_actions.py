@@ -8,6 +8,7 @@ POWER = {"On": "PowerOn", "Off": "PowerOff"}
 BOOT_DEVICES = ("Pxe", "Hdd", "Cd", "Usb", "BiosSetup", "None")
 LIGHTS = ("Lit", "Blinking", "Off")
 UNKNOWN = "n/a"
+SETTLE_SECONDS = 10.0
 
 
 # -- power -------------------------------------------------------------------------------------------------------
@@ -57,23 +58,31 @@ def reboot(client, details, _payload):
     system = find_system(client, details)
     if system.power == "Off":
         return _start(system)
-    before = system.body.get("LastResetTime")
     graceful = system.choose_reset("GracefulRestart")
     forced = system.choose_reset("ForceRestart", "PowerCycle")
     doing = f"waiting for system {system.id} to restart"
+    before = system.body.get("LastResetTime")
+    went_off = False
 
     def restarted():
-        """LastResetTime proves it where the service keeps one; where not, being on is all there is to see."""
-        return system.power == "On" and (before is None or system.body.get("LastResetTime") != before)
+        nonlocal went_off
+        went_off = went_off or system.power != "On"
+        return system.power == "On" and (went_off if before is None else system.body.get("LastResetTime") != before)
 
-    if graceful and _accepted(system, graceful, "restart", forced):
-        if system.wait(_graceful_time(system, details) if forced else float("inf"), restarted, doing):
-            return _success(f"system {system.id} was restarted ({graceful})")
-    if graceful and not forced:
-        system.wait_or_fail(restarted, doing)
-    system.reset(forced, "restart")
-    system.wait_or_fail(restarted, doing)
-    return _success(f"system {system.id} was restarted ({forced})")
+    for kind, fallback in ((graceful, forced), (forced, None)):
+        if not kind or not _accepted(system, kind, "restart", fallback):
+            continue
+        if before is None:  # Many services show a restarting system as On throughout: then nothing proves the restart.
+            if not system.wait(min(SETTLE_SECONDS, 0.3 * client.deadline.remaining()), restarted, doing):
+                system.wait_or_fail(lambda: system.power == "On", doing)
+            if not went_off:
+                return _success(f"system {system.id} accepted the restart ({kind}) and is on; no power change was seen")
+        elif not fallback:
+            system.wait_or_fail(restarted, doing)
+        elif not system.wait(_graceful_time(system, details), restarted, doing):
+            continue
+        return _success(f"system {system.id} was restarted ({kind})")
+    return system.reset(None, "restart")
 
 
 def status(client, details, _payload):

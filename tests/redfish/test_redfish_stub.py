@@ -106,6 +106,17 @@ class Resets(Case):
         self.assertEqual(message, "system 1 was restarted (ForceRestart)")
         self.assertEqual(stub.resets(), ["GracefulRestart", "ForceRestart"])
 
+    def test_a_reboot_that_cannot_be_proved_is_not_claimed(self):
+        stub = self.stub()
+        message = self.succeeds("reboot", {"url": stub.url}, timeout=3)["message"]
+        self.assertEqual(message, "system 1 accepted the restart (GracefulRestart) and is on; no power change was seen")
+        self.assertEqual(stub.resets(), ["GracefulRestart"])
+
+    def test_a_reboot_without_a_fitting_reset_type_is_an_error(self):
+        stub = self.stub(reset_types=("On", "ForceOff"))
+        error = self.fails("reboot", {"url": stub.url})
+        self.assertEqual(error, "system 1 offers no reset type to restart: it allows On, ForceOff")
+
     def test_a_reboot_of_a_system_that_is_off_switches_it_on(self):
         stub = self.stub(power="Off")
         self.succeeds("reboot", {"url": stub.url})
