@@ -1,1 +1,14 @@
 //! Unpack untrusted tar and zip into an empty directory, under limits.
+
+pub(crate) mod beneath;
+mod error;
+mod limits;
+pub(crate) mod links;
+mod path;
+mod writer;
+
+pub use error::{EntryName, Format, SpecialKind, TarFault, UnpackError, ZipFault};
+pub use limits::Limits;
+pub use links::LinkFault;
+pub use path::{NameFault, RelativePath};
+pub use writer::{TreeSummary, TreeWriter};
