@@ -137,7 +137,9 @@ pub enum UnpackError {
         fault: LinkFault,
     },
     /// A hard link to something that is not an earlier file of the archive.
-    #[error("unpack entry {entry}: hard link to {target}, which is no earlier file of the archive; pack a copy instead")]
+    #[error(
+        "unpack entry {entry}: hard link to {target}, which is no earlier file of the archive; pack a copy instead"
+    )]
     HardLink {
         /// The link.
         entry: EntryName,

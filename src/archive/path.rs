@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn ordinary_names_are_kept_and_cleaned() {
-        for (given, kept) in [("a", "a"), ("./a/b", "a/b"), ("a/b/", "a/b"), ("…/ü", "…/ü"), ("a..b/.c", "a..b/.c")] {
+        for (given, kept) in [("a", "a"), ("./a/b", "a/b"), ("a/b/", "a/b"), ("…/ü", "…/ü"), ("a..b/.c", "a..b/.c")]
+        {
             assert_eq!(RelativePath::parse(given).map(|path| path.0), Ok(kept.to_owned()));
         }
     }
