@@ -3,10 +3,8 @@
 //! A zip file says everything twice, in its directory and before each entry, and readers differ in what they believe.
 //! Only files that say the same in both places, and whose entries do not overlap, are unpacked.
 
-use std::collections::HashSet;
 use std::io::{Read, Seek, SeekFrom};
 
-use zip::read::zip_iterable::ZipIterable;
 use zip::read::{ArchiveOffset, Config, ZipFileEntry};
 use zip::result::ZipError;
 use zip::{CompressionMethod, System, ZipArchive, ZipReadOptions};
@@ -18,12 +16,16 @@ use super::writer::TreeWriter;
 /// The kind bits of a Unix mode.
 const KIND: u32 = 0o170_000;
 
+/// Bytes at the end of the file among which the end record is looked for: itself, its comment, the zip64 locator.
+const TAIL: u64 = 22 + 65_536 + 20 + 64;
+
 /// Unpack `file`.
 pub(super) fn unpack(mut file: impl Read + Seek, writer: &mut TreeWriter) -> Result<(), UnpackError> {
-    let bytes = file.seek(SeekFrom::End(0)).map_err(|error| classify(".", ZipError::Io(error)))?;
+    let bytes = refuse_zip64(&mut file)?;
+    // A known offset refuses data before the archive, which some readers skip and others do not.
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
-    check_directory(&mut file, config, bytes, writer.limits())?;
     let mut archive = ZipArchive::with_config(config, file).map_err(|error| classify(".", error))?;
+    check_directory(&archive, bytes, writer.limits())?;
     archive.validate_header_consistency().map_err(|error| classify(".", error))?;
     for index in 0..archive.len() {
         write_entry(&mut archive, index, writer)?;
@@ -31,19 +33,31 @@ pub(super) fn unpack(mut file: impl Read + Seek, writer: &mut TreeWriter) -> Res
     Ok(())
 }
 
-/// Go through the directory once, before all of it is held in memory: its length, names and sizes.
-fn check_directory(file: impl Read + Seek, config: Config, bytes: u64, limits: &Limits) -> Result<(), UnpackError> {
-    let mut directory = ZipIterable::try_new(file, config).map_err(|error| classify(".", error))?;
-    let mut names = HashSet::new();
+/// Refuse the zip64 form, and return the size of `file` in bytes. No archive within the limits needs that form; without
+/// it the end record can claim 65 535 entries at most, so that a false claim costs no memory.
+fn refuse_zip64(file: &mut (impl Read + Seek)) -> Result<u64, UnpackError> {
+    let read = |error| classify(".", ZipError::Io(error));
+    let bytes = file.seek(SeekFrom::End(0)).map_err(read)?;
+    file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL))).map_err(read)?;
+    let mut tail = Vec::new();
+    file.by_ref().take(TAIL).read_to_end(&mut tail).map_err(read)?;
+    match tail.windows(4).any(|window| window == b"PK\x06\x07") {
+        true => Err(malformed("it is in the zip64 form, which is for larger archives than are allowed")),
+        false => Ok(bytes),
+    }
+}
+
+/// Check what the directory says of the archive as a whole: names, number and sizes.
+fn check_directory<R: Read + Seek>(archive: &ZipArchive<R>, bytes: u64, limits: &Limits) -> Result<(), UnpackError> {
+    if archive.has_duplicate_names() {
+        return Err(malformed("its directory has a name twice"));
+    }
     let mut unpacked: u64 = 0;
-    for entry in directory.files().map_err(|error| classify(".", error))? {
-        let entry = entry.map_err(|error| classify(".", error))?;
+    for index in 0..archive.len() {
+        let entry = archive.by_index_data(index).map_err(|error| classify(".", error))?;
         let name = || EntryName::new(entry.name_raw());
-        if names.len() as u64 >= limits.entries {
+        if index as u64 >= limits.entries {
             return Err(UnpackError::TooManyEntries { entry: name(), limit: limits.entries });
-        }
-        if !names.insert(entry.name_raw().to_vec()) {
-            return Err(UnpackError::Duplicate { entry: name() });
         }
         unpacked = unpacked.saturating_add(entry.size());
         if unpacked > limits.unpacked_bytes {
@@ -145,8 +159,12 @@ fn classify(entry: impl AsRef<[u8]>, error: ZipError) -> UnpackError {
         ZipError::Io(source) if source.raw_os_error().is_some() => {
             UnpackError::Read { entry: EntryName::new(entry), source }
         }
-        other => UnpackError::Malformed { format: Format::Zip, cause: other.to_string() },
+        other => malformed(other),
     }
+}
+
+fn malformed(cause: impl ToString) -> UnpackError {
+    UnpackError::Malformed { format: Format::Zip, cause: cause.to_string() }
 }
 
 #[cfg(test)]

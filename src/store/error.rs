@@ -176,12 +176,30 @@ mod tests {
     #[test]
     fn each_fault_of_the_volume_says_what_to_do() {
         for (errno, text) in [
-            (Errno::NOSPC, "write /v/extensions/x: no space is left on the volume; enlarge it or remove unused extensions"),
-            (Errno::DQUOT, "write /v/extensions/x: no space is left on the volume; enlarge it or remove unused extensions"),
-            (Errno::ROFS, "write /v/extensions/x: the volume is read-only; mount it read-write, with access mode ReadWriteMany"),
-            (Errno::ACCESS, "write /v/extensions/x: permission denied; the volume must belong to the operator's user or fsGroup"),
-            (Errno::XDEV, "write /v/extensions/x: the directories are on different file systems; the volume's root must be one file system"),
-            (Errno::STALE, "write /v/extensions/x: the volume is gone or does not answer (Stale file handle (os error 116)); check its server and the mount"),
+            (
+                Errno::NOSPC,
+                "write /v/extensions/x: no space is left on the volume; enlarge it or remove unused extensions",
+            ),
+            (
+                Errno::DQUOT,
+                "write /v/extensions/x: no space is left on the volume; enlarge it or remove unused extensions",
+            ),
+            (
+                Errno::ROFS,
+                "write /v/extensions/x: the volume is read-only; mount it read-write, with access mode ReadWriteMany",
+            ),
+            (
+                Errno::ACCESS,
+                "write /v/extensions/x: permission denied; the volume must belong to the operator's user or fsGroup",
+            ),
+            (
+                Errno::XDEV,
+                "write /v/extensions/x: the directories are on different file systems; the volume's root must be one file system",
+            ),
+            (
+                Errno::STALE,
+                "write /v/extensions/x: the volume is gone or does not answer (Stale file handle (os error 116)); check its server and the mount",
+            ),
         ] {
             let error = of(errno);
             assert_eq!(error.to_string(), text);

@@ -137,7 +137,8 @@ mod tests {
         for name in ["a", "orchestrator", "a-b.c-1", "0", &"a".repeat(253)] {
             assert!(ExtensionName::parse(name).is_ok(), "{name}");
         }
-        for name in ["", ".", "..", ".store", "a/b", "A", "a_b", "-a", "a-", "a..b", "a.", "ü", "a\n", &"a".repeat(254)] {
+        for name in ["", ".", "..", ".store", "a/b", "A", "a_b", "-a", "a-", "a..b", "a.", "ü", "a\n", &"a".repeat(254)]
+        {
             let error = ExtensionName::parse(name).unwrap_err().to_string();
             assert!(error.starts_with("extension name \"") && error.contains("lower-case letters"), "{error}");
         }

@@ -113,7 +113,9 @@ impl Listing {
     pub(super) fn bad_link(&self) -> Option<(&str, &str, LinkFault)> {
         let nodes = self.nodes();
         self.iter().find_map(|(path, entry)| match entry {
-            Entry::Link { target } => resolve_link(&nodes, path, target).err().map(|fault| (path, target.as_str(), fault)),
+            Entry::Link { target } => {
+                resolve_link(&nodes, path, target).err().map(|fault| (path, target.as_str(), fault))
+            }
             Entry::Directory | Entry::File { .. } => None,
         })
     }
