@@ -100,8 +100,9 @@ impl Store {
         let digest = listing.digest();
         let published = |reused| Tree { digest, bytes: listing.bytes(), files: listing.files(), reused };
 
-        let _writing = self.lock();
-        if self.keep_existing(&digest)? {
+        // Not under one lock with the rename: writing a tree to disk may take long.
+        let existing = |_writing| self.keep_existing(&digest);
+        if existing(self.lock())? {
             return Ok(published(true));
         }
         self.step(Step::Seal)?;
@@ -114,6 +115,10 @@ impl Store {
         tree::sync(&root.fd, &root.path)?;
         work.sync()?;
 
+        let _writing = self.lock();
+        if self.keep_existing(&digest)? {
+            return Ok(published(true));
+        }
         let store = self.directory(STORE)?;
         // The listing first: without its tree it is harmless.
         self.step(Step::RenameListing)?;
