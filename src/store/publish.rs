@@ -100,11 +100,13 @@ impl Store {
         let digest = listing.digest();
         let published = |reused| Tree { digest, bytes: listing.bytes(), files: listing.files(), reused };
 
-        // Not under one lock with the rename: writing a tree to disk may take long.
-        let existing = |_writing| self.keep_existing(&digest);
-        if existing(self.lock())? {
-            return Ok(published(true));
+        {
+            let _writing = self.lock();
+            if self.keep_existing(&digest)? {
+                return Ok(published(true));
+            }
         }
+        // Without the lock, because writing a tree to disk may take long; so the same question again afterwards.
         self.step(Step::Seal)?;
         tree::seal(&root.fd, &root.path)?;
         self.step(Step::WriteMarker)?;

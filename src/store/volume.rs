@@ -189,3 +189,7 @@ pub(super) fn random_name() -> Result<String, StoreError> {
         .map_err(|error| StoreError::io("draw", "a random name", io::Error::other(error.to_string())))?;
     Ok(crate::digest::hex(&bytes))
 }
+
+#[cfg(test)]
+#[path = "volume_tests.rs"]
+mod tests;
