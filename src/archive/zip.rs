@@ -1,0 +1,172 @@
+//! Unpack a zip file.
+//!
+//! A zip file says everything twice, in its directory and before each entry, and readers differ in what they believe.
+//! Only files that say the same in both places, and whose entries do not overlap, are unpacked.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use zip::read::{ArchiveOffset, Config, ZipFileEntry};
+use zip::result::ZipError;
+use zip::{CompressionMethod, System, ZipArchive, ZipReadOptions};
+
+use super::error::{EntryName, Format, SpecialKind, UnpackError, ZipFault};
+use super::limits::Limits;
+use super::writer::TreeWriter;
+
+/// The kind bits of a Unix mode.
+const KIND: u32 = 0o170_000;
+
+/// Bytes at the end of the file among which the end record is looked for: itself, its comment, the zip64 locator.
+const TAIL: u64 = 22 + 65_536 + 20 + 64;
+
+/// Unpack `file`.
+pub(super) fn unpack(mut file: impl Read + Seek, writer: &mut TreeWriter) -> Result<(), UnpackError> {
+    let bytes = refuse_zip64(&mut file)?;
+    // A known offset refuses data before the archive, which some readers skip and others do not.
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let mut archive = ZipArchive::with_config(config, file).map_err(|error| classify(".", error))?;
+    check_directory(&archive, bytes, writer.limits())?;
+    archive.validate_header_consistency().map_err(|error| classify(".", error))?;
+    for index in 0..archive.len() {
+        write_entry(&mut archive, index, writer)?;
+    }
+    Ok(())
+}
+
+/// Refuse the zip64 form, and return the size of `file` in bytes. No archive within the limits needs that form; without
+/// it the end record can claim 65 535 entries at most, so that a false claim costs no memory.
+fn refuse_zip64(file: &mut (impl Read + Seek)) -> Result<u64, UnpackError> {
+    let read = |error| classify(".", ZipError::Io(error));
+    let bytes = file.seek(SeekFrom::End(0)).map_err(read)?;
+    file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL))).map_err(read)?;
+    let mut tail = Vec::new();
+    file.by_ref().take(TAIL).read_to_end(&mut tail).map_err(read)?;
+    match tail.windows(4).any(|window| window == b"PK\x06\x07") {
+        true => Err(malformed("it is in the zip64 form, which is for larger archives than are allowed")),
+        false => Ok(bytes),
+    }
+}
+
+/// Check what the directory says of the archive as a whole: names, number and sizes.
+fn check_directory<R: Read + Seek>(archive: &ZipArchive<R>, bytes: u64, limits: &Limits) -> Result<(), UnpackError> {
+    if archive.has_duplicate_names() {
+        return Err(malformed("its directory has a name twice"));
+    }
+    let mut unpacked: u64 = 0;
+    for index in 0..archive.len() {
+        let entry = archive.by_index_data(index).map_err(|error| classify(".", error))?;
+        let name = || EntryName::new(entry.name_raw());
+        if index as u64 >= limits.entries {
+            return Err(UnpackError::TooManyEntries { entry: name(), limit: limits.entries });
+        }
+        unpacked = unpacked.saturating_add(entry.size());
+        if unpacked > limits.unpacked_bytes {
+            return Err(UnpackError::TooLarge { entry: name(), limit: limits.unpacked_bytes });
+        }
+        if limits.ratio_exceeded(unpacked, bytes) {
+            return Err(UnpackError::Ratio { entry: name(), limit: limits.ratio });
+        }
+    }
+    Ok(())
+}
+
+fn write_entry<R: Read + Seek>(
+    archive: &mut ZipArchive<R>,
+    index: usize,
+    writer: &mut TreeWriter,
+) -> Result<(), UnpackError> {
+    let (name, kind, mode, size) = {
+        let entry = archive.by_index_data(index).map_err(|error| classify(".", error))?;
+        let name = entry.name_raw().to_vec();
+        let mode = mode(&entry);
+        let refuse = |fault| UnpackError::Zip { entry: EntryName::new(&name), fault };
+        if entry.encrypted() {
+            return Err(refuse(ZipFault::Encrypted));
+        }
+        match entry.compression() {
+            CompressionMethod::Stored | CompressionMethod::Deflated => {}
+            other => return Err(refuse(ZipFault::Method(other.to_string()))),
+        }
+        let kind = kind(&name, mode, entry.size())?;
+        (name, kind, mode, entry.size())
+    };
+    if kind == Kind::Directory {
+        return writer.directory(&name);
+    }
+    let options = ZipReadOptions::new().enforce_header_consistency(true);
+    let mut data = archive.by_index_with_options(index, options).map_err(|error| classify(&name, error))?;
+    let in_stream = |error: UnpackError| match error {
+        UnpackError::Read { source, .. } => classify(&name, ZipError::Io(source)),
+        other => other,
+    };
+    let mismatch = || UnpackError::Zip { entry: EntryName::new(&name), fault: ZipFault::SizeMismatch { size } };
+    // One byte more than the directory says, so that more of them is noticed, and so that the end, where the
+    // checksum is compared, is reached.
+    let mut data = (&mut data).take(size.saturating_add(1));
+    if kind == Kind::File {
+        let written = writer.file(&name, mode & 0o111 != 0, &mut data).map_err(in_stream)?;
+        return if written == size { Ok(()) } else { Err(mismatch()) };
+    }
+    if size > writer.limits().path_bytes as u64 {
+        return Err(UnpackError::FileTooLarge {
+            entry: EntryName::new(&name),
+            limit: writer.limits().path_bytes as u64,
+        });
+    }
+    let mut target = Vec::new();
+    data.read_to_end(&mut target).map_err(|error| classify(&name, ZipError::Io(error)))?;
+    if target.len() as u64 == size { writer.symlink(&name, &target) } else { Err(mismatch()) }
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Directory,
+    Link,
+}
+
+/// The Unix mode that the entry was packed with; 0 where it was packed on a system without.
+fn mode(entry: &ZipFileEntry<'_>) -> u32 {
+    match entry.system() {
+        System::Unix | System::OsDarwin => entry.external_attributes() >> 16,
+        _ => 0,
+    }
+}
+
+fn kind(name: &[u8], mode: u32, size: u64) -> Result<Kind, UnpackError> {
+    let entry = || EntryName::new(name);
+    let special = |kind| Err(UnpackError::Special { entry: entry(), kind });
+    let kind = match mode & KIND {
+        0 if name.ends_with(b"/") => Kind::Directory,
+        0 | 0o100_000 => Kind::File,
+        0o040_000 => Kind::Directory,
+        0o120_000 => Kind::Link,
+        0o010_000 => return special(SpecialKind::Fifo),
+        0o020_000 => return special(SpecialKind::CharacterDevice),
+        0o060_000 => return special(SpecialKind::BlockDevice),
+        0o140_000 => return special(SpecialKind::Socket),
+        _ => return Err(UnpackError::Zip { entry: entry(), fault: ZipFault::UnknownKind(mode) }),
+    };
+    if (kind == Kind::Directory) != name.ends_with(b"/") || (kind == Kind::Directory && size > 0) {
+        return Err(UnpackError::Zip { entry: entry(), fault: ZipFault::KindMismatch });
+    }
+    Ok(kind)
+}
+
+fn classify(entry: impl AsRef<[u8]>, error: ZipError) -> UnpackError {
+    match error {
+        ZipError::Io(source) if source.raw_os_error().is_some() => {
+            UnpackError::Read { entry: EntryName::new(entry), source }
+        }
+        other => malformed(other),
+    }
+}
+
+fn malformed(cause: impl ToString) -> UnpackError {
+    UnpackError::Malformed { format: Format::Zip, cause: cause.to_string() }
+}
+
+#[cfg(test)]
+#[path = "zip_tests.rs"]
+mod tests;

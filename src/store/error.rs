@@ -1,0 +1,223 @@
+//! What can be wrong with the volume.
+
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::listing::Drift;
+use crate::archive::LinkFault;
+use crate::digest::Digest;
+
+/// Why the store could not do something. `doing` says what and to which path.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No space or quota left.
+    #[error("{doing}: no space is left on the volume; enlarge it or remove unused extensions")]
+    NoSpace {
+        /// What was tried.
+        doing: String,
+    },
+    /// Mounted read-only.
+    #[error("{doing}: the volume is read-only; mount it read-write, with access mode ReadWriteMany")]
+    ReadOnly {
+        /// What was tried.
+        doing: String,
+    },
+    /// The operator's user may not.
+    #[error("{doing}: permission denied; the volume must belong to the operator's user or fsGroup")]
+    Denied {
+        /// What was tried.
+        doing: String,
+    },
+    /// The volume went away under the operator.
+    #[error("{doing}: the volume is gone or does not answer ({source}); check its server and the mount")]
+    Vanished {
+        /// What was tried.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Staging and store are not on the same file system. Never worked around by copying: a copy is not atomic.
+    #[error("{doing}: the directories are on different file systems; the volume's root must be one file system")]
+    CrossDevice {
+        /// What was tried.
+        doing: String,
+    },
+    /// Mounted `noexec`.
+    #[error("{doing}: the volume is mounted noexec, so no extension could run; mount it without")]
+    NoExec {
+        /// What was tried.
+        doing: String,
+    },
+    /// The file system lacks something that the store is built on.
+    #[error("{doing}: the file system cannot do this ({cause}); use one with symbolic links and Unix modes")]
+    Unsupported {
+        /// What was tried.
+        doing: String,
+        /// What the system said or did.
+        cause: String,
+    },
+    /// Something that is not the operator's lies where a link must go. It is never deleted.
+    #[error("link extension: {path} is in the way ({what}) and was not made by outrigger; move it away")]
+    ForeignFile {
+        /// Its path, relative to the volume's root.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// No such tree in the store.
+    #[error("find tree {digest}: it is not in the store")]
+    NoSuchTree {
+        /// The tree.
+        digest: Digest,
+    },
+    /// The tree is not what was published.
+    #[error("verify tree {digest}: {drift}")]
+    Drifted {
+        /// The tree.
+        digest: Digest,
+        /// The first difference.
+        drift: Drift,
+    },
+    /// The sub-directory that should become the tree is not there.
+    #[error("publish: {path:?} is no directory of the source; check source.path")]
+    NoSuchDirectory {
+        /// The path within the source.
+        path: String,
+    },
+    /// A link of the tree leads out of it: out of the sub-directory that was chosen, for example.
+    #[error("publish: symbolic link {path:?} to {target:?}: {fault}")]
+    Link {
+        /// The link.
+        path: String,
+        /// Its target.
+        target: String,
+        /// What is wrong with it.
+        fault: LinkFault,
+    },
+    /// The tree holds what no tree may hold.
+    #[error("publish: {path:?}: {what}")]
+    Unpublishable {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A file is larger than its reader accepts.
+    #[error("read {path:?} of tree {digest}: it has {bytes} bytes; at most {limit} are allowed")]
+    FileTooLarge {
+        /// The tree.
+        digest: Digest,
+        /// The path in the tree.
+        path: String,
+        /// Bytes it has.
+        bytes: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// Anything else.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// The error for `source`, which came while `doing` (a verb in the infinitive) to `path`.
+    pub(super) fn io(doing: &str, path: impl AsRef<Path>, source: io::Error) -> Self {
+        let doing = format!("{doing} {}", path.as_ref().display());
+        match source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::NoSpace { doing },
+            Some(Errno::ROFS) => Self::ReadOnly { doing },
+            Some(Errno::ACCESS | Errno::PERM) => Self::Denied { doing },
+            Some(Errno::XDEV) => Self::CrossDevice { doing },
+            Some(Errno::STALE | Errno::IO | Errno::NOTCONN | Errno::NODEV | Errno::NXIO | Errno::HOSTDOWN) => {
+                Self::Vanished { doing, source }
+            }
+            _ => Self::Io { doing, source },
+        }
+    }
+
+    /// Whether trying again may help without a change of the extension: the volume is to blame, not the source.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NoSpace { .. }
+            | Self::ReadOnly { .. }
+            | Self::Denied { .. }
+            | Self::Vanished { .. }
+            | Self::CrossDevice { .. }
+            | Self::NoExec { .. }
+            | Self::Unsupported { .. }
+            | Self::NoSuchTree { .. }
+            | Self::Drifted { .. }
+            | Self::Io { .. } => true,
+            Self::ForeignFile { .. }
+            | Self::NoSuchDirectory { .. }
+            | Self::Link { .. }
+            | Self::Unpublishable { .. }
+            | Self::FileTooLarge { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(errno: Errno) -> StoreError {
+        StoreError::io("write", "/v/extensions/x", errno.into())
+    }
+
+    #[test]
+    fn each_fault_of_the_volume_says_what_to_do() {
+        for (errno, text) in [
+            (
+                Errno::NOSPC,
+                "write /v/extensions/x: no space is left on the volume; enlarge it or remove unused extensions",
+            ),
+            (
+                Errno::DQUOT,
+                "write /v/extensions/x: no space is left on the volume; enlarge it or remove unused extensions",
+            ),
+            (
+                Errno::ROFS,
+                "write /v/extensions/x: the volume is read-only; mount it read-write, with access mode ReadWriteMany",
+            ),
+            (
+                Errno::ACCESS,
+                "write /v/extensions/x: permission denied; the volume must belong to the operator's user or fsGroup",
+            ),
+            (
+                Errno::XDEV,
+                "write /v/extensions/x: the directories are on different file systems; the volume's root must be one file system",
+            ),
+            (
+                Errno::STALE,
+                "write /v/extensions/x: the volume is gone or does not answer (Stale file handle (os error 116)); check its server and the mount",
+            ),
+        ] {
+            let error = of(errno);
+            assert_eq!(error.to_string(), text);
+            assert!(error.is_transient(), "{error}");
+        }
+        assert!(matches!(of(Errno::NOTDIR), StoreError::Io { .. }));
+    }
+
+    #[test]
+    fn faults_of_the_source_are_not_tried_again() {
+        let error = StoreError::NoSuchDirectory { path: "a/b".into() };
+        assert!(!error.is_transient());
+        assert_eq!(error.to_string(), "publish: \"a/b\" is no directory of the source; check source.path");
+        let error = StoreError::ForeignFile { path: "extensions/x".into(), what: "a directory" };
+        assert!(!error.is_transient());
+        assert_eq!(
+            error.to_string(),
+            "link extension: extensions/x is in the way (a directory) and was not made by outrigger; move it away"
+        );
+    }
+}

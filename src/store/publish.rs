@@ -1,0 +1,215 @@
+//! Staging a tree, and publishing it under its digest.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+
+use super::error::StoreError;
+use super::layout::{STAGING, STORE, listing_name, tree_name};
+use super::tree;
+use super::volume::{Directory, Step, Store, random_name};
+use crate::archive::{RelativePath, beneath};
+use crate::digest::Digest;
+use crate::protocol::TREE_MARKER;
+
+/// The directory within a staging directory that becomes the tree.
+const TREE: &str = "tree";
+/// The file beside it that becomes the listing.
+const LISTING: &str = "list";
+
+/// A private directory on the volume in which a tree is made. Dropped, it is removed with all that is in it.
+#[derive(Debug)]
+pub struct Staging {
+    store: Store,
+    name: String,
+    path: PathBuf,
+}
+
+/// A tree in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// Digest of its content (see [`Listing`](super::Listing)).
+    pub digest: Digest,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Regular files.
+    pub files: u64,
+    /// Whether the same tree was in the store before, and was used again.
+    pub reused: bool,
+}
+
+impl Staging {
+    /// The empty directory to make the tree in.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept at the next start.
+        if let Ok(staging) = self.store.directory(STAGING) {
+            let _ = tree::remove(&staging.fd, &self.name, &staging.path);
+        }
+    }
+}
+
+impl Store {
+    /// A new empty directory on the volume.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn stage(&self) -> Result<Staging, StoreError> {
+        let staging = self.directory(STAGING)?;
+        let name = random_name()?;
+        let path = staging.path.join(&name).join(TREE);
+        let failed = |error| StoreError::io("create directory", &path, error);
+        beneath::create_directory(&staging.fd, &name).map_err(failed)?;
+        // From here on it is removed when something fails.
+        let made = Staging { store: self.clone(), name, path: path.clone() };
+        beneath::create_directory(&staging.fd, &format!("{}/{TREE}", made.name)).map_err(failed)?;
+        Ok(made)
+    }
+
+    /// Publish what is staged, or only its directory `subdirectory`, under its digest: seal it, write it to disk with
+    /// its marker and its listing, and rename it into the store. A tree that is there already is used again if it still
+    /// is what its digest says, and else replaced. Links must not lead out of what is published.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchDirectory`], [`StoreError::Link`] and [`StoreError::Unpublishable`] are the source's fault,
+    /// others the volume's. After an error the store is as before.
+    pub fn publish(&self, staging: Staging, subdirectory: Option<&RelativePath>) -> Result<Tree, StoreError> {
+        let work = self.directory(STAGING)?;
+        let work = work.open(&staging.name)?.ok_or_else(|| vanished(&staging.path))?;
+        let top = work.open(TREE)?.ok_or_else(|| vanished(&staging.path))?;
+        let root = open_subdirectory(&top, subdirectory)?;
+        let reserved = beneath::stat(&root.fd, TREE_MARKER.as_bytes());
+        if reserved.map_err(|error| StoreError::io("read", &root.path, error))?.is_some() {
+            let what = "the name is reserved for the marker of an installed tree".to_owned();
+            return Err(StoreError::Unpublishable { path: TREE_MARKER.to_owned(), what });
+        }
+        let listing = tree::list(&root.fd, &root.path)?;
+        if let Some((path, target, fault)) = listing.bad_link() {
+            return Err(StoreError::Link { path: path.to_owned(), target: target.to_owned(), fault });
+        }
+        if listing.files() == 0 {
+            let path = subdirectory.map_or(".", RelativePath::as_str).to_owned();
+            return Err(StoreError::Unpublishable { path, what: "the directory holds no file".to_owned() });
+        }
+        let digest = listing.digest();
+        let published = |reused| Tree { digest, bytes: listing.bytes(), files: listing.files(), reused };
+
+        {
+            let _writing = self.lock();
+            if self.keep_existing(&digest)? {
+                return Ok(published(true));
+            }
+        }
+        // Without the lock, because writing a tree to disk may take long; so the same question again afterwards.
+        self.step(Step::Seal)?;
+        tree::seal(&root.fd, &root.path)?;
+        self.step(Step::WriteMarker)?;
+        write_new(&root, TREE_MARKER, format!("{digest}\n").as_bytes())?;
+        self.step(Step::WriteListing)?;
+        write_new(&work, LISTING, listing.to_string().as_bytes())?;
+        self.step(Step::SyncTree)?;
+        tree::sync(&root.fd, &root.path)?;
+        work.sync()?;
+
+        let _writing = self.lock();
+        if self.keep_existing(&digest)? {
+            return Ok(published(true));
+        }
+        let store = self.directory(STORE)?;
+        // The listing first: without its tree it is harmless.
+        self.step(Step::RenameListing)?;
+        work.rename_over(LISTING, &store, &listing_name(&digest))?;
+        self.step(Step::RenameTree)?;
+        let (parent, name) = match subdirectory.map(RelativePath::split) {
+            None => (work, TREE),
+            Some((None, name)) => (top, name),
+            Some((Some(parent), name)) => (top.open(parent)?.ok_or_else(|| vanished(&staging.path))?, name),
+        };
+        parent.rename_new(name, &store, &tree_name(&digest))?;
+        self.step(Step::SealRoot)?;
+        seal_root(&root)?;
+        self.step(Step::SyncStore)?;
+        store.sync()?;
+        Ok(published(false))
+    }
+
+    /// Whether the tree `digest` is in the store and is what its digest says; it then counts as published now. One that
+    /// is not is moved out of the way.
+    fn keep_existing(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let store = self.directory(STORE)?;
+        let name = tree_name(digest);
+        let there = beneath::stat(&store.fd, name.as_bytes());
+        if there.map_err(|error| StoreError::io("read", store.path.join(&name), error))?.is_none() {
+            return Ok(false);
+        }
+        match self.verify(digest) {
+            Ok(()) => {
+                if let Some(root) = store.open(&name)? {
+                    seal_root(&root)?;
+                }
+                touch(&store, &listing_name(digest))?;
+                store.sync()?;
+                Ok(true)
+            }
+            Err(StoreError::Drifted { .. }) => {
+                self.step(Step::MoveDriftedToTrash)?;
+                self.move_to_trash(&store, &name, std::time::SystemTime::now())?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn open_subdirectory(top: &Directory, subdirectory: Option<&RelativePath>) -> Result<Directory, StoreError> {
+    let Some(path) = subdirectory else {
+        return top.open(".")?.ok_or_else(|| vanished(&top.path));
+    };
+    // A link counts as missing, like a file: what is published must be the directory itself.
+    match beneath::open_directory(&top.fd, Some(path.as_str())) {
+        Ok(fd) => Ok(Directory { fd, path: top.path.join(path) }),
+        Err(_) => Err(StoreError::NoSuchDirectory { path: path.to_string() }),
+    }
+}
+
+/// Write a file of mode 0444 that must not be there yet.
+fn write_new(directory: &Directory, name: &str, content: &[u8]) -> Result<(), StoreError> {
+    let write = || -> io::Result<()> {
+        let mut file = std::fs::File::from(beneath::create_file(&directory.fd, name)?);
+        file.write_all(content)?;
+        tree::set_mode(&file, 0o444)?;
+        file.sync_all()
+    };
+    write().map_err(|error| StoreError::io("write", directory.path.join(name), error))
+}
+
+/// Take the write bits from a tree's root, which had to keep them until it was in its place.
+pub(super) fn seal_root(root: &Directory) -> Result<(), StoreError> {
+    let seal = || tree::set_mode(&root.fd, 0o555).and_then(|()| tree::sync_directory(&root.fd));
+    seal().map_err(|error| StoreError::io("chmod", &root.path, error))
+}
+
+/// Say that the tree of this listing was published just now.
+fn touch(store: &Directory, listing: &str) -> Result<(), StoreError> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    };
+    rustix::fs::utimensat(&store.fd, listing, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| StoreError::io("touch", store.path.join(listing), error.into()))
+}
+
+fn vanished(path: &Path) -> StoreError {
+    let source = io::Error::from(io::ErrorKind::NotFound);
+    StoreError::Vanished { doing: format!("open {}", path.display()), source }
+}
+
+#[cfg(test)]
+#[path = "publish_tests.rs"]
+mod tests;

@@ -1,0 +1,201 @@
+//! Removing what nobody uses: after a crash, and slowly in between.
+//!
+//! A Lease does not fence a file system: a leader that was replaced may still be writing. So nothing that was ever
+//! published is deleted at once. It is renamed to the trash, and deleted when it has lain there for the grace that the
+//! caller gives, which must be longer than the lease and the longest I/O.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::error::StoreError;
+use super::layout::{ExtensionName, RUNNER, STAGING, STORE, TRASH, listing_name, tree_digest, tree_name};
+use super::link::{AtName, at_name};
+use super::publish::seal_root;
+use super::tree;
+use super::volume::{Directory, Step, Store, random_name};
+use crate::archive::beneath;
+use crate::digest::Digest;
+
+/// What a start-up found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Leftovers of unfinished work that were removed.
+    pub staging: usize,
+    /// Listings without a tree that were removed.
+    pub listings: usize,
+    /// Trash that was deleted.
+    pub trash: usize,
+    /// Links whose tree is not in the store. They are left for whoever knows what they should lead to.
+    pub dangling: Vec<ExtensionName>,
+    /// Names in the directory of extensions that are not the operator's, and are left alone.
+    pub foreign: Vec<String>,
+}
+
+/// What a collection did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Trees that went to the trash.
+    pub trashed: Vec<Digest>,
+    /// Trees that came back from it, because they are wanted again.
+    pub restored: Vec<Digest>,
+    /// Trash that was deleted.
+    pub deleted: usize,
+}
+
+impl Store {
+    /// Remove what a crash left: unfinished work, listings without a tree, trash older than `grace`; and finish what it
+    /// left undone. For the leader, before it does anything else.
+    ///
+    /// # Errors
+    /// The first thing that could not be done; calling again goes on.
+    pub fn recover(&self, now: SystemTime, grace: Duration) -> Result<Recovered, StoreError> {
+        let _writing = self.lock();
+        let mut recovered = Recovered::default();
+        let staging = self.directory(STAGING)?;
+        for name in staging.names()? {
+            tree::remove(&staging.fd, &name, &staging.path)?;
+            recovered.staging += 1;
+        }
+        let store = self.directory(STORE)?;
+        let names: BTreeSet<String> = store.names()?.into_iter().collect();
+        for name in &names {
+            match name.strip_suffix(".list") {
+                Some(tree) if tree_digest(tree).is_some() && !names.contains(tree) => {
+                    tree::remove(&store.fd, name, &store.path)?;
+                    recovered.listings += 1;
+                }
+                None if tree_digest(name).is_some() => store.open(name)?.map_or(Ok(()), |root| seal_root(&root))?,
+                _ => {}
+            }
+        }
+        let runners = self.directory(RUNNER)?;
+        for name in runners.names()? {
+            runners.open(&name)?.map_or(Ok(()), |root| seal_root(&root))?;
+        }
+        let extensions = self.extensions()?;
+        for name in extensions.names()?.into_iter().filter(|name| !name.starts_with('.')) {
+            match (at_name(&extensions, &name)?, ExtensionName::parse(&name)) {
+                (AtName::Nothing, _) => {}
+                (AtName::Link(digest), Ok(_)) if names.contains(&tree_name(&digest)) => {}
+                (AtName::Link(_), Ok(name)) => recovered.dangling.push(name),
+                (AtName::Foreign(_) | AtName::Link(_), _) => recovered.foreign.push(name),
+            }
+        }
+        recovered.trash = self.empty_trash(now, grace)?;
+        Ok(recovered)
+    }
+
+    /// Move the trees to the trash that are neither in `keep` nor linked nor published within `grace`, bring back from
+    /// the trash what is in `keep`, and delete what has lain there for longer than `grace`.
+    ///
+    /// # Errors
+    /// The first thing that could not be done; calling again goes on.
+    pub fn collect(&self, keep: &BTreeSet<Digest>, now: SystemTime, grace: Duration) -> Result<Collected, StoreError> {
+        let _writing = self.lock();
+        let mut collected = Collected { restored: self.restore(keep)?, ..Collected::default() };
+        let linked = self.all_linked()?;
+        let store = self.directory(STORE)?;
+        for digest in self.trees()? {
+            if keep.contains(&digest) || linked.contains(&digest) || published_since(&store, &digest, now, grace)? {
+                continue;
+            }
+            self.step(Step::MoveToTrash)?;
+            self.move_to_trash(&store, &tree_name(&digest), now)?;
+            self.step(Step::RemoveListing)?;
+            tree::remove(&store.fd, &listing_name(&digest), &store.path)?;
+            collected.trashed.push(digest);
+        }
+        collected.deleted = self.empty_trash(now, grace)?;
+        Ok(collected)
+    }
+
+    /// Rename the directory `name` to the trash.
+    pub(super) fn move_to_trash(&self, from: &Directory, name: &str, now: SystemTime) -> Result<(), StoreError> {
+        let trash = self.directory(TRASH)?;
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let to = format!("{seconds}-{}-{name}", random_name()?);
+        make_movable(from, name)?;
+        from.rename_new(name, &trash, &to)?;
+        trash.sync()?;
+        from.sync()
+    }
+
+    /// Bring the trees in `keep` back from the trash that the store does not have, if they still are what their digests
+    /// say.
+    fn restore(&self, keep: &BTreeSet<Digest>) -> Result<Vec<Digest>, StoreError> {
+        let (trash, store) = (self.directory(TRASH)?, self.directory(STORE)?);
+        let mut restored = Vec::new();
+        for name in trash.names()? {
+            let Some(digest) = trashed(&name).and_then(|(_, name)| tree_digest(name)) else { continue };
+            if !keep.contains(&digest) || store.open(&tree_name(&digest))?.is_some() {
+                continue;
+            }
+            let Some(root) = trash.open(&name)? else { continue };
+            match tree::list(&root.fd, &root.path) {
+                Ok(listing) if listing.digest() == digest => {}
+                Ok(_) | Err(StoreError::Unpublishable { .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            trash.rename_new(&name, &store, &tree_name(&digest))?;
+            seal_root(&root)?;
+            store.sync()?;
+            // This writes its listing anew.
+            self.verify(&digest)?;
+            restored.push(digest);
+        }
+        Ok(restored)
+    }
+
+    fn all_linked(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let extensions = self.extensions()?;
+        let mut linked = BTreeSet::new();
+        for name in extensions.names()? {
+            if let AtName::Link(digest) = at_name(&extensions, &name)? {
+                linked.insert(digest);
+            }
+        }
+        Ok(linked)
+    }
+
+    fn empty_trash(&self, now: SystemTime, grace: Duration) -> Result<usize, StoreError> {
+        let trash = self.directory(TRASH)?;
+        let mut deleted = 0;
+        for name in trash.names()? {
+            let Some((since, _)) = trashed(&name) else { continue };
+            if now.duration_since(since).is_ok_and(|age| age > grace) {
+                self.step(Step::EmptyTrash)?;
+                tree::remove(&trash.fd, &name, &trash.path)?;
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+/// When `name` was moved to the trash, and its name before.
+fn trashed(name: &str) -> Option<(SystemTime, &str)> {
+    let (seconds, rest) = name.split_once('-')?;
+    let since = UNIX_EPOCH.checked_add(Duration::from_secs(seconds.parse().ok()?))?;
+    Some((since, rest.split_once('-')?.1))
+}
+
+/// Whether the tree `digest` was published, or published again, less than `grace` before `now`.
+fn published_since(store: &Directory, digest: &Digest, now: SystemTime, grace: Duration) -> Result<bool, StoreError> {
+    let name = listing_name(digest);
+    let stat = beneath::stat(&store.fd, name.as_bytes());
+    let stat = stat.map_err(|error| StoreError::io("read", store.path.join(&name), error))?;
+    let published = stat.map(|stat| UNIX_EPOCH + Duration::from_secs(stat.st_mtime.try_into().unwrap_or_default()));
+    Ok(published.is_some_and(|published| now.duration_since(published).map_or(true, |age| age < grace)))
+}
+
+/// Make a sealed directory writable, without which only root could move it to another parent. It stays so in the trash.
+fn make_movable(parent: &Directory, name: &str) -> Result<(), StoreError> {
+    match parent.open(name)? {
+        Some(root) => tree::set_mode(&root.fd, 0o755).map_err(|error| StoreError::io("chmod", &root.path, error)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "sweep_tests.rs"]
+mod tests;

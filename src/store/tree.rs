@@ -1,0 +1,193 @@
+//! Walking a tree on the volume: listing, sealing, syncing and removing it.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use sha2::{Digest as _, Sha256};
+
+use super::error::StoreError;
+use super::listing::{Entry, Listing};
+use crate::archive::{RelativePath, beneath};
+use crate::digest::Digest;
+use crate::protocol::TREE_MARKER;
+
+/// Entries of a tree beyond which a walk gives up: ten times what an archive may hold by default.
+const MAX_ENTRIES: usize = 100_000;
+/// Depth of a tree beyond which a walk gives up: each level holds a handle.
+const MAX_DEPTH: usize = 64;
+
+/// Something that lies in a tree.
+struct Found<'a> {
+    /// The directory that holds it.
+    directory: &'a OwnedFd,
+    /// Its name there.
+    name: &'a str,
+    /// Its path in the tree.
+    path: RelativePath,
+    /// What it is.
+    kind: FileType,
+    /// Its permission bits.
+    mode: u32,
+}
+
+/// Give all that lies in the tree `root` but its marker to `visit`, what a directory holds before the directory.
+fn walk(
+    root: &OwnedFd,
+    shown: &Path,
+    visit: &mut dyn FnMut(&Found<'_>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut seen = 0;
+    walk_directory(root, None, 1, shown, &mut seen, visit)
+}
+
+fn walk_directory(
+    directory: &OwnedFd,
+    at: Option<&RelativePath>,
+    depth: usize,
+    shown: &Path,
+    seen: &mut usize,
+    visit: &mut dyn FnMut(&Found<'_>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    for name in beneath::names(directory).map_err(|error| StoreError::io("list", shown, error))? {
+        if at.is_none() && name == TREE_MARKER.as_bytes() {
+            continue;
+        }
+        let unpublishable = |what: String| {
+            let name = String::from_utf8_lossy(&name);
+            let path = at.map_or_else(|| name.to_string(), |at| format!("{at}/{name}"));
+            StoreError::Unpublishable { path, what }
+        };
+        *seen += 1;
+        if *seen > MAX_ENTRIES || depth > MAX_DEPTH {
+            return Err(unpublishable(format!("at most {MAX_ENTRIES} entries and {MAX_DEPTH} levels are allowed")));
+        }
+        let parsed = RelativePath::parse(&name).map_err(|fault| unpublishable(fault.to_string()))?;
+        let path = at.map_or_else(|| parsed.clone(), |at| at.join(&parsed));
+        let failed = |error: io::Error| StoreError::io("read", shown.join(&path), error);
+        let Some(stat) = beneath::stat(directory, &name).map_err(failed)? else {
+            continue;
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Directory {
+            let below = beneath::open_directory(directory, Some(parsed.as_str())).map_err(failed)?;
+            walk_directory(&below, Some(&path), depth + 1, shown, seen, visit)?;
+        }
+        visit(&Found { directory, name: parsed.as_str(), path, kind, mode: stat.st_mode & 0o7777 })?;
+    }
+    Ok(())
+}
+
+/// What is in the tree `root`; `shown` is its path in messages.
+pub(super) fn list(root: &OwnedFd, shown: &Path) -> Result<Listing, StoreError> {
+    let mut listing = Listing::default();
+    walk(root, shown, &mut |found| {
+        let failed = |error: io::Error| StoreError::io("read", shown.join(&found.path), error);
+        let entry = match found.kind {
+            FileType::Directory => Entry::Directory,
+            FileType::RegularFile => {
+                let (digest, bytes) = hash(open_file(found).map_err(failed)?).map_err(failed)?;
+                Entry::File { executable: found.mode & 0o111 != 0, digest, bytes }
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(found.directory, found.name, Vec::new());
+                let target = target.map_err(|error| failed(error.into()))?.into_string().ok();
+                let target = target.filter(|target| !target.contains(char::is_control));
+                let target = target.ok_or_else(|| unpublishable(found, "its target is no usable path"))?;
+                Entry::Link { target }
+            }
+            _ => return Err(unpublishable(found, "it is no file, directory or symbolic link")),
+        };
+        listing.insert(&found.path, entry);
+        Ok(())
+    })?;
+    Ok(listing)
+}
+
+fn unpublishable(found: &Found<'_>, what: &str) -> StoreError {
+    StoreError::Unpublishable { path: found.path.to_string(), what: what.to_owned() }
+}
+
+fn open_file(found: &Found<'_>) -> io::Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    beneath::open(found.directory, Some(found.name), flags, Mode::empty()).map(std::fs::File::from)
+}
+
+/// The digest and number of the bytes of `file`.
+pub(super) fn hash(mut file: impl Read) -> io::Result<(Digest, u64)> {
+    let mut hasher = Sha256::new();
+    let bytes = io::copy(&mut file, &mut hasher)?;
+    Ok((Digest::from_hasher(hasher), bytes))
+}
+
+/// Take the write bits from the tree `root`: files 0444 or 0555, directories 0555. The root itself gets 0755 whatever the
+/// umask, because without root's rights a directory that is not writable cannot be moved to another parent.
+pub(super) fn seal(root: &OwnedFd, shown: &Path) -> Result<(), StoreError> {
+    walk(root, shown, &mut |found| {
+        let mode = match found.kind {
+            FileType::RegularFile if found.mode & 0o111 == 0 => 0o444,
+            FileType::RegularFile | FileType::Directory => 0o555,
+            _ => return Ok(()),
+        };
+        let failed = |error: io::Error| StoreError::io("chmod", shown.join(&found.path), error);
+        let file = open_file(found).map_err(failed)?;
+        set_mode(&file, mode).map_err(failed)
+    })?;
+    set_mode(root, 0o755).map_err(|error| StoreError::io("chmod", shown, error))
+}
+
+/// Write the tree `root` to disk: everything, or an error. `syncfs` writes all in one go where the file system has it;
+/// `fsync` on each then finds nothing to do, and does it where `syncfs` does nothing (FUSE).
+pub(super) fn sync(root: &OwnedFd, shown: &Path) -> Result<(), StoreError> {
+    rustix::fs::syncfs(root).map_err(|error| StoreError::io("sync", shown, error.into()))?;
+    walk(root, shown, &mut |found| match found.kind {
+        FileType::RegularFile | FileType::Directory => open_file(found)
+            .and_then(|file| file.sync_all())
+            .map_err(|error| StoreError::io("sync", shown.join(&found.path), error)),
+        _ => Ok(()),
+    })?;
+    sync_directory(root).map_err(|error| StoreError::io("sync", shown, error))
+}
+
+/// Write a directory's names to disk.
+pub(super) fn sync_directory(directory: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fsync(directory)?)
+}
+
+/// Set permission bits, whatever the umask.
+pub(super) fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
+}
+
+/// Remove `name` from `directory`, at `shown`, with all that it holds. Directories are made writable first, without
+/// which only root could empty them. Nothing is followed out of it.
+pub(super) fn remove(directory: &OwnedFd, name: &str, shown: &Path) -> Result<(), StoreError> {
+    let failed = |error: io::Error| StoreError::io("remove", shown.join(name), error);
+    let Some(stat) = beneath::stat(directory, name.as_bytes()).map_err(failed)? else {
+        return Ok(());
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty())
+            .map_err(|error| failed(error.into()));
+    }
+    make_writable(directory, name).map_err(failed)?;
+    std::fs::remove_dir_all(shown.join(name)).map_err(failed)
+}
+
+fn make_writable(parent: &OwnedFd, name: &str) -> io::Result<()> {
+    let directory = beneath::open_directory(parent, Some(name))?;
+    set_mode(&directory, 0o700)?;
+    for entry in rustix::fs::Dir::read_from(&directory)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let is_directory = || -> io::Result<bool> {
+            let stat = beneath::stat(&directory, name.as_bytes())?;
+            Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
+        };
+        if name != "." && name != ".." && is_directory()? {
+            make_writable(&directory, name)?;
+        }
+    }
+    Ok(())
+}

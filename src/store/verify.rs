@@ -1,0 +1,153 @@
+//! Reading trees, and telling whether they still are what was published.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::error::StoreError;
+use super::layout::{STAGING, STORE, listing_name, tree_digest, tree_name};
+use super::listing::{Drift, Entry, Listing};
+use super::tree;
+use super::volume::{Directory, Store, random_name};
+use crate::archive::{RelativePath, beneath};
+use crate::digest::Digest;
+use crate::protocol::TREE_MARKER;
+
+/// Bytes of a listing beyond which it cannot be one of ours.
+const MAX_LISTING_BYTES: u64 = 256 << 20;
+
+impl Store {
+    /// Read the whole tree `digest` and compare it with what was published. A listing that was lost is written again
+    /// if the tree is whole.
+    ///
+    /// # Errors
+    /// [`StoreError::Drifted`] names the first entry that differs; [`StoreError::NoSuchTree`].
+    pub fn verify(&self, digest: &Digest) -> Result<(), StoreError> {
+        let root = self.tree(digest)?;
+        let drifted = |drift| Err(StoreError::Drifted { digest: *digest, drift });
+        let marker = read_file(&root, TREE_MARKER, 128)?;
+        match marker {
+            None => return drifted(Drift::Missing(TREE_MARKER.to_owned())),
+            Some(content) if content != format!("{digest}\n").as_bytes() => {
+                return drifted(Drift::Changed(TREE_MARKER.to_owned()));
+            }
+            Some(_) => {}
+        }
+        let found = match tree::list(&root.fd, &root.path) {
+            Ok(found) => found,
+            Err(StoreError::Unpublishable { path, .. }) => return drifted(Drift::Added(path)),
+            Err(error) => return Err(error),
+        };
+        match self.stored_listing(digest)? {
+            Some(listing) => listing.drift(&found).map_or(Ok(()), drifted),
+            None if found.digest() == *digest => self.restore_listing(digest, &found),
+            None => drifted(Drift::Unknown),
+        }
+    }
+
+    /// What was published as `digest`. It is proven by the digest, so a change on the volume cannot forge it.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchTree`]; [`StoreError::Drifted`] if the listing is lost and the tree is not whole.
+    pub fn listing(&self, digest: &Digest) -> Result<Listing, StoreError> {
+        if let Some(listing) = self.stored_listing(digest)? {
+            return Ok(listing);
+        }
+        self.verify(digest)?;
+        self.stored_listing(digest)?.ok_or(StoreError::NoSuchTree { digest: *digest })
+    }
+
+    /// The digest of the file at `path` in the tree `digest`, links within the tree followed, as it was published;
+    /// `None` if there is no such file.
+    ///
+    /// # Errors
+    /// As for [`listing`](Self::listing).
+    pub fn entrypoint_digest(&self, digest: &Digest, path: &RelativePath) -> Result<Option<Digest>, StoreError> {
+        let listing = self.listing(digest)?;
+        Ok(match listing.resolve(path) {
+            Some((_, Entry::File { digest, .. })) => Some(*digest),
+            _ => None,
+        })
+    }
+
+    /// The content of the file at `path` in the tree `digest`, links within the tree followed; `None` if there is no
+    /// such file.
+    ///
+    /// # Errors
+    /// [`StoreError::FileTooLarge`] beyond `limit` bytes; [`StoreError::Drifted`] if the file is not the one that was
+    /// published; as for [`listing`](Self::listing).
+    pub fn read_small(&self, digest: &Digest, path: &RelativePath, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let listing = self.listing(digest)?;
+        let Some((real, Entry::File { digest: expected, bytes, .. })) = listing.resolve(path) else {
+            return Ok(None);
+        };
+        if *bytes > limit {
+            let path = path.to_string();
+            return Err(StoreError::FileTooLarge { digest: *digest, path, bytes: *bytes, limit });
+        }
+        let drifted = |drift| StoreError::Drifted { digest: *digest, drift };
+        let content = read_file(&self.tree(digest)?, real, limit)?;
+        let content = content.ok_or_else(|| drifted(Drift::Missing(real.to_owned())))?;
+        match Digest::of(&content) == *expected {
+            true => Ok(Some(content)),
+            false => Err(drifted(Drift::Changed(real.to_owned()))),
+        }
+    }
+
+    /// The digests of all trees in the store.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn trees(&self) -> Result<Vec<Digest>, StoreError> {
+        Ok(self.directory(STORE)?.names()?.iter().filter_map(|name| tree_digest(name)).collect())
+    }
+
+    fn tree(&self, digest: &Digest) -> Result<Directory, StoreError> {
+        self.directory(STORE)?.open(&tree_name(digest))?.ok_or(StoreError::NoSuchTree { digest: *digest })
+    }
+
+    /// The listing that is stored for `digest`, if it is the one of that digest.
+    fn stored_listing(&self, digest: &Digest) -> Result<Option<Listing>, StoreError> {
+        let content = read_file(&self.directory(STORE)?, &listing_name(digest), MAX_LISTING_BYTES)?;
+        let content = content.filter(|content| Digest::of(content) == *digest);
+        Ok(content.and_then(|content| String::from_utf8(content).ok()).and_then(|text| Listing::parse(&text)))
+    }
+
+    fn restore_listing(&self, digest: &Digest, listing: &Listing) -> Result<(), StoreError> {
+        let (staging, store) = (self.directory(STAGING)?, self.directory(STORE)?);
+        let name = random_name()?;
+        let write = || -> io::Result<()> {
+            let mut file = File::from(beneath::create_file(&staging.fd, &name)?);
+            file.write_all(listing.to_string().as_bytes())?;
+            tree::set_mode(&file, 0o444)?;
+            file.sync_all()
+        };
+        write().map_err(|error| StoreError::io("write", staging.path.join(&name), error))?;
+        staging.rename_over(&name, &store, &listing_name(digest))?;
+        store.sync()
+    }
+}
+
+/// The first `limit` bytes and one more of the regular file at `path` in `directory`; `None` if there is none.
+fn read_file(directory: &Directory, path: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    let read = || -> io::Result<Option<Vec<u8>>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let file = File::from(beneath::open(&directory.fd, Some(path), flags, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut content = Vec::new();
+        file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
+        Ok(Some(content))
+    };
+    match read() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => Ok(None),
+        read => read.map_err(|error| StoreError::io("read", directory.path.join(path), error)),
+    }
+}
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;
