@@ -21,7 +21,7 @@ const MAX_REDIRECTS: usize = 5;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// How to fetch. The environment's proxy variables are never read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FetchOptions {
     /// Which addresses may be dialled.
     pub allow: AddressPolicy,
@@ -153,11 +153,13 @@ pub(super) struct Outgoing {
     pub body: Option<Bytes>,
     /// Whether redirects are followed.
     pub follow: bool,
+    /// Whether credentials are held back even where they are allowed.
+    pub anonymous: bool,
 }
 
 impl Outgoing {
     pub fn get(headers: HeaderMap) -> Self {
-        Self { method: Method::GET, headers, body: None, follow: true }
+        Self { method: Method::GET, headers, body: None, follow: true, anonymous: false }
     }
 }
 
@@ -166,6 +168,8 @@ pub(super) struct Answer {
     pub response: Response,
     /// Where the answer came from, after redirects.
     pub url: Url,
+    /// Whether a redirect has led out of the allowed origins on the way, or there are no credentials.
+    pub anonymous: bool,
 }
 
 impl Session {
@@ -186,13 +190,13 @@ impl Session {
     /// they are not sent again, wherever it leads next (CVE-2026-40161).
     pub async fn send(&self, url: &Url, outgoing: Outgoing) -> Result<Answer, SourceError> {
         let mut url = url.clone();
-        let mut identified = self.identified.as_ref();
+        let mut identified = self.identified.as_ref().filter(|_| !outgoing.anonymous);
         for _ in 0..=MAX_REDIRECTS {
             identified = identified.filter(|identified| identified.credentials.allows(&Origin::of(&url)));
             let response = self.send_once(&url, &outgoing, identified).await?;
             let status = response.status();
             if status.is_success() || status == StatusCode::NOT_MODIFIED {
-                return Ok(Answer { response, url });
+                return Ok(Answer { response, url, anonymous: identified.is_none() });
             }
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Err(refused(&url, status, response.headers(), identified.is_some()));
@@ -276,7 +280,7 @@ impl Body {
     /// # Errors
     /// [`SourceError::TooLarge`] if the server announces more than `limit` bytes.
     pub fn new(answer: Answer, limit: u64) -> Result<Self, SourceError> {
-        let Answer { response, url } = answer;
+        let Answer { response, url, .. } = answer;
         let announced = response.content_length();
         if announced.is_some_and(|announced| announced > limit) {
             return Err(SourceError::TooLarge { url: masked(&url), limit });

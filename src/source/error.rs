@@ -120,6 +120,14 @@ pub enum SourceError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// One object of a repository that is larger than what is held in memory.
+    #[error("fetch {url}: an object of the repository needs more than {limit} bytes of memory; use an archive")]
+    ObjectTooLarge {
+        /// The repository, masked.
+        url: String,
+        /// Bytes allowed.
+        limit: u64,
+    },
     /// Fewer bytes than announced.
     #[error("fetch {url}: the connection ended after {got} of {announced} bytes")]
     Truncated {
@@ -280,7 +288,7 @@ impl SourceError {
                 ErrorClass::Stalled
             }
             Self::DigestMismatch { .. } | Self::TooLarge { .. } | Self::Content { .. } => ErrorClass::Stalled,
-            Self::Redirect { .. } => ErrorClass::Stalled,
+            Self::Redirect { .. } | Self::ObjectTooLarge { .. } => ErrorClass::Stalled,
             Self::Unpack { source, .. } if !source.is_transient() => ErrorClass::Stalled,
             Self::Status { retry_after: Some(wait), .. } => ErrorClass::Waiting(*wait),
             Self::Status { status, .. } if *status < 500 && !matches!(status, 408 | 425 | 429) => ErrorClass::Stalled,
@@ -304,7 +312,7 @@ impl SourceError {
             Self::NotFound { .. } | Self::RefNotFound { .. } => SourceReason::NotFound,
             Self::DigestMismatch { .. } => SourceReason::DigestMismatch,
             Self::Content { .. } | Self::Unpack { .. } => SourceReason::UnpackRefused,
-            Self::TooLarge { .. } => SourceReason::TooLarge,
+            Self::TooLarge { .. } | Self::ObjectTooLarge { .. } => SourceReason::TooLarge,
             Self::TimedOut { .. } => SourceReason::TimedOut,
             Self::Status { .. } | Self::Redirect { .. } | Self::Truncated { .. } | Self::Network { .. } => {
                 SourceReason::FetchFailed

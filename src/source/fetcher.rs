@@ -12,7 +12,7 @@ use super::download::{self, Validators};
 use super::error::SourceError;
 use super::git::{self, GitRef, Selected};
 use super::resolver::{Lookup, SystemLookup};
-use super::url::SourceUrl;
+use super::url::{SourceUrl, UrlFault};
 use crate::archive::{self, Limits, TreeSummary, TreeWriter, UnpackOptions};
 use crate::digest::Digest;
 
@@ -179,6 +179,9 @@ impl Fetcher {
                 }
                 let material = Material::Archive { file: downloaded.file, bytes: downloaded.bytes };
                 Ok(Resolution::Changed(Pending { resolved, url: url.clone(), material }))
+            }
+            Request::Git { url, .. } if url.as_url().query().is_some() => {
+                Err(SourceError::Url(UrlFault::Query(url.to_string())))
             }
             Request::Git { url, refs } => {
                 let selected = match refs {

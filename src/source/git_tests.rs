@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 use super::testing::{GitServer, Server, fetcher, options, redirect};
 use super::*;
@@ -193,6 +194,63 @@ async fn a_repository_larger_than_allowed_is_refused_while_it_comes() {
     let error = fetch_with(&fetcher, &request, None, dest.path()).await.unwrap_err();
     assert_eq!(error.reason(), SourceReason::TooLarge, "{error}");
     assert_eq!(fs::read_dir(dest.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn an_object_that_inflates_beyond_memory_is_refused() {
+    let (server, ..) = sample().await;
+    fs::File::create(server.work().join("zeros")).unwrap().set_len(130 << 20).unwrap();
+    server.publish("zeros");
+    // Git needs a while to pack it.
+    let fetcher = Fetcher::new(FetchOptions { stall_timeout: Duration::from_secs(15), ..options() }).unwrap();
+    let dest = tempfile::tempdir().unwrap();
+    let request = request(&server.http.url("/x.git"), None);
+    let error = fetch_with(&fetcher, &request, None, dest.path()).await.unwrap_err();
+    assert!(error.to_string().ends_with("needs more than 134217728 bytes of memory; use an archive"), "{error}");
+    assert_eq!((error.reason(), error.class()), (SourceReason::TooLarge, ErrorClass::Stalled));
+}
+
+#[tokio::test]
+async fn a_file_larger_than_the_limits_allow_is_refused_by_path() {
+    let (server, ..) = sample().await;
+    let resolved = fetcher().resolve(&request(&server.http.url("/x.git"), None), None, None).await.unwrap();
+    let Resolution::Changed(pending) = resolved else { panic!("nothing was known before") };
+    let dest = tempfile::tempdir().unwrap();
+    let limits = Limits { file_bytes: 5, ..Limits::default() };
+    let error = fetcher().fetch(pending, None, dest.path(), limits).await.unwrap_err();
+    assert!(error.to_string().contains("\"bin/run\": the file has more than 5 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn a_git_url_with_a_query_is_refused() {
+    let error =
+        fetcher().resolve(&request("https://example.com/x.git?token=s3cret", None), None, None).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "source url https://example.com/x.git?…: a query (?…) is not allowed for git; leave it out"
+    );
+}
+
+#[tokio::test]
+async fn a_detour_of_the_first_request_keeps_the_credentials_from_the_later_ones() {
+    let (git, ..) = sample().await;
+    let home = git.http.url("");
+    let away = Server::start({
+        let home = home.clone();
+        move |seen| redirect(&format!("{home}{}", seen.target))
+    })
+    .await;
+    let front = Server::start({
+        let away = away.url("");
+        move |seen| redirect(&format!("{away}{}", seen.target))
+    })
+    .await;
+    let secret = credentials(&format!("{} {home}", front.url("")), "hunter2");
+    let dest = tempfile::tempdir().unwrap();
+    let request = request(&front.url("/x.git"), Some("trunk"));
+    fetch_with(&fetcher(), &request, Some(&secret), dest.path()).await.unwrap();
+    assert_eq!(git.posts("git-upload-pack"), 2);
+    assert!(git.http.seen().iter().all(|seen| !seen.headers.contains_key("authorization")));
 }
 
 fn credentials(origin: &str, password: &str) -> Credentials {

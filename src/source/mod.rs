@@ -20,6 +20,8 @@ mod resolver;
 mod url;
 
 #[cfg(test)]
+mod door_tests;
+#[cfg(test)]
 mod fetch_tests;
 #[cfg(test)]
 mod git_tests;

@@ -34,6 +34,9 @@ pub enum UrlFault {
         "url {0}: a user name or password in the URL is not allowed; put it in a Secret and name that in secretRef"
     )]
     Credentials(String),
+    /// A query where none is sent.
+    #[error("url {0}: a query (?…) is not allowed for git; leave it out")]
+    Query(String),
     /// A fragment, which is never sent to a server.
     #[error("url {0}: a fragment (#…) is not allowed; leave it out")]
     Fragment(String),

@@ -28,15 +28,15 @@ use crate::source::url::SourceUrl;
 
 /// Bytes of a ref advertisement: some hundred thousand refs.
 const MAX_LISTING_BYTES: u64 = 32 << 20;
-/// Bytes of one object, which is held in memory.
-const MAX_OBJECT_BYTES: u64 = 128 << 20;
+/// Bytes of one allocation for an object, which is held in memory with what it is a delta of.
+const MAX_OBJECT_BYTES: usize = 128 << 20;
 
 /// One conversation with a git server.
 pub(in crate::source) struct Exchange {
     shared: Arc<Shared>,
 }
 
-/// Stops the blocking part when whoever waits for it does not wait any more.
+/// Stops the blocking part once it is late, or nobody waits for it any more.
 struct StopOnDrop(Arc<Shared>);
 
 impl Drop for StopOnDrop {
@@ -59,10 +59,17 @@ impl Exchange {
         let options = &shared.session.door.options;
         let (deadline, limit) = (shared.session.deadline, options.total_timeout);
         let url = shared.url.to_string();
-        let working = blocking(move || work(&shared));
-        let done = tokio::time::timeout_at(deadline, working).await;
+        let mut working = std::pin::pin!(blocking(move || work(&shared)));
+        let done = tokio::time::timeout_at(deadline, &mut working).await;
         drop(stop);
-        done.unwrap_or(Err(SourceError::TimedOut { url, what: "the whole fetch", limit }))
+        match done {
+            Ok(done) => done,
+            Err(_) => {
+                // It has been told to stop, and must not write to the staging directory after this returns.
+                let _ = working.await;
+                Err(SourceError::TimedOut { url, what: "the whole fetch", limit })
+            }
+        }
     }
 }
 
@@ -103,7 +110,7 @@ pub(in crate::source) async fn receive_commit(
             let io = |action| move |source| SourceError::Io { action, source };
             let temporary = tempfile::tempdir_in(&options.work_dir).map_err(io("create a temporary directory"))?;
             shared.set_limit(options.max_download_bytes);
-            let objects = receive_pack(shared, selected.want, temporary.path(), &limits)?;
+            let objects = receive_pack(shared, selected.want, temporary.path())?;
             let tree = write_tree(&objects, &selected, &shared.url, &shared.interrupt, &dest, limits)?;
             Ok((shared.got(), tree))
         })
@@ -122,14 +129,8 @@ fn connect(shared: &Arc<Shared>) -> Result<(Transport<Bridge>, Handshake), Sourc
     Ok((transport, handshake))
 }
 
-fn receive_pack(
-    shared: &Arc<Shared>,
-    want: ObjectId,
-    dir: &Path,
-    limits: &Limits,
-) -> Result<pack::Bundle, SourceError> {
+fn receive_pack(shared: &Arc<Shared>, want: ObjectId, dir: &Path) -> Result<pack::Bundle, SourceError> {
     let (mut transport, mut handshake) = connect(shared)?;
-    let object_bytes = usize::try_from(limits.file_bytes.min(MAX_OBJECT_BYTES)).unwrap_or(usize::MAX);
     let mut index_path = None;
     let received = gix::protocol::fetch(
         &mut OneCommit(want),
@@ -137,7 +138,7 @@ fn receive_pack(
             let options = pack::bundle::write::Options {
                 thread_limit: Some(1),
                 iteration_mode: pack::data::input::Mode::Verify,
-                alloc_limit_bytes: Some(object_bytes),
+                alloc_limit_bytes: Some(MAX_OBJECT_BYTES),
                 ..Default::default()
             };
             let written = pack::Bundle::write_to_directory(
@@ -172,7 +173,7 @@ fn receive_pack(
     let index_path = index_path.ok_or_else(|| git(&shared.url, "the server sent no objects"))?;
     let opened = pack::index::File::at(&index_path, Kind::Sha1).and_then(|index| {
         let data = pack::data::File::at(index_path.with_extension("pack"), Kind::Sha1)?;
-        Ok(pack::Bundle { index, pack: data.with_alloc_limit_bytes(Some(object_bytes)) })
+        Ok(pack::Bundle { index, pack: data.with_alloc_limit_bytes(Some(MAX_OBJECT_BYTES)) })
     });
     opened.map_err(|error| failure(shared, &error))
 }
@@ -227,7 +228,12 @@ fn advertised(entry: Ref) -> Option<Advertised> {
 
 /// What our own HTTP layer found wrong, or else what `gix` says.
 fn failure(shared: &Shared, error: &gix::Error) -> SourceError {
-    shared.take_failure().unwrap_or_else(|| git(&shared.url, &format!("{error:#}")))
+    shared.take_failure().unwrap_or_else(|| {
+        if error.is_resource_exhausted() {
+            return SourceError::ObjectTooLarge { url: shared.url.to_string(), limit: MAX_OBJECT_BYTES as u64 };
+        }
+        git(&shared.url, &format!("{error:#}"))
+    })
 }
 
 pub(super) fn git(url: &SourceUrl, cause: &str) -> SourceError {

@@ -14,7 +14,7 @@ const MAX_REF_BYTES: usize = 255;
 pub enum GitRef {
     /// A branch or tag by its short name. The branch wins, because upstream's `refs` names branches.
     Name(String),
-    /// A full name such as `refs/heads/main`.
+    /// A full name such as `refs/heads/main`, or `HEAD`.
     Full(String),
     /// A commit by its 40 hexadecimal digits.
     Commit(ObjectId),
@@ -50,10 +50,11 @@ impl FromStr for GitRef {
         if hexadecimal && text.len() == 40 {
             return ObjectId::from_hex(text.to_ascii_lowercase().as_bytes()).map(Self::Commit).map_err(|_| fault());
         }
-        if text.starts_with(['^', '~', '>', '<', '=', '*']) || text.ends_with(".x") || text.ends_with(".*") {
+        // `4.x` is a legal and common name of a branch, so that a range needs what no such name begins with.
+        if text.starts_with(['^', '~', '>', '<', '=']) || text.contains('*') {
             return VersionReq::parse(text).map(Self::Range).map_err(|_| fault());
         }
-        let full = text.starts_with("refs/");
+        let full = text.starts_with("refs/") || text == "HEAD";
         let name = if full { text.to_owned() } else { format!("refs/heads/{text}") };
         if text.starts_with('-') || gix::validate::reference::name(name.as_str().into()).is_err() {
             return Err(fault());
@@ -160,10 +161,12 @@ mod tests {
     fn each_form_of_refs_is_told_apart() {
         assert_eq!("main".parse(), Ok(GitRef::Name("main".into())));
         assert_eq!("feature/x".parse(), Ok(GitRef::Name("feature/x".into())));
+        assert_eq!("4.x".parse(), Ok(GitRef::Name("4.x".into())));
+        assert_eq!("HEAD".parse(), Ok(GitRef::Full("HEAD".into())));
         assert_eq!("v1.2.3".parse(), Ok(GitRef::Name("v1.2.3".into())));
         assert_eq!("refs/heads/main".parse(), Ok(GitRef::Full("refs/heads/main".into())));
         assert_eq!("A".repeat(40).parse(), Ok(GitRef::Commit(id('a'))));
-        for range in ["^1.2", "~1", ">=1.0, <2.0", "1.x", "*", "1.2.*"] {
+        for range in ["^1.2", "~1", ">=1.0, <2.0", "*", "1.2.*"] {
             assert!(matches!(range.parse(), Ok(GitRef::Range(_))), "{range}");
         }
     }

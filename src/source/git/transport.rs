@@ -67,14 +67,14 @@ impl Shared {
         io::Error::other(text)
     }
 
-    fn send(&self, url: &Url, outgoing: Outgoing) -> Result<(Body, Vec<u8>, Url), SourceError> {
+    fn send(&self, url: &Url, outgoing: Outgoing) -> Result<Received, SourceError> {
         let answer = self.handle.block_on(self.session.send(url, outgoing))?;
         let mut head = Vec::new();
         for (name, value) in answer.response.headers() {
             head.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat());
         }
-        let from = answer.url.clone();
-        Ok((Body::new(answer, self.limit.load(Ordering::Relaxed))?, head, from))
+        let (from, anonymous) = (answer.url.clone(), answer.anonymous);
+        Ok(Received { body: Body::new(answer, self.limit.load(Ordering::Relaxed))?, head, from, anonymous })
     }
 
     fn chunk(&self, body: &mut Body) -> Result<Option<Bytes>, SourceError> {
@@ -92,6 +92,14 @@ impl Shared {
     }
 }
 
+/// An answer whose body is still to be read.
+struct Received {
+    body: Body,
+    head: Vec<u8>,
+    from: Url,
+    anonymous: bool,
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -100,11 +108,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Bridge {
     shared: Arc<Shared>,
     redirected: Option<String>,
+    /// Whether a redirect has led out of the origins that may see the credentials.
+    anonymous: bool,
 }
 
 impl Bridge {
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, redirected: None }
+        Self { shared, redirected: None, anonymous: false }
     }
 }
 
@@ -116,7 +126,7 @@ fn outgoing(method: Method, lines: impl IntoIterator<Item = impl AsRef<str>>) ->
             headers.insert(name, value);
         }
     }
-    Outgoing { follow: method == Method::GET, method, headers, body: None }
+    Outgoing { follow: method == Method::GET, method, headers, body: None, anonymous: false }
 }
 
 /// The repository's URL, if `url` is its ref advertisement and that alone.
@@ -140,19 +150,20 @@ impl Http for Bridge {
         headers: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> gix::Result<GetResponse<Head, Incoming>> {
         let shared = &self.shared;
-        // Made from our own URL, whose query a repository behind a token may need; only the path is git's to extend.
         let mut advertisement = shared.url.as_url().clone();
         advertisement.set_path(&format!("{}{ADVERTISEMENT}", advertisement.path().trim_end_matches('/')));
         advertisement.set_query(Some(SERVICE));
-        let sent = shared.send(&advertisement, outgoing(Method::GET, headers)).and_then(|(body, head, from)| {
-            let base = base_of(&from).ok_or_else(|| SourceError::Redirect {
+        let sent = shared.send(&advertisement, outgoing(Method::GET, headers)).and_then(|received| {
+            let base = base_of(&received.from).ok_or_else(|| SourceError::Redirect {
                 url: masked(&advertisement),
-                fault: RedirectFault::NotGit(masked(&from)),
+                fault: RedirectFault::NotGit(masked(&received.from)),
             })?;
-            Ok((body, head, base))
+            Ok((received, base))
         });
-        let (body, head, base) = sent.map_err(|error| validation(shared.fail(error).to_string()).raise())?;
+        let (received, base) = sent.map_err(|error| validation(shared.fail(error).to_string()).raise())?;
         self.redirected = Some(base);
+        self.anonymous = received.anonymous;
+        let Received { body, head, .. } = received;
         let stage = Arc::new(Mutex::new(Stage::Open { body, head }));
         Ok(GetResponse { headers: Head::new(shared, &stage), body: Incoming::new(shared, &stage) })
     }
@@ -166,7 +177,7 @@ impl Http for Bridge {
     ) -> gix::Result<PostResponse<Head, Incoming, RequestBody>> {
         let shared = &self.shared;
         let url = Url::parse(url).map_err(|error| validation(error.to_string()).raise())?;
-        let request = outgoing(Method::POST, headers);
+        let request = Outgoing { anonymous: self.anonymous, ..outgoing(Method::POST, headers) };
         let stage = Arc::new(Mutex::new(Stage::Prepared { url, request, body: Vec::new() }));
         Ok(PostResponse {
             post_body: RequestBody { stage: Arc::clone(&stage) },
@@ -197,7 +208,7 @@ fn open<'a>(shared: &Shared, stage: &'a mut Stage) -> io::Result<(&'a mut Body, 
             return Err(io::Error::other("the request was already sent"));
         };
         request.body = Some(Bytes::from(body));
-        let (body, head, _) = shared.send(&url, request).map_err(|error| shared.fail(error))?;
+        let Received { body, head, .. } = shared.send(&url, request).map_err(|error| shared.fail(error))?;
         *stage = Stage::Open { body, head };
     }
     match stage {
