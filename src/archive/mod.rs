@@ -2,6 +2,8 @@
 
 pub(crate) mod beneath;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod limits;
 pub(crate) mod links;
 mod meter;

@@ -33,8 +33,7 @@ pub struct TreeSummary {
 ///   Names that differ only by case or Unicode form are refused, as are `.git` and the marker's name anywhere.
 /// - Files get 0644 or 0755, directories 0755, whatever the umask. Setuid, setgid, sticky and write bits of the source
 ///   are ignored.
-/// - After an error the tree is unusable, and the writer refuses nothing more and promises nothing more: drop it and
-///   remove the directory.
+/// - After an error the tree is incomplete: drop the writer and remove the directory.
 #[derive(Debug)]
 pub struct TreeWriter {
     root: OwnedFd,

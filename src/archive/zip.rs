@@ -84,7 +84,7 @@ fn write_entry<R: Read + Seek>(
             return Err(refuse(ZipFault::Encrypted));
         }
         match entry.compression() {
-            CompressionMethod::Stored | CompressionMethod::DEFLATE => {}
+            CompressionMethod::Stored | CompressionMethod::Deflated => {}
             other => return Err(refuse(ZipFault::Method(other.to_string()))),
         }
         let kind = kind(&name, mode, entry.size())?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::layout::{EXTENSIONS, STAGING, tree_subpath};
+use super::layout::{EXTENSIONS, ExtensionName, STAGING, TRASH, tree_subpath};
 use super::{RelativePath, Staging, Store, StoreError, Tree};
 use crate::digest::Digest;
 
@@ -12,16 +12,21 @@ use crate::digest::Digest;
 pub(super) struct Volume {
     pub(super) store: Store,
     pub(super) root: PathBuf,
-    _directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
 }
 
 pub(super) fn volume() -> Volume {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().to_owned();
-    Volume { store: Store::open(&root).unwrap(), root, _directory: directory }
+    Volume { store: Store::open(&root).unwrap(), root, _directory: Some(directory) }
 }
 
 impl Volume {
+    /// A volume that somebody else removes, once it was dropped.
+    pub(super) fn existing(root: &Path) -> Self {
+        Self { store: Store::open(root).unwrap(), root: root.to_owned(), _directory: None }
+    }
+
     pub(super) fn tree(&self, digest: &Digest) -> PathBuf {
         self.root.join(tree_subpath(digest))
     }
@@ -32,6 +37,12 @@ impl Volume {
 
     pub(super) fn staging_is_empty(&self) -> bool {
         fs::read_dir(self.extensions().join(STAGING)).unwrap().next().is_none()
+    }
+}
+
+impl Volume {
+    pub(super) fn trash(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.extensions().join(TRASH)).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 }
 
@@ -82,4 +93,25 @@ pub(super) fn publish_below(store: &Store, files: &[(&str, &str)], below: &str) 
 
 pub(super) fn path(text: &str) -> RelativePath {
     RelativePath::parse(text).unwrap()
+}
+
+pub(super) fn name(text: &str) -> ExtensionName {
+    ExtensionName::parse(text).unwrap()
+}
+
+/// Change a file of a sealed tree, as its owner can.
+pub(super) fn overwrite(path: &Path, content: &str) {
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o644));
+    allow_change(path);
+    fs::write(path, content).unwrap();
+}
+
+/// Remove a file of a sealed tree, as its owner can.
+pub(super) fn remove_file(path: &Path) {
+    allow_change(path);
+    fs::remove_file(path).unwrap();
+}
+
+fn allow_change(path: &Path) {
+    fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
 }

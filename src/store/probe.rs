@@ -14,12 +14,7 @@ pub(super) fn probe(staging: &Directory) -> Result<(), StoreError> {
     let vfs = rustix::fs::fstatvfs(&staging.fd);
     let vfs = vfs.map_err(|error| StoreError::io("probe volume", &staging.path, error.into()))?;
     let doing = || format!("probe volume {}", staging.path.display());
-    if vfs.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Err(StoreError::ReadOnly { doing: doing() });
-    }
-    if vfs.f_flag.contains(StatVfsMountFlags::NOEXEC) {
-        return Err(StoreError::NoExec { doing: doing() });
-    }
+    refuse_mount(vfs.f_flag, doing)?;
     let name = format!("probe-{}", random_name()?);
     let failed = |error| StoreError::io("probe volume", &staging.path, error);
     beneath::create_directory(&staging.fd, &name).map_err(failed)?;
@@ -33,6 +28,17 @@ pub(super) fn probe(staging: &Directory) -> Result<(), StoreError> {
         Err(Fault::Lacks(cause)) => Err(StoreError::Unsupported { doing: doing(), cause: cause.to_owned() }),
         Err(Fault::Failed(error)) => Err(failed(error)),
     }
+}
+
+/// Refuse a mount on which nothing can be written or run.
+fn refuse_mount(flags: StatVfsMountFlags, doing: impl Fn() -> String) -> Result<(), StoreError> {
+    if flags.contains(StatVfsMountFlags::RDONLY) {
+        return Err(StoreError::ReadOnly { doing: doing() });
+    }
+    if flags.contains(StatVfsMountFlags::NOEXEC) {
+        return Err(StoreError::NoExec { doing: doing() });
+    }
+    Ok(())
 }
 
 enum Fault {
@@ -68,4 +74,23 @@ fn try_out(directory: &Directory) -> Result<(), Fault> {
     }
     rustix::fs::unlinkat(here, "link", AtFlags::empty()).map_err(io::Error::from)?;
     tree::sync_directory(here).map_err(|_| Fault::Lacks("a directory cannot be synced"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_on_which_nothing_runs_is_refused() {
+        let refused = |flags| refuse_mount(flags, || "probe volume /v".into()).map_err(|error| error.to_string());
+        assert_eq!(refused(StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV), Ok(()));
+        assert_eq!(
+            refused(StatVfsMountFlags::NOEXEC),
+            Err("probe volume /v: the volume is mounted noexec, so no extension could run; mount it without".into())
+        );
+        assert_eq!(
+            refused(StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOEXEC),
+            Err("probe volume /v: the volume is read-only; mount it read-write, with access mode ReadWriteMany".into())
+        );
+    }
 }

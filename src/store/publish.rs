@@ -100,10 +100,13 @@ impl Store {
         let digest = listing.digest();
         let published = |reused| Tree { digest, bytes: listing.bytes(), files: listing.files(), reused };
 
-        let _writing = self.lock();
-        if self.keep_existing(&digest)? {
-            return Ok(published(true));
+        {
+            let _writing = self.lock();
+            if self.keep_existing(&digest)? {
+                return Ok(published(true));
+            }
         }
+        // Without the lock, because writing a tree to disk may take long; so the same question again afterwards.
         self.step(Step::Seal)?;
         tree::seal(&root.fd, &root.path)?;
         self.step(Step::WriteMarker)?;
@@ -114,6 +117,10 @@ impl Store {
         tree::sync(&root.fd, &root.path)?;
         work.sync()?;
 
+        let _writing = self.lock();
+        if self.keep_existing(&digest)? {
+            return Ok(published(true));
+        }
         let store = self.directory(STORE)?;
         // The listing first: without its tree it is harmless.
         self.step(Step::RenameListing)?;

@@ -24,13 +24,12 @@ pub struct Store {
 struct Inner {
     root: PathBuf,
     writing: Mutex<()>,
-    #[cfg(test)]
-    observer: Mutex<Option<Observer>>,
+    observer: Observer,
 }
 
-/// Told before each step that changes what is on the volume; an error makes the step fail.
-#[cfg(test)]
-pub(super) type Observer = Box<dyn FnMut(Step) -> io::Result<()> + Send>;
+/// Told before each step that changes what is on the volume; an error makes the step fail. Only tests have another than
+/// the one that does nothing.
+pub(super) type Observer = Box<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
 
 /// The steps that change what is on the volume, between which a crash may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,12 +66,7 @@ impl Store {
     /// # Errors
     /// What the volume lacks, with what to do about it.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let inner = Inner {
-            root: root.to_owned(),
-            writing: Mutex::new(()),
-            #[cfg(test)]
-            observer: Mutex::new(None),
-        };
+        let inner = Inner { root: root.to_owned(), writing: Mutex::new(()), observer: Box::new(|_| Ok(())) };
         let store = Self { inner: Arc::new(inner) };
         let top = beneath::open_root(root).map_err(|error| StoreError::io("open volume", root, error))?;
         create_directory(&top, EXTENSIONS, 0o755, root)?;
@@ -120,26 +114,14 @@ impl Store {
     }
 
     /// Say that `step` comes next.
-    #[cfg(test)]
     pub(super) fn step(&self, step: Step) -> Result<(), StoreError> {
-        let mut observer = self.inner.observer.lock().unwrap_or_else(PoisonError::into_inner);
-        match observer.as_mut().map(|observe| observe(step)) {
-            Some(Err(error)) => Err(StoreError::io("do", format!("{step:?}"), error)),
-            Some(Ok(())) | None => Ok(()),
-        }
+        (self.inner.observer)(step).map_err(|error| StoreError::io("do", format!("{step:?}"), error))
     }
 
-    /// Say that `step` comes next.
-    #[cfg(not(test))]
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
-    pub(super) fn step(&self, _: Step) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    /// Have `observer` told of each step.
+    /// A store on an opened volume that tells `observer` of each step.
     #[cfg(test)]
-    pub(super) fn observe(&self, observer: Observer) {
-        *self.inner.observer.lock().unwrap_or_else(PoisonError::into_inner) = Some(observer);
+    pub(super) fn observed(root: &Path, observer: Observer) -> Self {
+        Self { inner: Arc::new(Inner { root: root.to_owned(), writing: Mutex::new(()), observer }) }
     }
 }
 
@@ -207,3 +189,7 @@ pub(super) fn random_name() -> Result<String, StoreError> {
         .map_err(|error| StoreError::io("draw", "a random name", io::Error::other(error.to_string())))?;
     Ok(crate::digest::hex(&bytes))
 }
+
+#[cfg(test)]
+#[path = "volume_tests.rs"]
+mod tests;
