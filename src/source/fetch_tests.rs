@@ -153,17 +153,28 @@ async fn a_redirect_to_the_metadata_service_is_refused() {
 }
 
 #[tokio::test]
-async fn a_name_that_changes_its_address_after_the_first_look_up_gains_nothing() {
-    let server = Server::start(|_| redirect("/again")).await;
-    let lookup = FixedLookup::new(&[&["127.0.0.1"], &["169.254.169.254"]]);
-    let fetcher = Fetcher::with_lookup(options(), lookup).unwrap();
-    let url = format!("http://rebind.example:{}/x", server.address.port());
-    let first = fetcher.resolve(&request(&url, None), None, None).await.unwrap_err();
-    assert_eq!(first.reason(), SourceReason::FetchFailed, "endless redirects on the address that was checked: {first}");
-    let second = Fetcher::with_lookup(options(), FixedLookup::new(&[&["169.254.169.254"]])).unwrap();
-    let error = second.resolve(&request(&url, None), None, None).await.unwrap_err();
+async fn a_name_is_looked_up_once_for_each_dial_and_each_answer_is_checked() {
+    let server = Server::start(|seen| match seen.target.as_str() {
+        "/x" => bytes(archive()),
+        _ => Response::builder()
+            .status(302)
+            .header("location", "/x")
+            .header("connection", "close")
+            .body("".into())
+            .unwrap(),
+    })
+    .await;
+    let answers: [&[&str]; 2] = [&["127.0.0.1"], &["169.254.169.254"]];
+    let fetch = async |path: &str| {
+        let fetcher = Fetcher::with_lookup(options(), FixedLookup::new(&answers)).unwrap();
+        let url = format!("http://rebind.example:{}{path}", server.address.port());
+        fetcher.resolve(&request(&url, None), None, None).await
+    };
+    changed(fetch("/x").await.unwrap());
+    let error = fetch("/redirect-and-close").await.unwrap_err();
     assert_eq!(error.reason(), SourceReason::AddressDenied, "{error}");
     assert!(error.to_string().contains("connect to rebind.example: 169.254.169.254"), "{error}");
+    assert_eq!(server.seen().len(), 2);
 }
 
 #[tokio::test]
