@@ -17,8 +17,8 @@ use super::url::{Origin, SourceUrl, masked};
 
 /// Redirects that are followed for one request.
 const MAX_REDIRECTS: usize = 5;
-/// The longest that a server's `Retry-After` is obeyed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// How far a server's `Retry-After` is obeyed: a server must not make us hammer it, nor keep us away for long.
+const RETRY_AFTER_BOUNDS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3600));
 
 /// How to fetch. The environment's proxy variables are never read.
 #[derive(Clone)]
@@ -334,7 +334,8 @@ fn refused(url: &Url, status: StatusCode, headers: &HeaderMap, with_credentials:
         404 | 410 => SourceError::NotFound { url, status: code },
         _ => {
             let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            let retry_after = seconds.map(Duration::from_secs).map(|wait| wait.min(MAX_RETRY_AFTER));
+            let retry_after =
+                seconds.map(Duration::from_secs).map(|wait| wait.clamp(RETRY_AFTER_BOUNDS.0, RETRY_AFTER_BOUNDS.1));
             SourceError::Status { url, status: code, retry_after }
         }
     }

@@ -269,6 +269,7 @@ async fn a_server_that_stalls_or_trickles_is_given_up() {
 async fn statuses_are_told_apart() {
     let server = Server::start(|seen| match seen.target[1..].parse::<u16>().unwrap() {
         429 => Response::builder().status(429).header("retry-after", "7").body("".into()).unwrap(),
+        529 => Response::builder().status(529).header("retry-after", "0").body("".into()).unwrap(),
         code => status(code),
     })
     .await;
@@ -279,6 +280,7 @@ async fn statuses_are_told_apart() {
         (410, SourceReason::NotFound, ErrorClass::Transient),
         (400, SourceReason::FetchFailed, ErrorClass::Stalled),
         (429, SourceReason::FetchFailed, ErrorClass::Waiting(Duration::from_secs(7))),
+        (529, SourceReason::FetchFailed, ErrorClass::Waiting(Duration::from_secs(5))),
         (503, SourceReason::FetchFailed, ErrorClass::Transient),
     ] {
         let error = refusal(&server.url(&format!("/{code}"))).await;

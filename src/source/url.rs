@@ -205,4 +205,19 @@ mod tests {
         }
         assert!(!Origin::parse("https://bob:hunter2@example.com").unwrap_err().to_string().contains("hunter2"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_taken_or_refused_and_no_secret_is_shown(
+            scheme in "https?|file|ext", user in "[a-z]{0,3}", host in "[a-z0-9.\\[\\]:%@\\\\]{0,20}", tail in "\\PC{0,20}",
+        ) {
+            let text = format!("{scheme}://{user}:hunter2@{host}/{tail}");
+            let refused = SourceUrl::parse(&text).unwrap_err();
+            proptest::prop_assert!(!refused.to_string().contains("hunter2"), "{}", refused);
+            if let Ok(url) = SourceUrl::parse(&format!("{scheme}://{host}/?hunter2{tail}")) {
+                proptest::prop_assert!(!url.to_string().contains("hunter2"));
+            }
+            let _ = Origin::parse(&text);
+        }
+    }
 }

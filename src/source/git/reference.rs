@@ -228,4 +228,13 @@ mod tests {
         assert_eq!(revision("^1.2", &refs), Some(format!("1.10.0@sha1:{}", "2".repeat(40))));
         assert_eq!(revision(">=3.0", &refs), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_taken_or_refused_and_what_is_taken_is_no_option(text in "\\PC{0,60}|[-^~<>=*a-zA-Z0-9./@{:]{0,60}") {
+            if let Ok(GitRef::Name(name) | GitRef::Full(name)) = text.parse() {
+                proptest::prop_assert!(!name.starts_with('-') && !name.contains([' ', ':', '\\', '\0', '\n']));
+            }
+        }
+    }
 }
