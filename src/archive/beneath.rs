@@ -109,6 +109,7 @@ mod tests {
         fs::write(dir.path().join("sub/file"), "f").unwrap();
         std::os::unix::fs::symlink(outside.path(), dir.path().join("out")).unwrap();
         std::os::unix::fs::symlink("file", dir.path().join("sub/link")).unwrap();
+        std::os::unix::fs::symlink("sub", dir.path().join("near")).unwrap();
         let root = open_root(dir.path()).unwrap();
 
         for open_it in [
@@ -116,7 +117,7 @@ mod tests {
             |dir, path| open_stepwise(dir, path, OFlags::RDONLY, Mode::empty()),
         ] {
             assert!(open_it(root.as_fd(), "sub/file").is_ok());
-            for refused in ["out/secret", "out", "sub/link", "../x", "sub/../../x"] {
+            for refused in ["out/secret", "out", "near/file", "sub/link", "../x", "sub/../../x"] {
                 assert!(open_it(root.as_fd(), refused).is_err(), "{refused}");
             }
         }

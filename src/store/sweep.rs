@@ -136,7 +136,6 @@ impl Store {
                 Ok(_) | Err(StoreError::Unpublishable { .. }) => continue,
                 Err(error) => return Err(error),
             }
-            make_movable(&trash, &name)?;
             trash.rename_new(&name, &store, &tree_name(&digest))?;
             seal_root(&root)?;
             store.sync()?;
@@ -189,7 +188,7 @@ fn published_since(store: &Directory, digest: &Digest, now: SystemTime, grace: D
     Ok(published.is_some_and(|published| now.duration_since(published).map_or(true, |age| age < grace)))
 }
 
-/// Make a sealed directory writable, without which only root could move it to another parent.
+/// Make a sealed directory writable, without which only root could move it to another parent. It stays so in the trash.
 fn make_movable(parent: &Directory, name: &str) -> Result<(), StoreError> {
     match parent.open(name)? {
         Some(root) => tree::set_mode(&root.fd, 0o755).map_err(|error| StoreError::io("chmod", &root.path, error)),
