@@ -1,1 +1,39 @@
 //! Git and archive: resolve to a pinned revision, fetch through one door.
+//!
+//! ```text
+//!  Request ─► Fetcher::resolve ─► Pending ─► Fetcher::fetch ─► staging directory
+//!                 │                              │
+//!                 ├─ git: list refs              ├─ git: one commit, its tree    ─┐
+//!                 └─ archive: conditional GET    └─ archive::unpack              ─┴─► archive::TreeWriter
+//!                 │                              │
+//!                 └───────────── Door ───────────┘   every request, redirect and look-up passes AddressPolicy
+//! ```
+
+mod address;
+mod credentials;
+mod door;
+mod download;
+mod error;
+mod fetcher;
+mod git;
+mod resolver;
+mod url;
+
+#[cfg(test)]
+mod door_tests;
+#[cfg(test)]
+mod fetch_tests;
+#[cfg(test)]
+mod git_tests;
+#[cfg(test)]
+mod testing;
+
+pub use address::{AddressKind, AddressPolicy, DeniedAddress};
+pub use credentials::{ALLOWED_ORIGINS, Credentials, CredentialsFault, CredentialsFaultKind};
+pub use door::FetchOptions;
+pub use download::Validators;
+pub use error::{ContentFault, ErrorClass, RedirectFault, SourceError, SourceReason};
+pub use fetcher::{Fetched, Fetcher, MAX_TEXT_BYTES, Pending, Request, Resolution, Resolved};
+pub use git::{GitRef, RefFault};
+pub use resolver::{Lookup, SystemLookup};
+pub use url::{MAX_URL_BYTES, Origin, OriginFault, SourceUrl, UrlFault};

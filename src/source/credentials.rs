@@ -1,0 +1,218 @@
+//! Credentials for a source: read from a Secret, and bound to the origins that its owner allows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::url::{Origin, OriginFault};
+
+/// The annotation that lists the origins a Secret's content may be sent to, separated by commas or white space.
+pub const ALLOWED_ORIGINS: &str = "outrigger.dev/allowed-origins";
+
+/// The keys that are read, as Flux names them.
+const KEYS: [&str; 6] = ["username", "password", "bearerToken", "ca.crt", "tls.crt", "tls.key"];
+
+/// What a Secret gives for fetching. Nothing of it is ever printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub(super) secret: String,
+    pub(super) login: Option<Login>,
+    /// Roots to trust in addition to the system's, PEM.
+    pub(super) ca: Option<Vec<u8>>,
+    /// Client certificate chain and key in one PEM text.
+    pub(super) client: Option<Vec<u8>>,
+    pub(super) allowed_origins: Vec<Origin>,
+}
+
+/// What the `Authorization` header says.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Login {
+    Basic { username: String, password: String },
+    Bearer(String),
+}
+
+/// Why a Secret cannot be used for a source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Secret {secret:?}: {kind}")]
+pub struct CredentialsFault {
+    /// The Secret's name.
+    pub secret: String,
+    /// What is wrong with it.
+    pub kind: CredentialsFaultKind,
+}
+
+/// What is wrong with a Secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialsFaultKind {
+    /// No annotation.
+    #[error(
+        "the annotation {ALLOWED_ORIGINS} is missing; set it to the origins that may see the content, like https://example.com"
+    )]
+    NoOrigins,
+    /// An annotation that cannot be read.
+    #[error("annotation {ALLOWED_ORIGINS}: {0}")]
+    Origin(OriginFault),
+    /// None of the keys that are read.
+    #[error(
+        "no key that is used for a source; expected username and password, or bearerToken, or ca.crt, or tls.crt and tls.key"
+    )]
+    Empty,
+    /// One key of a pair.
+    #[error("{present} without {missing}; both are needed")]
+    Pair {
+        /// The key that is there.
+        present: &'static str,
+        /// The key that is not.
+        missing: &'static str,
+    },
+    /// Two ways to log in.
+    #[error("both bearerToken and username; keep one")]
+    TwoLogins,
+    /// A value that cannot be sent.
+    #[error("{0}: empty, not UTF-8, or with a control character (a line break at its end?)")]
+    Value(&'static str),
+    /// A value that is not PEM.
+    #[error("{0}: not PEM; expected a text with -----BEGIN …-----")]
+    Pem(&'static str),
+}
+
+impl Credentials {
+    /// Read the Secret `secret` with the entries `data` and the value `origins` of its annotation [`ALLOWED_ORIGINS`].
+    /// Keys that are not for a source are left alone.
+    ///
+    /// # Errors
+    /// [`CredentialsFault`] names the Secret and the key that is wrong, never a value.
+    pub fn from_secret(
+        secret: &str,
+        data: &BTreeMap<String, Vec<u8>>,
+        origins: Option<&str>,
+    ) -> Result<Self, CredentialsFault> {
+        Self::read(secret, data, origins).map_err(|kind| CredentialsFault { secret: secret.to_owned(), kind })
+    }
+
+    fn read(
+        secret: &str,
+        data: &BTreeMap<String, Vec<u8>>,
+        origins: Option<&str>,
+    ) -> Result<Self, CredentialsFaultKind> {
+        if !KEYS.iter().any(|key| data.contains_key(*key)) {
+            return Err(CredentialsFaultKind::Empty);
+        }
+        let allowed_origins: Vec<Origin> = origins
+            .unwrap_or_default()
+            .split(|c: char| c == ',' || c.is_whitespace())
+            .filter(|part| !part.is_empty())
+            .map(|part| Origin::parse(part).map_err(CredentialsFaultKind::Origin))
+            .collect::<Result<_, _>>()?;
+        if allowed_origins.is_empty() {
+            return Err(CredentialsFaultKind::NoOrigins);
+        }
+        let login = match (pair(data, "username", "password")?, text(data, "bearerToken")?) {
+            (Some(_), Some(_)) => return Err(CredentialsFaultKind::TwoLogins),
+            (Some((username, password)), None) => Some(Login::Basic { username, password }),
+            (None, Some(token)) => Some(Login::Bearer(token)),
+            (None, None) => None,
+        };
+        let client = match (pem(data, "tls.crt")?, pem(data, "tls.key")?) {
+            (Some(certificate), Some(key)) => Some([certificate, b"\n", key].concat()),
+            (Some(_), None) => return Err(CredentialsFaultKind::Pair { present: "tls.crt", missing: "tls.key" }),
+            (None, Some(_)) => return Err(CredentialsFaultKind::Pair { present: "tls.key", missing: "tls.crt" }),
+            (None, None) => None,
+        };
+        let ca = pem(data, "ca.crt")?.map(<[u8]>::to_vec);
+        Ok(Self { secret: secret.to_owned(), login, ca, client, allowed_origins })
+    }
+
+    /// Whether the content may be sent to `origin`.
+    pub fn allows(&self, origin: &Origin) -> bool {
+        self.allowed_origins.contains(origin)
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("secret", &self.secret)
+            .field("allowed_origins", &self.allowed_origins)
+            .finish()
+    }
+}
+
+fn text(data: &BTreeMap<String, Vec<u8>>, key: &'static str) -> Result<Option<String>, CredentialsFaultKind> {
+    let Some(value) = data.get(key) else { return Ok(None) };
+    match std::str::from_utf8(value) {
+        Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => Ok(Some(text.to_owned())),
+        _ => Err(CredentialsFaultKind::Value(key)),
+    }
+}
+
+fn pair(
+    data: &BTreeMap<String, Vec<u8>>,
+    first: &'static str,
+    second: &'static str,
+) -> Result<Option<(String, String)>, CredentialsFaultKind> {
+    match (text(data, first)?, text(data, second)?) {
+        (Some(one), Some(two)) => Ok(Some((one, two))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(CredentialsFaultKind::Pair { present: first, missing: second }),
+        (None, Some(_)) => Err(CredentialsFaultKind::Pair { present: second, missing: first }),
+    }
+}
+
+fn pem<'a>(data: &'a BTreeMap<String, Vec<u8>>, key: &'static str) -> Result<Option<&'a [u8]>, CredentialsFaultKind> {
+    let Some(value) = data.get(key) else { return Ok(None) };
+    match std::str::from_utf8(value) {
+        Ok(text) if text.contains("-----BEGIN ") => Ok(Some(value)),
+        _ => Err(CredentialsFaultKind::Pem(key)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(entries: &[(&str, &str)], origins: Option<&str>) -> Result<Credentials, String> {
+        let data = entries.iter().map(|(key, value)| (key.to_string(), value.as_bytes().to_vec())).collect();
+        Credentials::from_secret("git-login", &data, origins).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn a_login_is_bound_to_the_origins_of_the_annotation() {
+        let login = [("username", "bob"), ("password", "hunter2")];
+        let read = read(&login, Some("https://git.example.com, https://b.example:8443\n")).unwrap();
+        assert!(read.allows(&Origin::parse("https://git.example.com").unwrap()));
+        assert!(read.allows(&Origin::parse("https://b.example:8443").unwrap()));
+        assert!(!read.allows(&Origin::parse("http://git.example.com").unwrap()));
+        assert!(!read.allows(&Origin::parse("https://evil.example").unwrap()));
+        assert!(!format!("{read:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_secret_without_the_annotation_is_refused() {
+        let expected = "Secret \"git-login\": the annotation outrigger.dev/allowed-origins is missing; \
+                        set it to the origins that may see the content, like https://example.com";
+        assert_eq!(read(&[("bearerToken", "x")], None).unwrap_err(), expected);
+        assert_eq!(read(&[("bearerToken", "x")], Some(" , ")).unwrap_err(), expected);
+        assert!(read(&[("bearerToken", "x")], Some("*")).unwrap_err().contains("\"*\" is not an origin"));
+    }
+
+    #[test]
+    fn incomplete_and_contradictory_secrets_are_refused_by_key() {
+        let origins = Some("https://a.example");
+        for (entries, expected) in [
+            (vec![("username", "bob")], "username without password; both are needed"),
+            (vec![("password", "x")], "password without username; both are needed"),
+            (vec![("tls.crt", "-----BEGIN CERTIFICATE-----")], "tls.crt without tls.key; both are needed"),
+            (vec![("tls.key", "-----BEGIN PRIVATE KEY-----")], "tls.key without tls.crt; both are needed"),
+            (
+                vec![("username", "b"), ("password", "x"), ("bearerToken", "y")],
+                "both bearerToken and username; keep one",
+            ),
+            (vec![("bearerToken", "x\n")], "bearerToken: empty, not UTF-8, or with a control character"),
+            (vec![("ca.crt", "hello")], "ca.crt: not PEM"),
+            (vec![("identity", "ssh key")], "no key that is used for a source"),
+        ] {
+            let text = read(&entries, origins).unwrap_err();
+            assert!(text.starts_with("Secret \"git-login\": ") && text.contains(expected), "{text}");
+        }
+    }
+}

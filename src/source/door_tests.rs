@@ -1,0 +1,122 @@
+//! What the door does with TLS and with a proxy.
+
+use std::sync::Arc;
+
+use axum::http::header::HOST;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::testing::{FixedLookup, Server, bytes, fetcher, options};
+use super::*;
+
+struct Pair {
+    certificate: rcgen::Certificate,
+    key: rcgen::KeyPair,
+}
+
+fn pair() -> Pair {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    Pair { certificate: cert, key: signing_key }
+}
+
+/// A TLS server that answers everything with `answer`, and asks for the certificate `client` if there is one.
+async fn tls_server(pair: &Pair, client: Option<&Pair>, answer: String) -> String {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = match client {
+        None => ServerConfig::builder().with_no_client_auth(),
+        Some(client) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(client.certificate.der().clone()).unwrap();
+            ServerConfig::builder()
+                .with_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap())
+        }
+    };
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.key.serialize_der()));
+    let config = builder.with_single_cert(vec![pair.certificate.der().clone()], key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, answer) = (acceptor.clone(), answer.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    format!("https://localhost:{port}")
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+
+fn secret(origin: &str, entries: &[(&str, String)]) -> Credentials {
+    let data = entries.iter().map(|(key, value)| (key.to_string(), value.clone().into_bytes())).collect();
+    Credentials::from_secret("tls", &data, Some(origin)).unwrap()
+}
+
+fn url(text: &str) -> SourceUrl {
+    SourceUrl::parse(text).unwrap()
+}
+
+#[tokio::test]
+async fn an_unknown_authority_is_refused_and_one_of_the_secret_is_trusted() {
+    let server = pair();
+    let origin = tls_server(&server, None, OK.to_owned()).await;
+    let error = fetcher().fetch_text(&url(&origin), None).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    let trusting = secret(&origin, &[("ca.crt", server.certificate.pem())]);
+    assert_eq!(fetcher().fetch_text(&url(&origin), Some(&trusting)).await.unwrap(), b"ok");
+    let options = FetchOptions { ca: Some(server.certificate.pem().into_bytes()), ..options() };
+    assert_eq!(Fetcher::new(options).unwrap().fetch_text(&url(&origin), None).await.unwrap(), b"ok");
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_to_the_server_that_asks() {
+    let (server, client) = (pair(), pair());
+    let origin = tls_server(&server, Some(&client), OK.to_owned()).await;
+    let ca = ("ca.crt", server.certificate.pem());
+    let without = secret(&origin, std::slice::from_ref(&ca));
+    fetcher().fetch_text(&url(&origin), Some(&without)).await.unwrap_err();
+    let entries = [ca, ("tls.crt", client.certificate.pem()), ("tls.key", client.key.serialize_pem())];
+    assert_eq!(fetcher().fetch_text(&url(&origin), Some(&secret(&origin, &entries))).await.unwrap(), b"ok");
+}
+
+#[tokio::test]
+async fn a_redirect_from_https_to_http_is_refused() {
+    let server = pair();
+    let plain = Server::start(|_| bytes("ok")).await;
+    let answer = format!("HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n", plain.url("/x?t=s3cret"));
+    let origin = tls_server(&server, None, answer).await;
+    let trusting = secret(&origin, &[("ca.crt", server.certificate.pem())]);
+    let error = fetcher().fetch_text(&url(&origin), Some(&trusting)).await.unwrap_err();
+    let expected = format!("fetch {origin}/: redirect refused: from https to http ({})", plain.url("/x?…"));
+    assert_eq!(error.to_string(), expected);
+    assert!(plain.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_proxy_is_used_without_being_filtered_and_the_filter_holds_behind_it() {
+    let proxy = Server::start(|_| bytes("from the proxy")).await;
+    let through = |answers: &[&[&str]]| {
+        let proxy = Some(proxy.url("").parse().unwrap());
+        let options = FetchOptions { proxy, allow: AddressPolicy::default(), ..options() };
+        Fetcher::with_lookup(options, FixedLookup::new(answers)).unwrap()
+    };
+    let text = through(&[&["1.1.1.1"]]).fetch_text(&url("http://public.example/x"), None).await.unwrap();
+    assert_eq!(text, b"from the proxy");
+    assert_eq!(proxy.seen()[0].headers[HOST], "public.example");
+    for (address, target) in [("169.254.169.254", "http://rebind.example/"), ("1.1.1.1", "http://10.0.0.1/")] {
+        let error = through(&[&[address]]).fetch_text(&url(target), None).await.unwrap_err();
+        assert_eq!(error.reason(), SourceReason::AddressDenied, "{error}");
+    }
+    assert_eq!(proxy.seen().len(), 1);
+}

@@ -1,0 +1,100 @@
+//! An archive over HTTP: to a temporary file, hashed as it comes, and not again if it has not changed.
+
+use reqwest::StatusCode;
+use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt as _;
+
+use super::door::{Body, Outgoing, Session};
+use super::error::SourceError;
+use super::url::SourceUrl;
+use crate::digest::Digest;
+
+/// Bytes of a validator that is worth remembering.
+const MAX_VALIDATOR_BYTES: usize = 1024;
+
+/// What a server said to recognise unchanged bytes by (RFC 9110, section 8.8).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validators {
+    /// `ETag`, as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// `Last-Modified`, as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
+}
+
+impl Validators {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name: HeaderName| {
+            let value = headers.get(name)?.to_str().ok()?;
+            (value.len() <= MAX_VALIDATOR_BYTES).then(|| value.to_owned())
+        };
+        Self { etag: text(ETAG), last_modified: text(LAST_MODIFIED) }
+    }
+
+    fn conditions(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(IF_NONE_MATCH, &self.etag), (IF_MODIFIED_SINCE, &self.last_modified)] {
+            if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
+                headers.insert(name, value);
+            }
+        }
+        headers
+    }
+}
+
+/// Bytes that were downloaded in full.
+pub(super) struct Downloaded {
+    pub file: NamedTempFile,
+    pub digest: Digest,
+    pub bytes: u64,
+    pub validators: Validators,
+}
+
+/// Download `url`; `None` if the server says that it is what `known` describes.
+pub(super) async fn download(
+    session: &Session,
+    url: &SourceUrl,
+    known: Option<&Validators>,
+) -> Result<Option<Downloaded>, SourceError> {
+    let conditions = known.map(Validators::conditions).unwrap_or_default();
+    let conditional = !conditions.is_empty();
+    let answer = session.send(url.as_url(), Outgoing::get(conditions)).await?;
+    if answer.response.status() == StatusCode::NOT_MODIFIED {
+        let status = StatusCode::NOT_MODIFIED.as_u16();
+        return if conditional {
+            Ok(None)
+        } else {
+            Err(SourceError::Status { url: url.to_string(), status, retry_after: None })
+        };
+    }
+    let validators = Validators::of(answer.response.headers());
+    let io = |action| move |source| SourceError::Io { action, source };
+    let file = NamedTempFile::new_in(&session.door.options.work_dir).map_err(io("create a temporary file"))?;
+    let mut out = tokio::fs::File::from_std(file.reopen().map_err(io("open the temporary file"))?);
+    let mut hasher = Sha256::new();
+    let mut body = Body::new(answer, session.door.options.max_download_bytes)?;
+    while let Some(bytes) = body.chunk(session).await? {
+        hasher.update(&bytes);
+        out.write_all(&bytes).await.map_err(io("write the temporary file"))?;
+    }
+    out.flush().await.map_err(io("write the temporary file"))?;
+    Ok(Some(Downloaded { file, digest: Digest::from_hasher(hasher), bytes: body.got(), validators }))
+}
+
+/// The bytes at `url`, of which there may be at most `limit`.
+pub(super) async fn read(session: &Session, url: &SourceUrl, limit: u64) -> Result<Vec<u8>, SourceError> {
+    let answer = session.send(url.as_url(), Outgoing::get(HeaderMap::new())).await?;
+    if answer.response.status() == StatusCode::NOT_MODIFIED {
+        return Err(SourceError::Status { url: url.to_string(), status: 304, retry_after: None });
+    }
+    let mut body = Body::new(answer, limit)?;
+    let mut all = Vec::new();
+    while let Some(bytes) = body.chunk(session).await? {
+        all.extend_from_slice(&bytes);
+    }
+    Ok(all)
+}

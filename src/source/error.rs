@@ -1,0 +1,335 @@
+//! Why a source could not be resolved or fetched, and what helps.
+
+use std::time::Duration;
+
+use super::address::DeniedAddress;
+use super::credentials::CredentialsFault;
+use super::git::RefFault;
+use super::url::{Origin, UrlFault};
+use crate::archive::UnpackError;
+use crate::digest::Digest;
+
+/// What helps against an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// A change of the object, or of what its source holds: trying at once again is useless.
+    Stalled,
+    /// Waiting for as long as the server asks.
+    Waiting(Duration),
+    /// Trying again, with growing pauses.
+    Transient,
+}
+
+/// Why a source could not be resolved or fetched. No text holds a credential or the query of a URL.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The URL cannot be used.
+    #[error("source {0}")]
+    Url(#[from] UrlFault),
+    /// `refs` cannot be used.
+    #[error("source {0}")]
+    Ref(#[from] RefFault),
+    /// The Secret cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsFault),
+    /// The Secret is not for this server.
+    #[error(
+        "fetch {url}: Secret {secret:?} may not be sent to {origin}; its annotation outrigger.dev/allowed-origins allows {}",
+        list(.allowed)
+    )]
+    OriginNotAllowed {
+        /// What was to be fetched, masked.
+        url: String,
+        /// The Secret's name.
+        secret: String,
+        /// Where its content would have gone.
+        origin: Origin,
+        /// Where it may go.
+        allowed: Vec<Origin>,
+    },
+    /// The filter refused every address of the host.
+    #[error("fetch {url}: connect to {host}: {denied}")]
+    AddressDenied {
+        /// What was to be fetched, masked.
+        url: String,
+        /// The host.
+        host: String,
+        /// The address, and why.
+        denied: DeniedAddress,
+    },
+    /// 401 or 403.
+    #[error("fetch {url}: the server refused access (HTTP {status}); {}", access_hint(.with_credentials))]
+    AuthenticationFailed {
+        /// What was to be fetched, masked.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// Whether credentials were sent.
+        with_credentials: bool,
+    },
+    /// 404 or 410.
+    #[error("fetch {url}: not found (HTTP {status}); check the URL, and whether it needs credentials (secretRef)")]
+    NotFound {
+        /// What was to be fetched, masked.
+        url: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The repository has no such ref.
+    #[error("fetch {url}: the repository has no {what}")]
+    RefNotFound {
+        /// The repository, masked.
+        url: String,
+        /// Which ref, in words.
+        what: String,
+    },
+    /// Another status than a good one.
+    #[error("fetch {url}: the server answered HTTP {status}")]
+    Status {
+        /// What was to be fetched, masked.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// What `Retry-After` asks for.
+        retry_after: Option<Duration>,
+    },
+    /// A redirect that is not followed.
+    #[error("fetch {url}: redirect refused: {fault}")]
+    Redirect {
+        /// What redirected, masked.
+        url: String,
+        /// Why.
+        fault: RedirectFault,
+    },
+    /// The bytes are not the pinned ones.
+    #[error("fetch {url}: the bytes have digest {actual}, but the source pins {expected}")]
+    DigestMismatch {
+        /// What was fetched, masked.
+        url: String,
+        /// The pin.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// More bytes than allowed.
+    #[error("fetch {url}: larger than the {limit} bytes that are allowed")]
+    TooLarge {
+        /// What was to be fetched, masked.
+        url: String,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// One object of a repository that is larger than what is held in memory.
+    #[error("fetch {url}: an object of the repository needs more than {limit} bytes of memory; use an archive")]
+    ObjectTooLarge {
+        /// The repository, masked.
+        url: String,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// Fewer bytes than announced.
+    #[error("fetch {url}: the connection ended after {got} of {announced} bytes")]
+    Truncated {
+        /// What was to be fetched, masked.
+        url: String,
+        /// Bytes that came.
+        got: u64,
+        /// Bytes that Content-Length announced.
+        announced: u64,
+    },
+    /// The server was too slow.
+    #[error("fetch {url}: {what} took longer than {} s", .limit.as_secs_f32())]
+    TimedOut {
+        /// What was to be fetched, masked.
+        url: String,
+        /// What was waited for.
+        what: &'static str,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The network or TLS failed.
+    #[error("fetch {url}: {cause}")]
+    Network {
+        /// What was to be fetched, masked.
+        url: String,
+        /// Why, without the URL.
+        cause: String,
+    },
+    /// The server does not speak git's smart protocol, or not well.
+    #[error("fetch {url}: git: {cause}")]
+    Git {
+        /// The repository, masked.
+        url: String,
+        /// Why.
+        cause: String,
+    },
+    /// Something in the repository that is not taken.
+    #[error("fetch {url}: {path:?} is {kind}")]
+    Content {
+        /// The repository, masked.
+        url: String,
+        /// The path in the tree.
+        path: String,
+        /// What it is, and what to do.
+        kind: ContentFault,
+    },
+    /// The archive or tree was refused.
+    #[error("fetch {url}: {source}")]
+    Unpack {
+        /// What was fetched, masked.
+        url: String,
+        /// Why.
+        source: UnpackError,
+    },
+    /// The HTTP client could not be set up.
+    #[error("set up the HTTP client: {0}")]
+    Client(String),
+    /// The working directory failed.
+    #[error("fetch: {action}: {source}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Why a redirect is not followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RedirectFault {
+    /// A chain that is too long.
+    #[error("more than {0} redirects")]
+    TooMany(usize),
+    /// From `https` to `http`.
+    #[error("from https to http ({0})")]
+    Downgrade(String),
+    /// A target that is no URL of a source.
+    #[error("{0}")]
+    Target(UrlFault),
+    /// A redirect without a usable `Location`.
+    #[error("it names no location")]
+    NoLocation,
+    /// A redirect of a request that is not repeated elsewhere.
+    #[error("git requests after the first are not redirected")]
+    NotFollowed,
+    /// A redirect that leaves git's protocol.
+    #[error("it leads to {0}, which is not the same git request")]
+    NotGit(String),
+}
+
+/// What a repository may not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ContentFault {
+    /// A gitlink (CVE-2025-48384).
+    #[error("a submodule; submodules are not fetched: commit the files themselves, or use an archive")]
+    Submodule,
+    /// A pointer of Git LFS.
+    #[error("a Git LFS pointer; LFS objects are not fetched: commit the file itself, or use an archive")]
+    LfsPointer,
+    /// A name that no tree may hold.
+    #[error("no legal name in a git tree")]
+    Name,
+    /// A mode that git does not write.
+    #[error("of no known kind; only files, directories and symbolic links are allowed")]
+    Mode,
+}
+
+/// A name for each kind of error, for conditions, events and metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SourceReason {
+    /// URL or ref cannot be used.
+    InvalidSource,
+    /// The Secret cannot be used, or not for this server.
+    CredentialsRefused,
+    /// The filter refused the address.
+    AddressDenied,
+    /// The server refused access.
+    AuthenticationFailed,
+    /// The server or the repository has no such thing.
+    NotFound,
+    /// The bytes are not the pinned ones.
+    DigestMismatch,
+    /// The content was refused.
+    UnpackRefused,
+    /// More bytes than allowed.
+    TooLarge,
+    /// The server was too slow.
+    TimedOut,
+    /// Anything else.
+    FetchFailed,
+}
+
+impl SourceReason {
+    /// The name in CamelCase, as in a condition's `reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidSource => "InvalidSource",
+            Self::CredentialsRefused => "CredentialsRefused",
+            Self::AddressDenied => "AddressDenied",
+            Self::AuthenticationFailed => "AuthenticationFailed",
+            Self::NotFound => "NotFound",
+            Self::DigestMismatch => "DigestMismatch",
+            Self::UnpackRefused => "UnpackRefused",
+            Self::TooLarge => "TooLarge",
+            Self::TimedOut => "TimedOut",
+            Self::FetchFailed => "FetchFailed",
+        }
+    }
+}
+
+impl SourceError {
+    /// What helps.
+    ///
+    /// What the server's side can cure by itself (a Secret corrected, a release uploaded, a branch pushed) is transient.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Url(_) | Self::Ref(_) | Self::OriginNotAllowed { .. } | Self::AddressDenied { .. } => {
+                ErrorClass::Stalled
+            }
+            Self::DigestMismatch { .. } | Self::TooLarge { .. } | Self::Content { .. } => ErrorClass::Stalled,
+            Self::Redirect { .. } | Self::ObjectTooLarge { .. } => ErrorClass::Stalled,
+            Self::Unpack { source, .. } if !source.is_transient() => ErrorClass::Stalled,
+            Self::Status { retry_after: Some(wait), .. } => ErrorClass::Waiting(*wait),
+            Self::Status { status, .. } if *status < 500 && !matches!(status, 408 | 425 | 429) => ErrorClass::Stalled,
+            Self::Status { .. } | Self::Unpack { .. } | Self::Credentials(_) | Self::AuthenticationFailed { .. } => {
+                ErrorClass::Transient
+            }
+            Self::NotFound { .. } | Self::RefNotFound { .. } | Self::Truncated { .. } | Self::TimedOut { .. } => {
+                ErrorClass::Transient
+            }
+            Self::Network { .. } | Self::Git { .. } | Self::Client(_) | Self::Io { .. } => ErrorClass::Transient,
+        }
+    }
+
+    /// The kind of error.
+    pub fn reason(&self) -> SourceReason {
+        match self {
+            Self::Url(_) | Self::Ref(_) => SourceReason::InvalidSource,
+            Self::Credentials(_) | Self::OriginNotAllowed { .. } => SourceReason::CredentialsRefused,
+            Self::AddressDenied { .. } => SourceReason::AddressDenied,
+            Self::AuthenticationFailed { .. } => SourceReason::AuthenticationFailed,
+            Self::NotFound { .. } | Self::RefNotFound { .. } => SourceReason::NotFound,
+            Self::DigestMismatch { .. } => SourceReason::DigestMismatch,
+            Self::Content { .. } | Self::Unpack { .. } => SourceReason::UnpackRefused,
+            Self::TooLarge { .. } | Self::ObjectTooLarge { .. } => SourceReason::TooLarge,
+            Self::TimedOut { .. } => SourceReason::TimedOut,
+            Self::Status { .. } | Self::Redirect { .. } | Self::Truncated { .. } | Self::Network { .. } => {
+                SourceReason::FetchFailed
+            }
+            Self::Git { .. } | Self::Client(_) | Self::Io { .. } => SourceReason::FetchFailed,
+        }
+    }
+}
+
+fn list(origins: &[Origin]) -> String {
+    origins.iter().map(Origin::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn access_hint(with_credentials: &bool) -> &'static str {
+    if *with_credentials {
+        "check the credentials in the Secret that secretRef names"
+    } else {
+        "name a Secret with credentials in secretRef"
+    }
+}

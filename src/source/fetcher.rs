@@ -1,0 +1,274 @@
+//! Resolve a source to a pinned revision, then fetch what was resolved into a staging directory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use super::credentials::Credentials;
+use super::door::{Door, FetchOptions};
+use super::download::{self, Validators};
+use super::error::SourceError;
+use super::git::{self, GitRef, Selected};
+use super::resolver::{Lookup, SystemLookup};
+use super::url::{SourceUrl, UrlFault};
+use crate::archive::{self, Limits, TreeSummary, TreeWriter, UnpackOptions};
+use crate::digest::Digest;
+
+/// Bytes that [`Fetcher::fetch_text`] reads at most: what a manifest may have.
+pub const MAX_TEXT_BYTES: u64 = 1 << 20;
+
+/// What to fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// A git repository.
+    Git {
+        /// Where it is. `.git` may end it or not, as the server likes.
+        url: SourceUrl,
+        /// Which commit; `None` is the remote's `HEAD`.
+        refs: Option<GitRef>,
+    },
+    /// A tar (plain, gzip or Zstandard) or zip file.
+    Archive {
+        /// Where it is.
+        url: SourceUrl,
+        /// What its bytes must be.
+        digest: Option<Digest>,
+    },
+}
+
+impl Request {
+    fn url(&self) -> &SourceUrl {
+        match self {
+            Self::Git { url, .. } | Self::Archive { url, .. } => url,
+        }
+    }
+
+    /// What tells this request from others; a pin does not, as it changes nothing about where the bytes are.
+    fn identity(&self) -> Digest {
+        match self {
+            Self::Git { url, refs } => Digest::of(format!("git\n{}\n{refs:?}", url.as_url())),
+            Self::Archive { url, .. } => Digest::of(format!("archive\n{}", url.as_url())),
+        }
+    }
+}
+
+/// A revision that a request was resolved to. To be given to the next [`Fetcher::resolve`], so that what did not change
+/// is not fetched again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// `main@sha1:<40 hex digits>` or `sha1:<40 hex digits>` for git, `sha256:<64 hex digits>` of the bytes for an archive.
+    pub revision: String,
+    request: Digest,
+    #[serde(default)]
+    validators: Validators,
+}
+
+/// What [`Fetcher::resolve`] found.
+#[derive(Debug)]
+pub enum Resolution {
+    /// What was there before.
+    Unchanged(Resolved),
+    /// Something else, to be given to [`Fetcher::fetch`].
+    Changed(Pending),
+}
+
+/// Something resolved that is not unpacked yet. An archive is already downloaded, and removed on drop.
+#[derive(Debug)]
+pub struct Pending {
+    resolved: Resolved,
+    url: SourceUrl,
+    material: Material,
+}
+
+#[derive(Debug)]
+enum Material {
+    Archive { file: NamedTempFile, bytes: u64 },
+    Git(Selected),
+}
+
+impl Pending {
+    /// What was resolved.
+    pub fn resolved(&self) -> &Resolved {
+        &self.resolved
+    }
+}
+
+/// What [`Fetcher::fetch`] wrote.
+#[derive(Debug)]
+pub struct Fetched {
+    /// What was resolved, to be remembered once the tree is published.
+    pub resolved: Resolved,
+    /// Bytes that came over the network for it.
+    pub bytes_downloaded: u64,
+    /// What the tree holds.
+    pub tree: TreeSummary,
+}
+
+/// Fetches sources through one filtered client.
+#[derive(Clone)]
+pub struct Fetcher {
+    door: Arc<Door>,
+}
+
+impl Fetcher {
+    /// A fetcher that looks names up with the system's resolver.
+    ///
+    /// # Errors
+    /// [`SourceError::Client`] if the proxy or the extra roots cannot be used.
+    pub fn new(options: FetchOptions) -> Result<Self, SourceError> {
+        Self::with_lookup(options, Arc::new(SystemLookup))
+    }
+
+    /// A fetcher that looks names up with `lookup`.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn with_lookup(options: FetchOptions, lookup: Arc<dyn Lookup>) -> Result<Self, SourceError> {
+        // An error says that the process has a provider already, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Ok(Self { door: Arc::new(Door::new(options, lookup)?) })
+    }
+
+    /// Find out which revision `request` means now. An unchanged git ref costs one listing of refs, an unchanged archive
+    /// one conditional request, and what is pinned to a commit or digest that is already there costs nothing.
+    ///
+    /// # Errors
+    /// [`SourceError`]; nothing is left behind.
+    pub async fn resolve(
+        &self,
+        request: &Request,
+        credentials: Option<&Credentials>,
+        previous: Option<&Resolved>,
+    ) -> Result<Resolution, SourceError> {
+        let session = self.door.session(credentials)?;
+        session.check_origin(request.url())?;
+        let identity = request.identity();
+        let previous = previous.filter(|previous| previous.request == identity);
+        match request {
+            Request::Archive { url, digest } => {
+                let pin = digest.map(|digest| digest.to_string());
+                if let Some(previous) = previous.filter(|previous| pin.as_ref() == Some(&previous.revision)) {
+                    return Ok(Resolution::Unchanged(previous.clone()));
+                }
+                // Where the pin has changed, the server's word that nothing has changed is of no use.
+                let known = previous.filter(|_| pin.is_none());
+                let Some(downloaded) = download::download(&session, url, known.map(|known| &known.validators)).await?
+                else {
+                    return known.cloned().map(Resolution::Unchanged).ok_or_else(|| SourceError::Status {
+                        url: url.to_string(),
+                        status: 304,
+                        retry_after: None,
+                    });
+                };
+                if let Some(expected) = digest.filter(|digest| *digest != downloaded.digest) {
+                    return Err(SourceError::DigestMismatch {
+                        url: url.to_string(),
+                        expected,
+                        actual: downloaded.digest,
+                    });
+                }
+                let resolved = Resolved {
+                    revision: downloaded.digest.to_string(),
+                    request: identity,
+                    validators: downloaded.validators,
+                };
+                if previous.is_some_and(|previous| previous.revision == resolved.revision) {
+                    return Ok(Resolution::Unchanged(resolved));
+                }
+                let material = Material::Archive { file: downloaded.file, bytes: downloaded.bytes };
+                Ok(Resolution::Changed(Pending { resolved, url: url.clone(), material }))
+            }
+            Request::Git { url, .. } if url.as_url().query().is_some() => {
+                Err(SourceError::Url(UrlFault::Query(url.to_string())))
+            }
+            Request::Git { url, refs } => {
+                let selected = match refs {
+                    Some(GitRef::Commit(id)) => Selected::commit(*id),
+                    _ => self.select(session, url, refs.as_ref()).await?,
+                };
+                if let Some(previous) = previous.filter(|previous| previous.revision == selected.revision) {
+                    return Ok(Resolution::Unchanged(previous.clone()));
+                }
+                let resolved = Resolved {
+                    revision: selected.revision.clone(),
+                    request: identity,
+                    validators: Validators::default(),
+                };
+                Ok(Resolution::Changed(Pending { resolved, url: url.clone(), material: Material::Git(selected) }))
+            }
+        }
+    }
+
+    async fn select(
+        &self,
+        session: super::door::Session,
+        url: &SourceUrl,
+        refs: Option<&GitRef>,
+    ) -> Result<Selected, SourceError> {
+        let advertised = git::list_refs(git::Exchange::new(session, url.clone()), refs.cloned()).await?;
+        git::select(refs, &advertised).ok_or_else(|| SourceError::RefNotFound {
+            url: url.to_string(),
+            what: refs.map_or_else(|| "default branch (it is empty?); name one in refs".to_owned(), GitRef::to_string),
+        })
+    }
+
+    /// Write what was resolved into the existing, empty directory `dest`.
+    ///
+    /// # Errors
+    /// [`SourceError`]; `dest` may then hold a part, which must not be used.
+    pub async fn fetch(
+        &self,
+        pending: Pending,
+        credentials: Option<&Credentials>,
+        dest: &Path,
+        limits: Limits,
+    ) -> Result<Fetched, SourceError> {
+        let Pending { resolved, url, material } = pending;
+        let (bytes_downloaded, tree) = match material {
+            Material::Archive { file, bytes } => (bytes, unpack(file, &url, dest, limits).await?),
+            Material::Git(selected) => {
+                let session = self.door.session(credentials)?;
+                session.check_origin(&url)?;
+                git::receive_commit(git::Exchange::new(session, url), selected, dest.to_owned(), limits).await?
+            }
+        };
+        Ok(Fetched { resolved, bytes_downloaded, tree })
+    }
+
+    /// The bytes of a small text at `url`: at most [`MAX_TEXT_BYTES`].
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn fetch_text(&self, url: &SourceUrl, credentials: Option<&Credentials>) -> Result<Vec<u8>, SourceError> {
+        let session = self.door.session(credentials)?;
+        session.check_origin(url)?;
+        download::read(&session, url, MAX_TEXT_BYTES).await
+    }
+}
+
+async fn unpack(file: NamedTempFile, url: &SourceUrl, dest: &Path, limits: Limits) -> Result<TreeSummary, SourceError> {
+    let dest = dest.to_owned();
+    let unpacked = blocking(move || {
+        let mut packed =
+            file.reopen().map_err(|source| SourceError::Io { action: "open the temporary file", source })?;
+        let written = TreeWriter::new(&dest, limits).and_then(|mut writer| {
+            archive::unpack(&mut packed, &mut writer, UnpackOptions { strip_single_top_level: true })?;
+            writer.finish()
+        });
+        Ok(written)
+    });
+    unpacked.await?.map_err(|source| SourceError::Unpack { url: url.to_string(), source })
+}
+
+/// Run `work`, which blocks, beside the tasks that must not.
+pub(super) async fn blocking<T, F>(work: F) -> Result<T, SourceError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, SourceError> + Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(SourceError::Io { action: "unpack", source: std::io::Error::other(error.to_string()) })
+    })
+}

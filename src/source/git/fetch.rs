@@ -1,0 +1,247 @@
+//! The two conversations with a git server: list its refs, and receive one commit without its history.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gix::ObjectId;
+use gix::hash::Kind;
+use gix::odb::pack;
+use gix::progress::Discard;
+use gix::protocol::fetch::negotiate::{Action, Round, one_round};
+use gix::protocol::fetch::{Arguments, Context, Negotiate, Options, Response, Shallow, Tags};
+use gix::protocol::handshake::Ref;
+use gix::protocol::ls_refs::RefPrefixes;
+use gix::protocol::transport::client::blocking_io::http::Transport;
+use gix::protocol::transport::{Protocol, Service};
+use gix::protocol::{Handshake, LsRefsCommand};
+
+use super::reference::{Advertised, GitRef, Selected, prefixes};
+use super::transport::{Bridge, Shared};
+use super::tree::write_tree;
+use crate::archive::{Limits, TreeSummary};
+use crate::source::door::Session;
+use crate::source::error::SourceError;
+use crate::source::fetcher::blocking;
+use crate::source::url::SourceUrl;
+
+/// Bytes of a ref advertisement: some hundred thousand refs.
+const MAX_LISTING_BYTES: u64 = 32 << 20;
+/// Bytes of one allocation for an object, which is held in memory with what it is a delta of.
+const MAX_OBJECT_BYTES: usize = 128 << 20;
+
+/// One conversation with a git server.
+pub(in crate::source) struct Exchange {
+    shared: Arc<Shared>,
+}
+
+/// Stops the blocking part once it is late, or nobody waits for it any more.
+struct StopOnDrop(Arc<Shared>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.interrupt.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Exchange {
+    pub(in crate::source) fn new(session: Session, url: SourceUrl) -> Self {
+        Self { shared: Arc::new(Shared::new(session, url)) }
+    }
+
+    async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&Arc<Shared>) -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let shared = self.shared;
+        let stop = StopOnDrop(Arc::clone(&shared));
+        let options = &shared.session.door.options;
+        let (deadline, limit) = (shared.session.deadline, options.total_timeout);
+        let url = shared.url.to_string();
+        let mut working = std::pin::pin!(blocking(move || work(&shared)));
+        let done = tokio::time::timeout_at(deadline, &mut working).await;
+        drop(stop);
+        match done {
+            Ok(done) => done,
+            Err(_) => {
+                // It has been told to stop, and must not write to the staging directory after this returns.
+                let _ = working.await;
+                Err(SourceError::TimedOut { url, what: "the whole fetch", limit })
+            }
+        }
+    }
+}
+
+/// The refs of the repository that `wanted` may mean.
+pub(in crate::source) async fn list_refs(
+    exchange: Exchange,
+    wanted: Option<GitRef>,
+) -> Result<Vec<Advertised>, SourceError> {
+    exchange
+        .run(move |shared| {
+            shared.set_limit(MAX_LISTING_BYTES);
+            let (mut transport, mut handshake) = connect(shared)?;
+            let refs = match handshake.refs.take() {
+                Some(refs) => refs,
+                None => {
+                    let mut wanted_prefixes = RefPrefixes::new();
+                    wanted_prefixes.extend(prefixes(wanted.as_ref()).into_iter().map(Into::into));
+                    LsRefsCommand::new(Some(wanted_prefixes), &handshake.capabilities, agent())
+                        .invoke_blocking(&mut transport, &mut Discard, false)
+                        .map_err(|error| failure(shared, &error))?
+                }
+            };
+            Ok(refs.into_iter().filter_map(advertised).collect())
+        })
+        .await
+}
+
+/// Receive the commit that `selected` names, write its tree to `dest`, and say how many bytes came for it.
+pub(in crate::source) async fn receive_commit(
+    exchange: Exchange,
+    selected: Selected,
+    dest: PathBuf,
+    limits: Limits,
+) -> Result<(u64, TreeSummary), SourceError> {
+    exchange
+        .run(move |shared| {
+            let options = &shared.session.door.options;
+            let io = |action| move |source| SourceError::Io { action, source };
+            let temporary = tempfile::tempdir_in(&options.work_dir).map_err(io("create a temporary directory"))?;
+            shared.set_limit(options.max_download_bytes);
+            let objects = receive_pack(shared, selected.want, temporary.path())?;
+            let tree = write_tree(&objects, &selected, &shared.url, &shared.interrupt, &dest, limits)?;
+            Ok((shared.got(), tree))
+        })
+        .await
+}
+
+fn connect(shared: &Arc<Shared>) -> Result<(Transport<Bridge>, Handshake), SourceError> {
+    let mut base = shared.url.as_url().clone();
+    base.set_query(None);
+    let url = gix::Url::from_bytes(base.as_str().into()).map_err(|error| failure(shared, &error))?;
+    let mut transport = Transport::new_http(Bridge::new(Arc::clone(shared)), url, Protocol::V2, false);
+    // Credentials are the door's business: it is never asked for them here.
+    let handshake =
+        gix::protocol::handshake(&mut transport, Service::UploadPack, |_| Ok(None), Vec::new(), &mut Discard)
+            .map_err(|error| failure(shared, &error))?;
+    Ok((transport, handshake))
+}
+
+fn receive_pack(shared: &Arc<Shared>, want: ObjectId, dir: &Path) -> Result<pack::Bundle, SourceError> {
+    let (mut transport, mut handshake) = connect(shared)?;
+    let mut index_path = None;
+    let received = gix::protocol::fetch(
+        &mut OneCommit(want),
+        |pack, progress, interrupt| {
+            let options = pack::bundle::write::Options {
+                thread_limit: Some(1),
+                iteration_mode: pack::data::input::Mode::Verify,
+                alloc_limit_bytes: Some(MAX_OBJECT_BYTES),
+                ..Default::default()
+            };
+            let written = pack::Bundle::write_to_directory(
+                pack,
+                Some(dir),
+                progress,
+                interrupt,
+                None::<gix::objs::find::Never>,
+                Kind::Sha1,
+                options,
+            )?;
+            index_path = written.index_path;
+            Ok(true)
+        },
+        Discard,
+        &shared.interrupt,
+        Context { handshake: &mut handshake, transport: &mut transport, user_agent: agent(), trace_packetlines: false },
+        Options {
+            shallow_file: dir.join("shallow"),
+            shallow: &Shallow::DepthAtRemote(NonZeroU32::MIN),
+            tags: Tags::None,
+            reject_shallow_remote: false,
+        },
+    );
+    received.map_err(|error| match failure(shared, &error) {
+        SourceError::Git { url, cause } if cause.contains("not our ref") || cause.contains("unadvertised object") => {
+            let what = format!("commit {want} that the server would hand out; name a branch or tag that holds it");
+            SourceError::RefNotFound { url, what }
+        }
+        other => other,
+    })?;
+    let index_path = index_path.ok_or_else(|| git(&shared.url, "the server sent no objects"))?;
+    let opened = pack::index::File::at(&index_path, Kind::Sha1).and_then(|index| {
+        let data = pack::data::File::at(index_path.with_extension("pack"), Kind::Sha1)?;
+        Ok(pack::Bundle { index, pack: data.with_alloc_limit_bytes(Some(MAX_OBJECT_BYTES)) })
+    });
+    opened.map_err(|error| failure(shared, &error))
+}
+
+/// Asks for one object and has nothing to offer.
+struct OneCommit(ObjectId);
+
+impl Negotiate for OneCommit {
+    fn mark_complete_and_common_ref(&mut self) -> gix::Result<Action> {
+        Ok(Action::MustNegotiate { remote_ref_target_known: Vec::new() })
+    }
+
+    fn add_wants(&mut self, arguments: &mut Arguments, _remote_ref_target_known: &[bool]) -> bool {
+        arguments.want(self.0);
+        true
+    }
+
+    fn one_round(
+        &mut self,
+        _state: &mut one_round::State,
+        _arguments: &mut Arguments,
+        _previous_response: Option<&Response>,
+    ) -> gix::Result<(Round, bool)> {
+        let nothing_in_common =
+            Round { haves_sent: 0, in_vain: 0, haves_to_send: 0, previous_response_had_at_least_one_in_common: false };
+        Ok((nothing_in_common, true))
+    }
+}
+
+fn agent() -> (&'static str, Option<String>) {
+    ("agent", Some(gix::protocol::agent(concat!("outrigger-", env!("CARGO_PKG_VERSION")))))
+}
+
+fn advertised(entry: Ref) -> Option<Advertised> {
+    let text = |name: gix::bstr::BString| String::from_utf8(name.into()).ok();
+    Some(match entry {
+        Ref::Direct { full_ref_name, object } => {
+            Advertised { name: text(full_ref_name)?, object, peeled: None, target: None }
+        }
+        Ref::Peeled { full_ref_name, tag, object } => {
+            Advertised { name: text(full_ref_name)?, object: tag, peeled: Some(object), target: None }
+        }
+        Ref::Symbolic { full_ref_name, target, tag, object } => Advertised {
+            name: text(full_ref_name)?,
+            object: tag.unwrap_or(object),
+            peeled: tag.map(|_| object),
+            target: Some(text(target)?),
+        },
+        Ref::Unborn { .. } => return None,
+    })
+}
+
+/// What our own HTTP layer found wrong, or else what `gix` says.
+fn failure(shared: &Shared, error: &gix::Error) -> SourceError {
+    shared.take_failure().unwrap_or_else(|| {
+        if error.is_resource_exhausted() {
+            return SourceError::ObjectTooLarge { url: shared.url.to_string(), limit: MAX_OBJECT_BYTES as u64 };
+        }
+        git(&shared.url, &format!("{error:#}"))
+    })
+}
+
+pub(super) fn git(url: &SourceUrl, cause: &str) -> SourceError {
+    const SHOWN: usize = 400;
+    let line: String = cause.split_whitespace().collect::<Vec<_>>().join(" ");
+    SourceError::Git { url: url.to_string(), cause: line.chars().filter(|c| !c.is_control()).take(SHOWN).collect() }
+}
+
+pub(super) fn interrupted(interrupt: &AtomicBool) -> bool {
+    interrupt.load(Ordering::Relaxed)
+}

@@ -1,0 +1,147 @@
+//! Write a commit's tree as files, straight from its objects: nothing of the repository is configuration.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use gix::ObjectId;
+use gix::hash::Kind as HashKind;
+use gix::objs::tree::EntryKind;
+use gix::objs::{CommitRefIter, Kind, TagRefIter, TreeRefIter};
+use gix::odb::pack;
+
+use super::fetch::{git, interrupted};
+use super::reference::Selected;
+use crate::archive::{Limits, TreeSummary, TreeWriter, UnpackError};
+use crate::source::error::{ContentFault, SourceError};
+use crate::source::url::SourceUrl;
+
+/// Annotated tags that may point to each other before a commit comes.
+const MAX_TAG_CHAIN: usize = 5;
+/// A pointer file of Git LFS begins so and is smaller than 1 KiB (Git LFS specification).
+const LFS_FIRST_LINE: &[u8] = b"version https://git-lfs.github.com/spec/";
+const LFS_MAX_BYTES: usize = 1024;
+
+/// Write the tree of the commit that `selected` names into the empty directory `dest`.
+pub(in crate::source) fn write_tree(
+    objects: &pack::Bundle,
+    selected: &Selected,
+    url: &SourceUrl,
+    interrupt: &AtomicBool,
+    dest: &Path,
+    limits: Limits,
+) -> Result<TreeSummary, SourceError> {
+    let refused = |source| SourceError::Unpack { url: url.to_string(), source };
+    let objects = Objects { objects, url };
+    let tree = objects.tree_of(selected)?;
+    let writer = TreeWriter::new(dest, limits).map_err(refused)?;
+    let mut walk = Walk { objects, writer, interrupt };
+    walk.directory(tree, &[])?;
+    walk.writer.finish().map_err(refused)
+}
+
+struct Objects<'a> {
+    objects: &'a pack::Bundle,
+    url: &'a SourceUrl,
+}
+
+impl Objects<'_> {
+    fn read(&self, id: ObjectId) -> Result<(Kind, Vec<u8>), SourceError> {
+        let mut bytes = Vec::new();
+        let mut inflate = gix::zlib::Inflate::default();
+        let found = self.objects.find(&id, &mut bytes, &mut inflate, &mut pack::cache::Never);
+        match found {
+            Ok(Some((data, _))) => Ok((data.kind, data.data.to_vec())),
+            Ok(None) => Err(git(self.url, &format!("the server did not send object {id}"))),
+            Err(error) => Err(git(self.url, &format!("object {id}: {error:#}"))),
+        }
+    }
+
+    /// The tree of the commit, which must be the very one that the revision names.
+    fn tree_of(&self, selected: &Selected) -> Result<ObjectId, SourceError> {
+        let mut id = selected.want;
+        for _ in 0..=MAX_TAG_CHAIN {
+            let (kind, bytes) = self.read(id)?;
+            let damaged = |error: gix::Error| git(self.url, &format!("object {id}: {error:#}"));
+            match kind {
+                Kind::Tag => id = TagRefIter::from_bytes(&bytes, HashKind::Sha1).target_id().map_err(damaged)?,
+                Kind::Commit if selected.revision.ends_with(&format!("sha1:{id}")) => {
+                    return CommitRefIter::from_bytes(&bytes, HashKind::Sha1).tree_id().map_err(damaged);
+                }
+                Kind::Commit => {
+                    return Err(git(self.url, &format!("{} leads to commit {id}", selected.revision)));
+                }
+                Kind::Tree | Kind::Blob => {
+                    return Err(git(self.url, &format!("object {id} is a {kind}, not a commit")));
+                }
+            }
+        }
+        Err(git(self.url, &format!("more than {MAX_TAG_CHAIN} tags point to each other")))
+    }
+}
+
+struct Walk<'a> {
+    objects: Objects<'a>,
+    writer: TreeWriter,
+    interrupt: &'a AtomicBool,
+}
+
+impl Walk<'_> {
+    /// The writer bounds how deep this goes: it refuses the first directory that is too deep.
+    fn directory(&mut self, id: ObjectId, path: &[u8]) -> Result<(), SourceError> {
+        let (kind, bytes) = self.objects.read(id)?;
+        if kind != Kind::Tree {
+            return Err(git(self.objects.url, &format!("object {id} is a {kind}, not a tree")));
+        }
+        for entry in TreeRefIter::from_bytes(&bytes, HashKind::Sha1) {
+            let entry = entry.map_err(|error| git(self.objects.url, &format!("tree {id}: {error:#}")))?;
+            if interrupted(self.interrupt) {
+                return Err(git(self.objects.url, "cancelled"));
+            }
+            let name: &[u8] = entry.filename;
+            let child = if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
+            if name.is_empty() || name.contains(&b'/') || name.contains(&0) || name.eq_ignore_ascii_case(b".git") {
+                return Err(self.content(&child, ContentFault::Name));
+            }
+            self.entry(entry.mode, entry.oid.to_owned(), &child)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, mode: gix::objs::tree::EntryMode, id: ObjectId, path: &[u8]) -> Result<(), SourceError> {
+        let written = match mode.kind() {
+            EntryKind::Tree => {
+                self.writer.directory(path).map_err(|error| self.refused(error))?;
+                return self.directory(id, path);
+            }
+            EntryKind::Commit => return Err(self.content(path, ContentFault::Submodule)),
+            EntryKind::Link => {
+                let target = self.blob(id)?;
+                self.writer.symlink(path, &target)
+            }
+            kind @ (EntryKind::Blob | EntryKind::BlobExecutable) => {
+                let bytes = self.blob(id)?;
+                if bytes.len() < LFS_MAX_BYTES && bytes.starts_with(LFS_FIRST_LINE) {
+                    return Err(self.content(path, ContentFault::LfsPointer));
+                }
+                self.writer.file(path, kind == EntryKind::BlobExecutable, &mut bytes.as_slice()).map(drop)
+            }
+        };
+        written.map_err(|error| self.refused(error))
+    }
+
+    fn blob(&self, id: ObjectId) -> Result<Vec<u8>, SourceError> {
+        match self.objects.read(id)? {
+            (Kind::Blob, bytes) => Ok(bytes),
+            (kind, _) => Err(git(self.objects.url, &format!("object {id} is a {kind}, not a blob"))),
+        }
+    }
+
+    fn refused(&self, source: UnpackError) -> SourceError {
+        SourceError::Unpack { url: self.objects.url.to_string(), source }
+    }
+
+    fn content(&self, path: &[u8], kind: ContentFault) -> SourceError {
+        let path = String::from_utf8_lossy(path).chars().take(200).collect();
+        SourceError::Content { url: self.objects.url.to_string(), path, kind }
+    }
+}
