@@ -199,7 +199,11 @@ fn check_interpreter(
         return Err(line.not_found(entrypoint.path));
     }
     let name = match &line.argument {
-        Some(name) if line.interpreter.ends_with("/env") && !name.contains(['-', '=', ' ', '\t']) => name,
+        Some(name)
+            if line.interpreter.ends_with("/env") && !name.starts_with('-') && !name.contains(['=', ' ', '\t']) =>
+        {
+            name
+        }
         _ => return Ok(()),
     };
     match find(name) {

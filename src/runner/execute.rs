@@ -201,9 +201,9 @@ fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) 
 
     // A timeout beyond what the clock can express is none.
     let timeout = started.checked_add(Duration::from_secs(spec.timeout_seconds));
-    let state = control.wait(timeout, |state| state.ended.is_some() || state.stop.is_some());
+    let state = control.wait(timeout, |state| state.ended.is_some() || state.all_gone || state.stop.is_some());
     let stopped = match state {
-        State { ended: Some(_), .. } => None,
+        State { ended: Some(_), .. } | State { all_gone: true, .. } => None,
         State { stop: Some(reason), .. } => Some(Ending::from(reason)),
         _ => Some(Ending::Timeout),
     };
@@ -242,6 +242,7 @@ fn describe(stopped: Option<Ending>, status: Option<WaitStatus>, timeout_seconds
         (Some(_), _) => Some("stopped because its pod was told to end".to_owned()),
         (None, Some(9)) => Some("killed by signal 9 (out of memory?)".to_owned()),
         (None, Some(signal)) => Some(format!("killed by signal {signal}")),
+        (None, None) if status.is_none() => Some("the exit status was lost".to_owned()),
         (None, None) => None,
     };
     (stopped.unwrap_or(Ending::Exited), message)

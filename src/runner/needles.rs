@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
-/// Values with fewer characters are not redacted: they would hide ordinary output.
+/// Values with fewer characters, white space around them not counted, are not redacted: they would hide ordinary output.
 pub const SHORTEST_SECRET: usize = 4;
 
 /// All spellings of `values`, each once. Values with fewer than [`SHORTEST_SECRET`] characters are left out; a value
@@ -11,11 +11,10 @@ pub const SHORTEST_SECRET: usize = 4;
 pub fn needles<S: AsRef<str>>(values: &[S]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for value in values {
-        let value = value.as_ref();
-        for value in [value, value.trim()] {
-            if value.chars().count() >= SHORTEST_SECRET {
-                spellings(value, &mut all);
-            }
+        let (value, trimmed) = (value.as_ref(), value.as_ref().trim());
+        if trimmed.chars().count() >= SHORTEST_SECRET {
+            spellings(value, &mut all);
+            spellings(trimmed, &mut all);
         }
     }
     all.sort_unstable();

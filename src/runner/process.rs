@@ -31,7 +31,7 @@ pub fn adopt_orphans() {
 /// process may wait for children meanwhile.
 pub fn reap(script: Pid, control: &Control) {
     loop {
-        match process::waitpid(None, WaitOptions::empty()) {
+        match process::wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == script => {
                 control.update(|state| state.ended = Some((status, Instant::now())));
             }

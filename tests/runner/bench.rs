@@ -117,7 +117,7 @@ impl Bench {
     }
 
     pub fn finish(&self, mut runner: Child) -> Done {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(20);
         let status = loop {
             if let Some(status) = runner.try_wait().unwrap() {
                 break status;

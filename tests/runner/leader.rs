@@ -1,11 +1,11 @@
 //! A leader that answers as a test tells it to, and remembers what it was asked.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use outrigger::protocol::{ClaimGrant, ClaimRequest, Progress, Report, SERVER_NAME};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -109,15 +109,6 @@ impl Leader {
 
     fn bodies<T: DeserializeOwned>(&self, what: &str) -> Vec<T> {
         self.requests(what).iter().map(|request| serde_json::from_slice(&request.body).unwrap()).collect()
-    }
-
-    /// Waits until the runner has told something of the running script that fits.
-    pub fn wait_for_progress(&self, fits: impl Fn(&Progress) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !self.progress().iter().any(&fits) {
-            assert!(Instant::now() < deadline, "no such progress: {:?}", self.progress().last());
-            thread::sleep(Duration::from_millis(20));
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::leader::Leader;
 #[test]
 fn a_secret_split_over_two_writes_appears_nowhere() {
     let script = "printf 'it is hunt'; sleep 1.5; printf 'er2 & co.\\n'; echo 'stderr: hunter2 & co' >&2; sleep 1.5
-                  printf '{\"p\":\"hunter2 \\\\u0026 co\"} hunter2%20%26%20co '; printf 'hunter2 & co' | base64";
+                  printf %s '{\"p\":\"hunter2 \\u0026 co\"} hunter2%20%26%20co '; printf 'hunter2 & co' | base64";
     let bench = Bench::sh(script);
     let leader = Leader::start(grant());
     let done = bench.run(&leader);
