@@ -5,6 +5,7 @@ mod bench;
 mod claim;
 mod leader;
 mod output;
+mod overhead;
 mod secrets;
 mod start;
 mod stop;
