@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::Access;
-use rustix::process::{Pid, Signal, WaitStatus};
+use rustix::process::{Pid, WaitStatus};
 
 use super::control::{Control, State};
 use super::entrypoint::{self, Entrypoint, HEAD_BYTES};
@@ -208,7 +208,7 @@ fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) 
         _ => Some(Ending::Timeout),
     };
     if stopped.is_some() {
-        process::signal_all(script, Signal::TERM);
+        process::terminate_all(script);
         control.wait(Instant::now().checked_add(spec.grace), |state| state.all_gone);
     }
     process::kill_all(script, control, KILL_PATIENCE);

@@ -1,6 +1,6 @@
 //! The processes of a run: find them, signal them all, reap every one of them in a single place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -43,21 +43,44 @@ pub fn reap(script: Pid, control: &Control) {
     control.update(|state| state.all_gone = true);
 }
 
-/// Sends `signal` to every process of the run: as PID 1, to the whole PID namespace.
-pub fn signal_all(script: Pid, signal: Signal) {
-    if process::getpid() == Pid::INIT {
-        // kill(-1): all but this process itself.
-        let _ = process::kill_process_group(Pid::INIT, signal);
+/// Sends TERM to every process of the run: as PID 1, to the whole PID namespace.
+///
+/// Elsewhere they are found one by one, and one may fork meanwhile: so all are stopped first, until no new one turns up.
+/// Sending TERM again instead would also reach what a script starts to clean up.
+pub fn terminate_all(script: Pid) {
+    if signal_namespace(Signal::TERM) {
         return;
     }
-    match descendants(process::getpid()) {
-        Some(found) => found.into_iter().for_each(|pid| {
-            let _ = process::kill_process(pid, signal);
-        }),
-        // Without /proc only the script's group can be found.
-        None => {
-            let _ = process::kill_process_group(script, signal);
+    let mut stopped = HashSet::new();
+    while let Some(found) = descendants(process::getpid()) {
+        let new: Vec<Pid> = found.into_iter().filter(|pid| stopped.insert(*pid)).collect();
+        if new.is_empty() {
+            break;
         }
+        signal_each(&new, Signal::STOP);
+    }
+    if stopped.is_empty() {
+        // Without /proc only the script's group can be found.
+        let _ = process::kill_process_group(script, Signal::TERM);
+    }
+    signal_each(&stopped, Signal::TERM);
+    signal_each(&stopped, Signal::CONT);
+}
+
+/// As PID 1: kill(-1), which reaches all but this process itself, atomically. Says whether it could.
+fn signal_namespace(signal: Signal) -> bool {
+    let is_first = process::getpid() == Pid::INIT;
+    if is_first {
+        // ESRCH: nobody is left.
+        let _ = process::kill_process_group(Pid::INIT, signal);
+    }
+    is_first
+}
+
+/// A process that has ended meanwhile is no error.
+fn signal_each<'a>(pids: impl IntoIterator<Item = &'a Pid>, signal: Signal) {
+    for pid in pids {
+        let _ = process::kill_process(*pid, signal);
     }
 }
 
@@ -66,7 +89,12 @@ pub fn signal_all(script: Pid, signal: Signal) {
 pub fn kill_all(script: Pid, control: &Control, patience: Duration) {
     let deadline = Instant::now() + patience;
     while !control.wait(Some(Instant::now()), |state| state.all_gone).all_gone {
-        signal_all(script, Signal::KILL);
+        if !signal_namespace(Signal::KILL) {
+            match descendants(process::getpid()) {
+                Some(found) => signal_each(&found, Signal::KILL),
+                None => drop(process::kill_process_group(script, Signal::KILL)),
+            }
+        }
         let next = Instant::now() + KILL_INTERVAL;
         control.wait(Some(next), |state| state.all_gone);
         if next > deadline {

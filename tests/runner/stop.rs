@@ -1,5 +1,6 @@
 //! How a script and all that it started is stopped.
 
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,11 @@ use super::leader::{Answer, Leader};
 const STUBBORN: &str = "setsid sh -c 'trap \"\" TERM; echo $$ > '$DIR'/pid; while :; do sleep 1; done' &
                         while [ ! -s $DIR/pid ]; do sleep 0.01; done";
 
-fn terminate(done: impl FnOnce(Duration) -> Done, pid: u32) -> (Done, Duration) {
+/// Sends TERM to the runner; also says how long it then took to end.
+fn terminate(bench: &Bench, runner: Child) -> (Done, Duration) {
     let started = Instant::now();
-    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::TERM).unwrap();
-    let done = done(started.elapsed());
-    (done, started.elapsed())
+    kill_process(Pid::from_child(&runner), Signal::TERM).unwrap();
+    (bench.finish(runner), started.elapsed())
 }
 
 #[test]
@@ -35,7 +36,7 @@ fn a_timeout_kills_also_a_process_that_left_its_session_and_ignores_term() {
 
 #[test]
 fn a_script_may_clean_up_within_its_grace() {
-    let bench = Bench::sh("trap 'echo cleaned; exit 7' TERM; sleep 60 & wait");
+    let bench = Bench::sh("trap 'sleep 0.3 && echo cleaned; exit 7' TERM; sleep 60 & wait");
     let (_, outcome) = outcome_with(&bench, ClaimGrant { timeout_seconds: 1, ..grant() });
     assert_eq!((outcome.ending, outcome.exit_code), (Ending::Timeout, Some(7)));
     assert_eq!(outcome.stdout.text, "cleaned\n");
@@ -92,12 +93,23 @@ fn term_from_outside_stops_the_script_and_is_reported() {
     let leader = Leader::start(grant());
     let runner = bench.spawn(&leader);
     bench.wait_for("started");
-    let pid = runner.id();
-    let (done, took) = terminate(|_| bench.finish(runner), pid);
+    let (done, took) = terminate(&bench, runner);
     let outcome = leader.reports().remove(0).outcome;
     assert_eq!((outcome.ending, outcome.signal, done.code), (Ending::PodDeleted, Some(15), 1));
     assert_eq!(outcome.message.as_deref(), Some("stopped because its pod was told to end"));
     assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn a_process_that_is_being_forked_at_that_moment_is_stopped_too() {
+    for _ in 0..20 {
+        let bench = Bench::sh("touch $DIR/started; sleep 60");
+        let leader = Leader::start(grant());
+        let runner = bench.spawn(&leader);
+        bench.wait_for("started");
+        let (_, took) = terminate(&bench, runner);
+        assert!(took < Duration::from_secs(4), "TERM was missed, only KILL ended it: {took:?}");
+    }
 }
 
 #[test]
@@ -106,8 +118,7 @@ fn term_before_the_claim_ends_without_start() {
     let leader = Leader::stopped(grant());
     let runner = bench.spawn(&leader);
     thread::sleep(Duration::from_millis(300));
-    let pid = runner.id();
-    let (done, took) = terminate(|_| bench.finish(runner), pid);
+    let (done, took) = terminate(&bench, runner);
     assert_eq!(done.code, 203);
     assert!(done.not_started().starts_with("the pod was told to end before the claim was granted"));
     assert!(took < Duration::from_secs(1), "{took:?}");
@@ -120,8 +131,7 @@ fn term_while_reporting_changes_nothing() {
     leader.answer_reports(&[Answer::Status(503); 4]);
     let runner = bench.spawn(&leader);
     bench.wait_for("termination");
-    let pid = runner.id();
-    let (done, _) = terminate(|_| bench.finish(runner), pid);
+    let (done, _) = terminate(&bench, runner);
     assert_eq!(done.code, 0);
     assert_eq!(leader.reports().last().unwrap().outcome.ending, Ending::Exited);
 }
@@ -132,14 +142,14 @@ fn as_pid_1_everything_in_the_namespace_is_stopped_and_reaped() {
         eprintln!("skipped: a PID namespace of one's own needs root");
         return;
     }
-    let script = format!("{STUBBORN}\n(exit 0) & [ $PPID = 1 ] && echo below pid 1; grep -c . /proc/1/environ; wait");
-    let bench = Bench::sh(&script);
+    let zombies = "(sh -c 'exit 0' &); sleep 0.3; grep -l '^State:.Z' /proc/[0-9]*/status | wc -l";
+    let bench = Bench::sh(&format!("{STUBBORN}\n[ $PPID = 1 ] && echo below pid 1; {zombies}; wait"));
     let leader = Leader::start(ClaimGrant { timeout_seconds: 1, grace_seconds: 1, ..grant() });
     let mut command = bench.command("unshare", &leader);
     let runner = command.args(["--pid", "--fork", "--mount-proc", RUNNER]).spawn().unwrap();
     let done = bench.finish(runner);
     let outcome = leader.reports().remove(0).outcome;
-    assert!(outcome.stdout.text.starts_with("below pid 1\n"), "{outcome:?}");
+    assert_eq!(outcome.stdout.text, "below pid 1\n0\n", "{outcome:?}");
     assert_eq!((outcome.ending, done.code), (Ending::Timeout, 1));
     assert!(matches!(done.message, Some(TerminationMessage::Ended { .. })));
 }
