@@ -1,0 +1,290 @@
+//! Start a script, drain it, stop it: all of a run that needs no leader.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::Access;
+use rustix::process::{Pid, WaitStatus};
+
+use super::control::{Control, State};
+use super::entrypoint::{self, Entrypoint, HEAD_BYTES};
+use super::process;
+use super::redact::Secrets;
+use super::stream::{Capture, FORWARD_BYTES, Forward, KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES};
+use crate::protocol::{Ending, Outcome};
+
+/// How long killed processes may take to go away.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the streams are drained once every process has ended or was killed.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+/// Where programs are looked for if the environment has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is to be executed, and within which bounds.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Absolute path of the extension's directory.
+    pub tree: PathBuf,
+    /// Path of the entrypoint, relative to the tree.
+    pub entrypoint: PathBuf,
+    /// `entrypoint.language` of the manifest.
+    pub language: Option<String>,
+    /// First argument of the script.
+    pub action: String,
+    /// JSON text for the payload file, whose path is the second argument.
+    pub payload: String,
+    /// Absolute path of the directory for the payload file.
+    pub payload_dir: PathBuf,
+    /// Seconds that the script may run, counted from its start: its third argument.
+    pub timeout_seconds: u64,
+    /// Time between TERM and KILL.
+    pub grace: Duration,
+    /// The script's whole environment.
+    pub env: BTreeMap<OsString, OsString>,
+    /// The script's working directory.
+    pub cwd: PathBuf,
+}
+
+/// What the script prints; readable while it runs.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Standard output.
+    pub stdout: Arc<Capture>,
+    /// Standard error.
+    pub stderr: Arc<Capture>,
+}
+
+impl Output {
+    /// Streams in which no spelling of these values appears.
+    pub fn new<S: AsRef<str>>(redact: &[S]) -> Self {
+        let secrets = Secrets::new(redact);
+        Self {
+            stdout: Arc::new(Capture::new(secrets.clone(), KEEP_STDOUT_BYTES)),
+            stderr: Arc::new(Capture::new(secrets, KEEP_STDERR_BYTES)),
+        }
+    }
+}
+
+/// Executes `spec` and waits until no process of it is left. Output goes to `output`, and live to this process's own
+/// standard output and error. The process must have no other children: all that end are reaped here.
+pub fn execute(spec: &Spec, control: &Control, output: &Output) -> Outcome {
+    let outcome = execute_unless_stopped(spec, control, output);
+    control.update(|state| state.concluded = true);
+    outcome
+}
+
+fn execute_unless_stopped(spec: &Spec, control: &Control, output: &Output) -> Outcome {
+    if let Some(reason) = control.stop_reason() {
+        return not_started(reason.into(), "stopped before the script was started".to_owned());
+    }
+    let payload = match PayloadFile::write(&spec.payload_dir, &spec.payload) {
+        Ok(payload) => payload,
+        Err(error) => {
+            let message = format!("cannot write the payload into {:?}: {error}", spec.payload_dir);
+            return not_started(Ending::NotStarted, message);
+        }
+    };
+    process::adopt_orphans();
+    match start(spec, &payload.0) {
+        Ok(child) => supervise(spec, child, control, output),
+        Err(message) => not_started(Ending::NotStarted, message),
+    }
+}
+
+fn not_started(ending: Ending, message: String) -> Outcome {
+    Outcome {
+        ending,
+        exit_code: None,
+        signal: None,
+        message: Some(message),
+        stdout: Default::default(),
+        stderr: Default::default(),
+        duration_millis: 0,
+    }
+}
+
+/// The payload's file, removed when this is dropped.
+struct PayloadFile(PathBuf);
+
+impl PayloadFile {
+    fn write(dir: &Path, payload: &str) -> io::Result<Self> {
+        let path = dir.join(format!("{}.json", random_uuid()?));
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path)?;
+        let written = Self(path);
+        file.write_all(payload.as_bytes())?;
+        Ok(written)
+    }
+}
+
+impl Drop for PayloadFile {
+    fn drop(&mut self) {
+        // The volume goes with the pod; a script may also have removed the file itself.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// RFC 9562, version 4.
+fn random_uuid() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    bytes[6] = bytes[6] & 0x0F | 0x40;
+    bytes[8] = bytes[8] & 0x3F | 0x80;
+    let digits = crate::digest::hex(&bytes);
+    Ok([&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-"))
+}
+
+fn start(spec: &Spec, payload: &Path) -> Result<Child, String> {
+    let script = spec.tree.join(&spec.entrypoint);
+    let mut head = Vec::new();
+    File::open(&script)
+        .and_then(|file| file.take(HEAD_BYTES as u64).read_to_end(&mut head))
+        .map_err(|error| format!("cannot read the entrypoint {script:?}: {error}"))?;
+    let entrypoint = Entrypoint {
+        path: &script,
+        executable: rustix::fs::access(&script, Access::EXEC_OK).is_ok(),
+        head: &head,
+        language: spec.language.as_deref(),
+    };
+    if !spec.cwd.is_dir() {
+        return Err(format!("cannot start in {:?}: it is no directory of the image", spec.cwd));
+    }
+    let path = spec.env.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), OsString::as_os_str);
+    let start = entrypoint::decide(&entrypoint, |name| find(name, path)).map_err(|error| error.to_string())?;
+    Command::new(&start.program)
+        .args(&start.arguments)
+        .arg(&spec.action)
+        .arg(payload)
+        .arg(spec.timeout_seconds.to_string())
+        .env_clear()
+        .envs(&spec.env)
+        .current_dir(&spec.cwd)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| match entrypoint::explain(&entrypoint, &start, &error) {
+            Some(explained) => explained.to_string(),
+            None => format!("cannot start {:?}: {error}", start.program),
+        })
+}
+
+/// `name` itself if it is a path, else the first executable file of that name in `path`.
+fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
+    let is_program = |path: &PathBuf| path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok();
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| path.exists());
+    }
+    std::env::split_paths(path).map(|dir| dir.join(name)).find(is_program)
+}
+
+fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) -> Outcome {
+    let started = Instant::now();
+    let script = Pid::from_child(&child);
+    if let Some(stdout) = child.stdout.take() {
+        drain(stdout, io::stdout(), &output.stdout, control);
+    }
+    if let Some(stderr) = child.stderr.take() {
+        drain(stderr, io::stderr(), &output.stderr, control);
+    }
+    let reaper = control.clone();
+    thread::spawn(move || process::reap(script, &reaper));
+
+    // A timeout beyond what the clock can express is none.
+    let timeout = started.checked_add(Duration::from_secs(spec.timeout_seconds));
+    let state = control.wait(timeout, |state| state.ended.is_some() || state.all_gone || state.stop.is_some());
+    let stopped = match state {
+        State { ended: Some(_), .. } | State { all_gone: true, .. } => None,
+        State { stop: Some(reason), .. } => Some(Ending::from(reason)),
+        _ => Some(Ending::Timeout),
+    };
+    if stopped.is_some() {
+        process::terminate_all(script);
+        control.wait(Instant::now().checked_add(spec.grace), |state| state.all_gone);
+    }
+    process::kill_all(script, control, KILL_PATIENCE);
+    let state = control.wait(Some(Instant::now() + DRAIN_PATIENCE), |state| state.drained == 2);
+
+    let (status, ended) = state.ended.unzip();
+    let (ending, message) = describe(stopped, status, spec.timeout_seconds);
+    Outcome {
+        ending,
+        exit_code: status.and_then(WaitStatus::exit_status),
+        signal: status.and_then(WaitStatus::terminating_signal),
+        message,
+        stdout: output.stdout.outcome(),
+        stderr: output.stderr.outcome(),
+        duration_millis: millis(ended.unwrap_or_else(Instant::now).duration_since(started)),
+    }
+}
+
+fn drain(from: impl Read + Send + 'static, to: impl Write + Send + 'static, capture: &Arc<Capture>, control: &Control) {
+    let (capture, control) = (Arc::clone(capture), control.clone());
+    thread::spawn(move || {
+        capture.drain(from, &mut Forward::new(to, FORWARD_BYTES));
+        control.update(|state| state.drained += 1);
+    });
+}
+
+fn describe(stopped: Option<Ending>, status: Option<WaitStatus>, timeout_seconds: u64) -> (Ending, Option<String>) {
+    let message = match (stopped, status.and_then(WaitStatus::terminating_signal)) {
+        (Some(Ending::Timeout), _) => Some(format!("stopped after {timeout_seconds} s, its timeout")),
+        (Some(Ending::Canceled), _) => Some("stopped because the run was cancelled".to_owned()),
+        (Some(_), _) => Some("stopped because its pod was told to end".to_owned()),
+        (None, Some(9)) => Some("killed by signal 9 (out of memory?)".to_owned()),
+        (None, Some(signal)) => Some(format!("killed by signal {signal}")),
+        (None, None) if status.is_none() => Some("the exit status was lost".to_owned()),
+        (None, None) => None,
+    };
+    (stopped.unwrap_or(Ending::Exited), message)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_uuid_is_random_and_of_version_4() {
+        let (one, other) = (random_uuid().unwrap(), random_uuid().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(one.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!(one.as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&one.as_bytes()[19]));
+    }
+
+    #[test]
+    fn the_payload_is_readable_by_its_owner_alone_and_goes_with_its_handle() {
+        let dir = tempfile::tempdir().unwrap();
+        let payload = PayloadFile::write(dir.path(), "{}").unwrap();
+        let path = payload.0.clone();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o400);
+        drop(payload);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_executable_files_in_the_path_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("tool"), "").unwrap();
+        let path = dir.path().as_os_str();
+        assert_eq!(find("tool", path), None);
+        std::fs::set_permissions(dir.path().join("tool"), PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(find("tool", path), Some(dir.path().join("tool")));
+        assert_eq!(find("/no/such/tool", path), None);
+    }
+}

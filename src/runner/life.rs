@@ -1,0 +1,206 @@
+//! A runner's life: check the tree, claim, execute, leave the termination message, report.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::client::{Client, RequestError, persist};
+use super::config::Config;
+use super::control::{Control, StopReason};
+use super::execute::{Output, Spec, execute};
+use super::{process, tree};
+use crate::protocol::{
+    ClaimGrant, ClaimRequest, EXIT_FAILED, EXIT_NOT_STARTED, EXIT_SUCCEEDED, Ending, Nonce, Outcome, Progress, Report,
+    TerminationMessage,
+};
+
+/// How long a runner tries to claim. The pod's own deadline may end it before.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(600);
+/// Progress is told this often even without news: the answer may say that the run was cancelled.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Progress is not told more often than this, whatever the script prints.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest tail of each stream, in bytes of JSON.
+const TAIL_BYTES: usize = 4096;
+/// Where the script starts; also its `HOME`.
+const SCRIPT_DIR: &str = "/tmp";
+
+/// Lives the whole life of this process and returns its exit code.
+pub fn live() -> i32 {
+    process::protect_self();
+    let control = Control::new();
+    if let Err(error) = stop_at_signals(&control) {
+        log(&format!("cannot handle signals: {error}"));
+        return EXIT_NOT_STARTED;
+    }
+    let config = match Config::read(std::env::vars_os()) {
+        Ok(config) => config,
+        Err(error) => {
+            log(&error.to_string());
+            return EXIT_NOT_STARTED;
+        }
+    };
+    let nonce = match draw_nonce() {
+        Ok(nonce) => nonce,
+        Err(error) => {
+            log(&format!("cannot draw a nonce: {error}"));
+            return EXIT_NOT_STARTED;
+        }
+    };
+    let runner = Runner { config, nonce, control };
+    match runner.claim() {
+        Ok((client, grant)) => runner.run(&client, grant),
+        Err(message) => {
+            log(&format!("not started: {message}"));
+            let (attempt, nonce) = (runner.config.attempt, runner.nonce.clone());
+            runner.leave(&TerminationMessage::NotStarted { attempt, nonce, message });
+            EXIT_NOT_STARTED
+        }
+    }
+}
+
+/// TERM and INT stop the script; once it has ended they change nothing.
+fn stop_at_signals(control: &Control) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let control = control.clone();
+    thread::spawn(move || signals.forever().for_each(|_| control.stop(StopReason::PodDeleted)));
+    Ok(())
+}
+
+fn draw_nonce() -> Result<Nonce, getrandom::Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(Nonce::from_bytes(bytes))
+}
+
+/// A closed standard error is no reason to die.
+fn log(message: &str) {
+    let _ = writeln!(io::stderr(), "outrigger-runner: {message}");
+}
+
+struct Runner {
+    config: Config,
+    nonce: Nonce,
+    control: Control,
+}
+
+impl Runner {
+    fn claim(&self) -> Result<(Client, ClaimGrant), String> {
+        let config = &self.config;
+        tree::check(&config.tree, &config.entrypoint, &config.pin).map_err(|error| error.to_string())?;
+        let client = Client::new(config).map_err(|error| error.to_string())?;
+        let request =
+            ClaimRequest { attempt: config.attempt, pod_uid: config.pod_uid.clone(), nonce: self.nonce.clone() };
+        let deadline = Instant::now() + CLAIM_PATIENCE;
+        match persist(Some(deadline), Some(&self.control), || client.claim(&request)) {
+            Ok(grant) => Ok((client, grant)),
+            Err(error) if self.control.stop_reason().is_some() => {
+                Err(format!("the pod was told to end before the claim was granted; {error}"))
+            }
+            Err(error) => Err(format!("cannot claim: {error}")),
+        }
+    }
+
+    fn run(&self, client: &Client, grant: ClaimGrant) -> i32 {
+        let output = Output::new(&grant.redact);
+        let spec = Spec {
+            tree: self.config.tree.clone(),
+            entrypoint: self.config.entrypoint.clone(),
+            language: grant.language,
+            action: grant.action,
+            payload: grant.payload,
+            payload_dir: self.config.payload_dir.clone(),
+            timeout_seconds: grant.timeout_seconds,
+            grace: Duration::from_secs(grant.grace_seconds),
+            env: self.config.script_env(&grant.env),
+            cwd: PathBuf::from(SCRIPT_DIR),
+        };
+        let teller = Teller {
+            client: client.clone(),
+            control: self.control.clone(),
+            output: output.clone(),
+            attempt: self.config.attempt,
+            nonce: self.nonce.clone(),
+        };
+        // Not joined: a request that hangs must not delay the report.
+        thread::spawn(move || teller.tell());
+        let outcome = execute(&spec, &self.control, &output);
+        self.conclude(client, outcome)
+    }
+
+    fn conclude(&self, client: &Client, outcome: Outcome) -> i32 {
+        if let Some(message) = &outcome.message {
+            log(message);
+        }
+        let code = match (outcome.ending, outcome.exit_code) {
+            (Ending::Exited, Some(0)) => EXIT_SUCCEEDED,
+            _ => EXIT_FAILED,
+        };
+        let (attempt, nonce) = (self.config.attempt, self.nonce.clone());
+        self.leave(&TerminationMessage::Ended { attempt, nonce: nonce.clone(), outcome: outcome.clone() });
+        let report = Report { attempt, nonce, outcome };
+        if let Err(error) = persist(None, None, || client.report(&report)) {
+            log(&format!("the outcome was not taken: {error}"));
+        }
+        code
+    }
+
+    fn leave(&self, message: &TerminationMessage) {
+        let path = &self.config.termination_log;
+        if let Err(error) = write_over(path, &message.seal(&self.config.token)) {
+            log(&format!("cannot write the termination message {path:?}: {error}"));
+        }
+    }
+}
+
+fn write_over(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Tells the leader what the script prints, for as long as it runs.
+struct Teller {
+    client: Client,
+    control: Control,
+    output: Output,
+    attempt: u32,
+    nonce: Nonce,
+}
+
+impl Teller {
+    fn tell(&self) {
+        let (mut told, mut told_at) = ((0, 0), Instant::now());
+        loop {
+            let next = Instant::now() + PROGRESS_INTERVAL;
+            if self.control.wait(Some(next), |state| state.concluded).concluded {
+                return;
+            }
+            let seen = (self.output.stdout.total(), self.output.stderr.total());
+            if seen == told && told_at.elapsed() + PROGRESS_INTERVAL / 2 < HEARTBEAT {
+                continue;
+            }
+            (told, told_at) = (seen, Instant::now());
+            match self.client.progress(&self.progress()) {
+                Ok(answer) if answer.cancel => self.control.stop(StopReason::Canceled),
+                // The run itself is gone: nobody waits for its script.
+                Err(RequestError::Refused { status: 410, .. }) => self.control.stop(StopReason::Canceled),
+                // The next one tells the same.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            attempt: self.attempt,
+            nonce: self.nonce.clone(),
+            stdout_tail: self.output.stdout.tail(TAIL_BYTES),
+            stderr_tail: self.output.stderr.tail(TAIL_BYTES),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Replaces secrets in a byte stream, however the stream is cut into pieces. Pure.
+
+use super::needles::needles;
+
+/// What stands in place of a secret.
+pub const MASK: &[u8] = b"********";
+
+/// The spellings to look for, shared by the streams of one run.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets {
+    /// By first byte.
+    needles: Vec<(u8, Vec<Vec<u8>>)>,
+}
+
+impl Secrets {
+    /// Everything under which `values` could appear; see [`needles`].
+    pub fn new<S: AsRef<str>>(values: &[S]) -> Self {
+        let mut by_first: Vec<(u8, Vec<Vec<u8>>)> = Vec::new();
+        for needle in needles(values) {
+            match by_first.last_mut() {
+                Some((first, group)) if *first == needle[0] => group.push(needle),
+                _ => by_first.push((needle[0], vec![needle])),
+            }
+        }
+        Self { needles: by_first }
+    }
+
+    fn starting_with(&self, first: u8) -> &[Vec<u8>] {
+        match self.needles.binary_search_by_key(&first, |(byte, _)| *byte) {
+            Ok(at) => &self.needles[at].1,
+            Err(_) => &[],
+        }
+    }
+
+    /// At the start of `text`: the length of the longest spelling, and whether more text could make a longer one.
+    fn at_start_of(&self, text: &[u8]) -> (usize, bool) {
+        let (mut longest, mut undecided) = (0, false);
+        for needle in self.starting_with(text[0]) {
+            if text.len() < needle.len() {
+                undecided |= needle.starts_with(text);
+            } else if text.starts_with(needle) {
+                longest = longest.max(needle.len());
+            }
+        }
+        (longest, undecided)
+    }
+}
+
+/// Replaces every secret in one stream by [`MASK`]; secrets that overlap share one mask. What could be the beginning
+/// of a secret is held back until more of the stream, or its end, decides.
+#[derive(Debug)]
+pub struct Redactor {
+    secrets: Secrets,
+    held: Vec<u8>,
+    /// Bytes at the start of `held` that a mask already stands for.
+    masked: usize,
+}
+
+impl Redactor {
+    /// A redactor at the start of a stream.
+    pub fn new(secrets: Secrets) -> Self {
+        Self { secrets, held: Vec::new(), masked: 0 }
+    }
+
+    /// Takes the next piece of the stream and appends what is decided to `out`.
+    pub fn feed(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        self.held.extend_from_slice(piece);
+        self.advance(false, out);
+    }
+
+    /// Ends the stream: appends the rest to `out`.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        self.advance(true, out);
+    }
+
+    fn advance(&mut self, at_end: bool, out: &mut Vec<u8>) {
+        if self.secrets.needles.is_empty() {
+            out.append(&mut self.held);
+            return;
+        }
+        let mut done = 0;
+        while done < self.held.len() {
+            let (longest, undecided) = self.secrets.at_start_of(&self.held[done..]);
+            if undecided && !at_end {
+                break;
+            }
+            if longest > 0 && self.masked == 0 {
+                out.extend_from_slice(MASK);
+            }
+            self.masked = self.masked.max(longest);
+            if self.masked > 0 {
+                self.masked -= 1;
+            } else {
+                out.push(self.held[done]);
+            }
+            done += 1;
+        }
+        self.held.drain(..done);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn redact(values: &[&str], pieces: &[&[u8]]) -> String {
+        let mut redactor = Redactor::new(Secrets::new(values));
+        let mut out = Vec::new();
+        for piece in pieces {
+            redactor.feed(piece, &mut out);
+        }
+        redactor.finish(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn a_secret_is_replaced_in_every_spelling() {
+        let text = r#"p="s=cr t" {"p":"s\u003dcr t"} s%3Dcr+t s%3dcr%20t cz1jciB0"#;
+        assert_eq!(
+            redact(&["s=cr t"], &[text.as_bytes()]),
+            r#"p="********" {"p":"********"} ******** ******** ********"#
+        );
+    }
+
+    #[test]
+    fn a_secret_split_over_two_pieces_is_replaced() {
+        for at in 0..=7 {
+            let (first, second) = b"hunter2".split_at(at);
+            assert_eq!(redact(&["hunter2"], &[b"a ", first, second, b" b"]), "a ******** b");
+        }
+    }
+
+    #[test]
+    fn what_cannot_become_a_secret_is_passed_on_at_once() {
+        let mut redactor = Redactor::new(Secrets::new(&["hunter2"]));
+        let mut out = Vec::new();
+        redactor.feed(b"progress: 10% hunt", &mut out);
+        assert_eq!(out, b"progress: 10% ");
+        redactor.feed(b"ing", &mut out);
+        assert_eq!(out, b"progress: 10% hunting");
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_at_the_end_of_the_stream_is_kept() {
+        assert_eq!(redact(&["hunter2"], &[b"hunter"]), "hunter");
+    }
+
+    #[test]
+    fn of_overlapping_secrets_nothing_remains() {
+        assert_eq!(redact(&["abcdef", "defghi"], &[b"-abcdefghi-"]), "-********-");
+        assert_eq!(redact(&["abcd", "abcdefgh"], &[b"-abcdefgh-abcdef-"]), "-********-********ef-");
+        assert_eq!(redact(&["aaaa"], &[b"aaaaaa"]), "********");
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_pass_and_do_not_hide_a_secret() {
+        let mut redactor = Redactor::new(Secrets::new(&["hunter2"]));
+        let mut out = Vec::new();
+        redactor.feed(b"\xff\xfehunter2\xff", &mut out);
+        redactor.finish(&mut out);
+        assert_eq!(out, b"\xff\xfe********\xff");
+    }
+
+    #[test]
+    fn without_secrets_nothing_is_held_back() {
+        let mut redactor = Redactor::new(Secrets::default());
+        let mut out = Vec::new();
+        redactor.feed(b"anything", &mut out);
+        assert_eq!(out, b"anything");
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_stream_is_cut_does_not_change_the_result(
+            text in "(abab|ba|c|abac| ){0,30}",
+            cuts in proptest::collection::vec(0usize..120, 0..8),
+        ) {
+            let values = ["abab", "bac a", "abacab"];
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|w| &text.as_bytes()[w[0]..w[1]]).collect();
+            prop_assert_eq!(redact(&values, &pieces), redact(&values, &[text.as_bytes()]));
+        }
+
+        #[test]
+        fn no_secret_survives(before in "[a-c]{0,12}", after in "[a-c]{0,12}", cut in 0usize..30) {
+            let text = format!("{before}abcabc{after}");
+            let (first, second) = text.as_bytes().split_at(cut.min(text.len()));
+            prop_assert!(!redact(&["abcabc"], &[first, second]).contains("abcabc"));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! How a script and all that it started is stopped.
+
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use outrigger::protocol::{ClaimGrant, Ending, TerminationMessage};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::bench::{Bench, Done, RUNNER, grant, is_alive, outcome_of, outcome_with};
+use super::leader::{Answer, Leader};
+
+/// Leaves its session, ignores TERM, and writes its pid.
+const STUBBORN: &str = "setsid sh -c 'trap \"\" TERM; echo $$ > '$DIR'/pid; while :; do sleep 1; done' &
+                        while [ ! -s $DIR/pid ]; do sleep 0.01; done";
+
+/// Sends TERM to the runner; also says how long it then took to end.
+fn terminate(bench: &Bench, runner: Child) -> (Done, Duration) {
+    let started = Instant::now();
+    kill_process(Pid::from_child(&runner), Signal::TERM).unwrap();
+    (bench.finish(runner), started.elapsed())
+}
+
+#[test]
+fn a_timeout_kills_also_a_process_that_left_its_session_and_ignores_term() {
+    let bench = Bench::sh(&format!("{STUBBORN}\necho before; wait"));
+    let grant = ClaimGrant { timeout_seconds: 1, grace_seconds: 1, ..grant() };
+    let (done, outcome) = outcome_with(&bench, grant);
+    assert_eq!((outcome.ending, outcome.exit_code, outcome.signal), (Ending::Timeout, None, Some(15)));
+    assert_eq!(outcome.message.as_deref(), Some("stopped after 1 s, its timeout"));
+    assert_eq!((outcome.stdout.text.as_str(), done.code), ("before\n", 1));
+    assert!((1000..3000).contains(&outcome.duration_millis), "{}", outcome.duration_millis);
+    let pid = bench.read("pid");
+    assert!(!pid.is_empty() && !is_alive(&pid));
+}
+
+#[test]
+fn a_script_may_clean_up_within_its_grace() {
+    let bench = Bench::sh("trap 'sleep 0.3 && echo cleaned; exit 7' TERM; sleep 60 & wait");
+    let (_, outcome) = outcome_with(&bench, ClaimGrant { timeout_seconds: 1, ..grant() });
+    assert_eq!((outcome.ending, outcome.exit_code), (Ending::Timeout, Some(7)));
+    assert_eq!(outcome.stdout.text, "cleaned\n");
+}
+
+#[test]
+fn what_a_script_leaves_behind_is_killed_and_does_not_hang_the_run() {
+    let bench = Bench::sh(&format!("{STUBBORN}\n(sleep 300 &) ; echo done"));
+    let started = Instant::now();
+    let (done, outcome) = outcome_of(&bench);
+    assert_eq!((outcome.ending, outcome.exit_code, done.code), (Ending::Exited, Some(0), 0));
+    assert_eq!(outcome.stdout.text, "done\n");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(!is_alive(&bench.read("pid")));
+}
+
+#[test]
+fn an_answer_that_says_cancel_stops_the_script() {
+    let bench = Bench::sh(&format!("{STUBBORN}\ntouch $DIR/started; wait"));
+    let leader = Leader::start(ClaimGrant { grace_seconds: 1, ..grant() });
+    let runner = bench.spawn(&leader);
+    bench.wait_for("started");
+    leader.cancel();
+    let done = bench.finish(runner);
+    let outcome = leader.reports().remove(0).outcome;
+    assert_eq!((outcome.ending, done.code), (Ending::Canceled, 1));
+    assert_eq!(outcome.message.as_deref(), Some("stopped because the run was cancelled"));
+    assert!(!is_alive(&bench.read("pid")));
+}
+
+#[test]
+fn a_run_that_is_gone_stops_the_script() {
+    let bench = Bench::sh("sleep 60");
+    let leader = Leader::start(grant());
+    leader.answer_progress(Answer::Status(410));
+    leader.answer_reports(&[Answer::Status(410)]);
+    let done = bench.run(&leader);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("the outcome was not taken: refused by the operator (410)"), "{}", done.stderr);
+}
+
+#[test]
+fn progress_that_fails_does_not_disturb_the_script() {
+    let bench = Bench::sh("sleep 3; echo done");
+    let leader = Leader::start(grant());
+    leader.answer_progress(Answer::Status(409));
+    bench.run(&leader);
+    assert_eq!(leader.reports()[0].outcome.stdout.text, "done\n");
+}
+
+#[test]
+fn term_from_outside_stops_the_script_and_is_reported() {
+    let bench = Bench::sh("touch $DIR/started; sleep 60");
+    let leader = Leader::start(grant());
+    let runner = bench.spawn(&leader);
+    bench.wait_for("started");
+    let (done, took) = terminate(&bench, runner);
+    let outcome = leader.reports().remove(0).outcome;
+    assert_eq!((outcome.ending, outcome.signal, done.code), (Ending::PodDeleted, Some(15), 1));
+    assert_eq!(outcome.message.as_deref(), Some("stopped because its pod was told to end"));
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn a_process_that_is_being_forked_at_that_moment_is_stopped_too() {
+    for _ in 0..20 {
+        let bench = Bench::sh("touch $DIR/started; sleep 60");
+        let leader = Leader::start(grant());
+        let runner = bench.spawn(&leader);
+        bench.wait_for("started");
+        let (_, took) = terminate(&bench, runner);
+        assert!(took < Duration::from_secs(4), "TERM was missed, only KILL ended it: {took:?}");
+    }
+}
+
+#[test]
+fn term_before_the_claim_ends_without_start() {
+    let bench = Bench::sh("touch $DIR/started");
+    let leader = Leader::stopped(grant());
+    let runner = bench.spawn(&leader);
+    thread::sleep(Duration::from_millis(300));
+    let (done, took) = terminate(&bench, runner);
+    assert_eq!(done.code, 203);
+    assert!(done.not_started().starts_with("the pod was told to end before the claim was granted"));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn term_while_reporting_changes_nothing() {
+    let bench = Bench::sh("echo done");
+    let leader = Leader::start(grant());
+    leader.answer_reports(&[Answer::Status(503); 4]);
+    let runner = bench.spawn(&leader);
+    bench.wait_for("termination");
+    let (done, _) = terminate(&bench, runner);
+    assert_eq!(done.code, 0);
+    assert_eq!(leader.reports().last().unwrap().outcome.ending, Ending::Exited);
+}
+
+#[test]
+fn as_pid_1_everything_in_the_namespace_is_stopped_and_reaped() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: a PID namespace of one's own needs root");
+        return;
+    }
+    let zombies = "(sh -c 'exit 0' &); sleep 0.3; grep -l '^State:.Z' /proc/[0-9]*/status | wc -l";
+    let bench = Bench::sh(&format!("{STUBBORN}\n[ $PPID = 1 ] && echo below pid 1; {zombies}; wait"));
+    let leader = Leader::start(ClaimGrant { timeout_seconds: 1, grace_seconds: 1, ..grant() });
+    let mut command = bench.command("unshare", &leader);
+    let runner = command.args(["--pid", "--fork", "--mount-proc", RUNNER]).spawn().unwrap();
+    let done = bench.finish(runner);
+    let outcome = leader.reports().remove(0).outcome;
+    assert_eq!(outcome.stdout.text, "below pid 1\n0\n", "{outcome:?}");
+    assert_eq!((outcome.ending, done.code), (Ending::Timeout, 1));
+    assert!(matches!(done.message, Some(TerminationMessage::Ended { .. })));
+}
