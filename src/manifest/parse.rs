@@ -219,12 +219,12 @@ fn actions(reader: &mut Reader<'_>, map: &Map<'_>) -> Option<Vec<CustomAction>> 
 
 fn action(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> Option<CustomAction> {
     let map = reader.map(node, path, place, ACTION, |_| None)?;
-    let name = required(reader, &map, "name")?;
+    let name = required(reader, &map, "name");
     let parameters = reader.list(&map, "parameters", "parameters").map(|items| {
         items.into_iter().filter_map(|(node, path, place)| parameter(reader, node, &path, &place)).collect()
     });
-    Some(CustomAction {
-        name,
+    let action = CustomAction {
+        name: name.clone().unwrap_or_default(),
         display_name: reader.text(&map, "displayName"),
         description: reader.text(&map, "description"),
         resourcetype: reader.text(&map, "resourcetype"),
@@ -235,7 +235,8 @@ fn action(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> Opti
         errormessage: reader.text(&map, "errormessage"),
         details: reader.texts(&map, "details"),
         parameters,
-    })
+    };
+    name.and(Some(action))
 }
 
 fn parameter(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> Option<Parameter> {

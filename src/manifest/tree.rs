@@ -137,6 +137,10 @@ struct Reader<'a> {
 
 type At = (usize, usize);
 
+fn too_deep() -> String {
+    format!("is nested too deeply; allowed are {DEPTH} levels")
+}
+
 impl<'a> Reader<'a> {
     fn problem(&self, (line, column): At, message: impl Into<String>) -> Problem {
         Problem::new("", message).at(Location { file: self.file.to_owned(), line, column })
@@ -152,6 +156,8 @@ impl<'a> Reader<'a> {
                 let indentation = line.len() - line.trim_start().len();
                 let message = if line[..indentation].contains('\t') {
                     "a tab indents this line; YAML allows spaces only".to_owned()
+                } else if error.info().contains("recursion limit") {
+                    too_deep()
                 } else {
                     format!("cannot be read as YAML: {}", error.info())
                 };
@@ -175,7 +181,7 @@ impl<'a> Reader<'a> {
 
     fn node(&mut self, event: Event<'a>, at: At, depth: usize) -> Result<Node, Problem> {
         if depth >= DEPTH {
-            return Err(self.problem(at, format!("is nested too deeply; allowed are {DEPTH} levels")));
+            return Err(self.problem(at, too_deep()));
         }
         let (anchor, kind) = match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -266,3 +272,7 @@ impl<'a> Reader<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

@@ -133,3 +133,7 @@ fn entrypoint(name: &str, spec: &OrchestratorExtensionSpec, problems: &mut Vec<P
     }
     Some(Entrypoint { path: path?, target_dir: target_dir?, language: given.language.filter(|text| !text.is_empty()) })
 }
+
+#[cfg(test)]
+#[path = "extension_tests.rs"]
+mod tests;

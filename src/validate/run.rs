@@ -203,3 +203,7 @@ fn target_refusal(
         Refusal::new(Reason::InvalidTarget, message)
     })
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

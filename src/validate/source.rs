@@ -1,5 +1,6 @@
 //! Where an extension's files come from: `spec.source`. Pure: no client, clock, disk or network.
 
+use crate::api::Reason;
 use crate::api::extension as api;
 use crate::digest::Digest;
 
@@ -46,9 +47,10 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
     let kind = match text(&given.type_).map(|word| word.to_ascii_lowercase()).as_deref() {
         Some("git") => SourceKind::Git,
         Some("archive") => SourceKind::Archive,
-        Some(later @ ("oci" | "configmap")) => {
-            let what = format!("type {}; allowed are git and archive; {later}", quoted(later));
-            problems.push(Problem::unsupported("spec.source.type", &what));
+        Some("oci" | "configmap") => {
+            let type_ = quoted(given.type_.as_deref().unwrap_or_default());
+            let message = format!("{type_} is not supported yet; allowed are git and archive");
+            problems.push(Problem { reason: Reason::Unsupported, ..Problem::new("spec.source.type", message) });
             SourceKind::Archive
         }
         Some(other) => {
