@@ -106,18 +106,14 @@ fn fill(merged: &mut Merged, from: &Spec, whose: &str) {
     }
 }
 
-/// What runs go by: the upstream fields of what is installed (`resolved`), Outrigger's own fields of the `live` resource,
-/// and a live `enabled: false` at once.
+/// What runs go by: the upstream fields of what is installed (`resolved`), the live resource's fields about how actions
+/// run, and a live `enabled: false` at once. How the files are got (`interval`, `revision`, `manifestURL`…) is left out:
+/// a mistake there must not stop actions of what is installed.
 pub fn effective(resolved: &Spec, live: &Spec) -> Spec {
     let installed = upstream(resolved);
     Spec {
         enabled: if live.enabled == Some(false) { Some(false) } else { installed.enabled },
-        manifest_url: live.manifest_url.clone(),
         details_from: live.details_from.clone(),
-        interval: live.interval.clone(),
-        suspend: live.suspend,
-        revision_history_limit: live.revision_history_limit,
-        revision: live.revision.clone(),
         strict_result: live.strict_result,
         allow_unknown_parameters: live.allow_unknown_parameters,
         action_aliases: live.action_aliases.clone(),

@@ -85,6 +85,14 @@ fn runs_go_by_what_is_installed_and_the_live_resources_own_fields() {
 }
 
 #[test]
+fn a_mistake_in_how_files_are_got_stops_no_action() {
+    let live = spec(
+        json!({"interval": "never", "revision": "x", "manifestURL": "x", "suspend": true, "runtime": {"image": "i"}}),
+    );
+    assert_eq!(effective(&Spec::default(), &live), spec(json!({"runtime": {"image": "i"}})));
+}
+
+#[test]
 fn disabling_counts_at_once_and_enabling_once_installed() {
     let (on, off, unset) = (spec(json!({"enabled": true})), spec(json!({"enabled": false})), Spec::default());
     assert_eq!(effective(&on, &off).enabled, Some(false));

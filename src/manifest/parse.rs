@@ -46,6 +46,25 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// What the documentation requires and a run can do without, one sentence per field.
+    pub fn notes(&self) -> Vec<String> {
+        let compatibility =
+            self.spec.compatibility.as_ref().and_then(|compatibility| compatibility.cloudstack.as_ref());
+        let fields = [
+            (self.spec.display_name.is_some(), "metadata.displayName"),
+            (self.spec.description.is_some(), "metadata.description"),
+            (self.spec.version.is_some(), "metadata.version"),
+            (self.spec.maintainer.is_some(), "metadata.maintainer"),
+            (self.spec.type_.is_some(), "spec.type"),
+            (
+                compatibility.is_some_and(|range| range.min_version.is_some()),
+                "spec.compatibility.cloudstack.minVersion",
+            ),
+        ];
+        let missing = fields.into_iter().filter(|(is_set, _)| !is_set);
+        missing.map(|(_, field)| format!("{field} is not set; CloudStack's documentation requires it")).collect()
+    }
+
     /// Adds to problems of this manifest's values where they stand: at the field, or at the nearest one around it.
     pub fn locate(&self, problems: Problems) -> Problems {
         let locate = |problem: Problem| {

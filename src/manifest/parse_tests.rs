@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(in crate::manifest) const DOCUMENTED: &str = r#"apiVersion: cloudstack.apache.org/v1
+const DOCUMENTED: &str = r#"apiVersion: cloudstack.apache.org/v1
 kind: OrchestratorExtension
 metadata:
   name: orchestrator
@@ -229,4 +229,12 @@ fn broken_rules_are_found_again_in_the_file() {
         text.starts_with("manifest.yaml:7:11: spec.customActions[0].name: \"start\" is a lifecycle action"),
         "{text}"
     );
+}
+
+#[test]
+fn what_the_documentation_requires_beyond_need_is_noted() {
+    assert_eq!(read(DOCUMENTED).notes(), Vec::<String>::new());
+    let notes = read(&short("")).notes();
+    assert_eq!(notes.len(), 6);
+    assert_eq!(notes[2], "metadata.version is not set; CloudStack's documentation requires it");
 }

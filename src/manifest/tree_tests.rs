@@ -40,6 +40,20 @@ fn many_values_and_deep_nesting_are_refused() {
 }
 
 #[test]
+fn no_repeated_pattern_takes_long() {
+    let patterns = [
+        "? ", "- ", "{", "[", "a: ", "a:\n", "&a ", "!x ", "\"", "'", "#", " ", "\n", "|\n ", ">\n ", "a,", "{a: [",
+        ": ", "%x\n", "*a ", "a b ", "\u{85}", "- [", "'a': ", "\\", "- -\n", "--- ", "{a,", "? a\n",
+    ];
+    for pattern in patterns {
+        let text = pattern.repeat(MANIFEST_BYTES / pattern.len());
+        let started = std::time::Instant::now();
+        let _ = read(text.as_bytes(), "m.yaml");
+        assert!(started.elapsed().as_secs() < 20, "{pattern:?} took {:?}", started.elapsed());
+    }
+}
+
+#[test]
 fn a_plain_alias_is_understood() {
     let node = read(b"a: &x {k: v}\nb: *x\n", "m.yaml").unwrap().unwrap();
     let Kind::Map(entries) = &node.kind else { panic!("{node:?}") };

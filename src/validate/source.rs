@@ -81,10 +81,9 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
         let message = "a digest pins an archive's bytes; a repository is pinned by a commit in refs";
         problems.push(Problem::new("spec.source.digest", message));
     }
-    let path =
-        text(&given.path).filter(|path| path.trim_matches(['.', '/']) != "" || path.contains("..")).and_then(|path| {
-            RelativePath::parse(&path).map_err(|message| problems.push(Problem::new("spec.source.path", message))).ok()
-        });
+    let path = text(&given.path).filter(|path| !matches!(path.as_str(), "." | "./")).and_then(|path| {
+        RelativePath::parse(&path).map_err(|message| problems.push(Problem::new("spec.source.path", message))).ok()
+    });
     if given.verify.is_some() {
         problems.push(Problem::unsupported("spec.source.verify", "checking signatures"));
     }
