@@ -1,5 +1,7 @@
 //! What each way of ending, and each kind of output, means for a run.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::protocol::Stream;
 
@@ -272,4 +274,24 @@ fn tails_and_message_are_bounded_and_printable() {
         assert!(!text.contains(['\u{1b}', '\u{1}']));
     }
     assert_eq!(custom(0, "", "").stdout_tail, None);
+}
+
+proptest! {
+    #[test]
+    fn any_output_is_bounded_and_breaks_nothing(
+        stdout in "[ -~\n\u{1}é{}\\[\\]\":,]{0,300}",
+        stderr in ".{0,100}",
+        code in 0i32..3,
+        strict in any::<bool>(),
+        repeat in 1usize..100,
+    ) {
+        let kinds = LifecycleAction::ALL.iter().map(|action| ActionKind::Lifecycle(*action)).chain([ActionKind::Custom]);
+        for kind in kinds {
+            let input = OutcomeInput { strict_result: strict, ..input(kind) };
+            let verdict = outcome(&input, &exited(code, &stdout.repeat(repeat), &stderr));
+            prop_assert!(code == 0 || verdict.phase == Phase::Failed);
+            prop_assert!(serde_json::to_string(&verdict.message).unwrap().len() <= MESSAGE_BYTES + 2);
+            prop_assert!(verdict.result.is_none_or(|result| result.to_string().len() <= RESULT_BYTES));
+        }
+    }
 }

@@ -77,6 +77,15 @@ mod tests {
         assert_eq!(render("{{{actionName}}}", &NAMES), "{Backup}");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_value_is_never_expanded_again(before in "[{}a-z]{0,6}", value in "[{}a-zA-Z]{0,20}") {
+            let names = Names { action: &value, extension: "e", resource: "r" };
+            let text = render(&format!("{before} {{{{actionName}}}}"), &names);
+            proptest::prop_assert_eq!(text, format!("{before} {value}"));
+        }
+    }
+
     #[test]
     fn a_blank_template_means_the_default() {
         assert_eq!(success(None, &NAMES), "Successfully completed Backup");
