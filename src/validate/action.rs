@@ -6,7 +6,7 @@ use crate::api::extension as api;
 
 use super::parameter::{ParameterDefinition, ParameterKind, Typed};
 use super::problem::{Problem, did_you_mean, quoted};
-use super::types::{Action, ActionName, ResourceType, RoleType};
+use super::types::{Action, ActionName, LifecycleAction, ResourceType, RoleType};
 
 /// Most seconds that an action may take: a week.
 const LONGEST_TIMEOUT: u32 = 604_800;
@@ -28,6 +28,12 @@ pub(super) fn actions(
             problems.push(Problem::new(format!("{path}.name"), message));
         } else if let Some(other) = first_by_lower_case.insert(action.name.to_lowercase(), &action.name) {
             let names = format!("the custom actions {other:?} and {:?} differ in case only", action.name);
+            notes.push(format!("{names}: scripts that compare in lower case cannot tell them apart"));
+        }
+        let lower = action.name.to_lowercase();
+        if lower != action.name && LifecycleAction::named(&lower).is_some() {
+            let names =
+                format!("the custom action {:?} and the lifecycle action {lower:?} differ in case only", action.name);
             notes.push(format!("{names}: scripts that compare in lower case cannot tell them apart"));
         }
         actions.extend(self::action(&path, action, problems));

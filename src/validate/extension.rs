@@ -20,6 +20,10 @@ pub fn extension(name: &str, spec: &OrchestratorExtensionSpec, served: &Contract
     if let Some(other) = spec.type_.as_deref().filter(|type_| !matches!(*type_, "" | "Orchestrator")) {
         problems.push(Problem::new("spec.type", format!("{} is unknown; allowed is Orchestrator", quoted(other))));
     }
+    if !is_object_name(name) {
+        let message = "is no name for an extension; allowed are 1 to 63 lower-case letters, digits, \"-\" and \".\", first and last a letter or digit";
+        problems.push(Problem::new("metadata.name", format!("{} {message}", quoted(name))));
+    }
     let own_name = spec.name.as_deref().unwrap_or(name);
     if own_name.trim().is_empty() || own_name.chars().count() > 253 || own_name.chars().any(char::is_control) {
         problems.push(Problem::new("spec.name", "is no name; allowed are 1 to 253 printable characters"));
@@ -87,6 +91,15 @@ pub fn extension(name: &str, spec: &OrchestratorExtensionSpec, served: &Contract
         revision_history_limit: spec.revision_history_limit.unwrap_or(DEFAULT_REVISION_HISTORY_LIMIT),
         notes,
     })
+}
+
+/// A Kubernetes object name (RFC 1123 subdomain) that also fits a label value. It becomes a directory's name.
+fn is_object_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let fits = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        !label.is_empty() && label.bytes().all(fits) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.len() <= 63 && name.split('.').all(is_label)
 }
 
 fn compatibility(spec: &OrchestratorExtensionSpec, served: &ContractLevels, problems: &mut Vec<Problem>) {

@@ -187,6 +187,33 @@ fn names_that_differ_in_case_only_are_allowed_and_noted() {
 }
 
 #[test]
+fn a_name_that_differs_from_a_lifecycle_action_in_case_only_is_noted() {
+    let extension = check(with("customActions", json!([{"name": "Start"}]))).unwrap();
+    assert_eq!(
+        extension.notes,
+        [
+            "the custom action \"Start\" and the lifecycle action \"start\" differ in case only: scripts that compare in lower case cannot tell them apart"
+        ]
+    );
+}
+
+#[test]
+fn an_object_name_is_safe_as_a_directory() {
+    let spec = serde_json::from_value(with("enabled", json!(true))).unwrap();
+    let check = |name: &str| extension(name, &spec, &ContractLevels::default());
+    for good in ["x", "a-b.c1", &"a".repeat(63)] {
+        assert!(check(good).is_ok(), "{good}");
+    }
+    for bad in ["", ".", "..", "a/b", "../x", "A", "-a", "a-", "a..b", "a b", &"a".repeat(64)] {
+        let text = check(bad).unwrap_err().to_string();
+        assert!(
+            text.starts_with(&format!("metadata.name: {bad:?} is no name for an extension; allowed are 1 to 63")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_newer_contract_is_incompatible_and_not_a_broken_rule() {
     let needs = |version: &str| with("compatibility", json!({"cloudstack": {"minVersion": version}}));
     for version in ["4.22.1", "4.23", "4.23.0", "4.23.0.0", ""] {
