@@ -1,0 +1,297 @@
+//! What each way of ending, and each kind of output, means for a run.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::Stream;
+
+const NAMES: Names<'static> = Names { action: "Backup", extension: "orch", resource: "vm1" };
+
+fn input(kind: ActionKind) -> OutcomeInput<'static> {
+    OutcomeInput {
+        kind,
+        strict_result: false,
+        success_message: Some("{{actionName}} of {{resourceName}} done"),
+        error_message: Some("{{actionName}} of {{resourceName}} failed"),
+        names: NAMES,
+        timeout_seconds: 60,
+    }
+}
+
+fn lifecycle(action: LifecycleAction) -> OutcomeInput<'static> {
+    OutcomeInput { success_message: None, error_message: None, ..input(ActionKind::Lifecycle(action)) }
+}
+
+fn exited(code: i32, stdout: &str, stderr: &str) -> Outcome {
+    let stream = |text: &str| Stream { text: text.into(), dropped_bytes: 0 };
+    Outcome {
+        ending: Ending::Exited,
+        exit_code: Some(code),
+        signal: None,
+        message: None,
+        stdout: stream(stdout),
+        stderr: stream(stderr),
+        duration_millis: 1,
+    }
+}
+
+fn custom(code: i32, stdout: &str, stderr: &str) -> Verdict {
+    outcome(&input(ActionKind::Custom), &exited(code, stdout, stderr))
+}
+
+fn state(verdict: &Verdict) -> (Phase, Reason, &str) {
+    (verdict.phase, verdict.reason, verdict.message.as_str())
+}
+
+#[test]
+fn exit_code_0_is_success_whatever_is_printed() {
+    for stdout in ["", "plain text", r#"{"status": "error"}"#, r#"{"success": false}"#] {
+        assert_eq!(
+            state(&custom(0, stdout, "")),
+            (Phase::Succeeded, Reason::Succeeded, "Backup of vm1 done"),
+            "{stdout}"
+        );
+    }
+}
+
+#[test]
+fn a_strict_result_fails_what_says_that_it_failed() {
+    let strict = OutcomeInput { strict_result: true, ..input(ActionKind::Custom) };
+    let failed = [
+        (r#"{"success": false, "result": {"message": "no disk"}}"#, "Backup of vm1 failed: no disk"),
+        (r#"{"success": "False"}"#, "Backup of vm1 failed: the output says that it failed"),
+        (r#"{"status": "ERROR", "error": "bad"}"#, "Backup of vm1 failed: bad"),
+    ];
+    for (stdout, message) in failed {
+        assert_eq!(state(&outcome(&strict, &exited(0, stdout, ""))), (Phase::Failed, Reason::ResultFailed, message));
+    }
+    for stdout in ["text", r#"{"success": true}"#, r#"{"status": "success"}"#, "{}"] {
+        assert_eq!(outcome(&strict, &exited(0, stdout, "")).phase, Phase::Succeeded, "{stdout}");
+    }
+}
+
+#[test]
+fn a_failure_names_its_cause() {
+    let causes = [
+        (r#"{"error": "no such template"}"#, "noise", "Backup of vm1 failed: no such template (exit code 3)"),
+        (r#"{"message": {"message": "deep"}}"#, "", "Backup of vm1 failed: deep (exit code 3)"),
+        ("text", "first\nTraceback: last\n\n", "Backup of vm1 failed: Traceback: last (exit code 3)"),
+        ("", "", "Backup of vm1 failed: exit code 3"),
+    ];
+    for (stdout, stderr, message) in causes {
+        let verdict = custom(3, stdout, stderr);
+        assert_eq!(state(&verdict), (Phase::Failed, Reason::ActionFailed, message));
+        assert_eq!(verdict.exit_code, Some(3));
+    }
+    let killed = Outcome { exit_code: None, signal: Some(11), ..exited(0, "", "") };
+    assert_eq!(outcome(&input(ActionKind::Custom), &killed).message, "Backup of vm1 failed: ended by signal 11");
+}
+
+#[test]
+fn every_ending_has_its_phase_and_reason() {
+    let endings = [
+        (Ending::Timeout, Phase::Failed, Reason::Timeout, "Backup of vm1 failed: stopped at its timeout of 60 s"),
+        (
+            Ending::Canceled,
+            Phase::Canceled,
+            Reason::Canceled,
+            "Backup of vm1 failed: stopped because the run was cancelled",
+        ),
+        (
+            Ending::PodDeleted,
+            Phase::Failed,
+            Reason::PodDeleted,
+            "Backup of vm1 failed: stopped because its pod was deleted or its node drained",
+        ),
+        (
+            Ending::NotStarted,
+            Phase::Failed,
+            Reason::ExecFailed,
+            "Backup of vm1 failed: the script could not be started",
+        ),
+    ];
+    for (ending, phase, reason, message) in endings {
+        let ended = Outcome { ending, exit_code: None, ..exited(0, "", "") };
+        assert_eq!(state(&outcome(&input(ActionKind::Custom), &ended)), (phase, reason, message));
+    }
+    let explained = Outcome { ending: Ending::NotStarted, message: Some("no ruby".into()), ..exited(0, "", "") };
+    assert_eq!(outcome(&input(ActionKind::Custom), &explained).message, "Backup of vm1 failed: no ruby");
+    let stopped_after_term = Outcome { ending: Ending::Timeout, ..exited(0, "", "") };
+    assert_eq!(outcome(&input(ActionKind::Custom), &stopped_after_term).phase, Phase::Failed);
+}
+
+#[test]
+fn json_is_found_among_noise() {
+    let outputs = [
+        (r#"{"a": 1}"#, json!({"a": 1})),
+        ("log line\n{\"a\": 1}\n", json!({"a": 1})),
+        ("{\"a\": 1}\ntrailing words\n", json!({"a": 1})),
+        ("starting\n{\n  \"a\": [\n    {}\n  ]\n}\n", json!({"a": [{}]})),
+        ("{broken\n[1, 2]", json!([1, 2])),
+        ("{\"first\": 1}\n{\"last\": 2}", json!({"last": 2})),
+        (" \"text\" ", json!("text")),
+    ];
+    for (stdout, value) in outputs {
+        assert_eq!(custom(0, stdout, "").result, Some(value), "{stdout}");
+    }
+    for stdout in ["", "words", "{", "a {\"b\": 1}"] {
+        assert_eq!(custom(0, stdout, "").result, None, "{stdout}");
+    }
+}
+
+#[test]
+fn printed_messages_stay_in_the_result() {
+    for message in [json!("plain"), json!([{"a": 1}]), json!({"k": "v"})] {
+        let answer = json!({"printmessage": "true", "message": message});
+        assert_eq!(custom(0, &answer.to_string(), "").result, Some(answer));
+    }
+}
+
+#[test]
+fn a_status_is_read_and_never_fails_by_its_output() {
+    let power = |code: i32, stdout: &str| outcome(&lifecycle(LifecycleAction::Status), &exited(code, stdout, "")).power;
+    for (stdout, state) in [
+        ("PowerOn\n", PowerState::On),
+        ("poweroff", PowerState::Off),
+        (r#"{"status": "success", "power_state": "PowerOn"}"#, PowerState::On),
+        ("debug\n{\"power_state\": \"POWEROFF\"}", PowerState::Off),
+        (r#"{"status": "error"}"#, PowerState::Unknown),
+        ("unknown", PowerState::Unknown),
+        ("", PowerState::Unknown),
+    ] {
+        assert_eq!(power(0, stdout), Some(state), "{stdout}");
+    }
+    assert_eq!(power(1, "PowerOn"), Some(PowerState::Unknown));
+}
+
+#[test]
+fn statuses_need_success_and_a_map() {
+    let read = |stdout: &str| outcome(&lifecycle(LifecycleAction::Statuses), &exited(0, stdout, ""));
+    let good = read(r#"{"status": "Success", "power_state": {"vm1": "poweron", "vm2": "odd", "vm3": 1}}"#);
+    assert_eq!(
+        good.result,
+        Some(
+            json!({"status": "success", "power_state": {"vm1": "PowerOn", "vm2": "PowerUnknown", "vm3": "PowerUnknown"}})
+        )
+    );
+    assert_eq!(read(r#"{"status": "success", "power_state": {}}"#).phase, Phase::Succeeded);
+    let bad = read(r#"{"status": "error"}"#);
+    let message = "Failed to complete Backup: the output lacks \"status\": \"success\"";
+    assert_eq!(state(&bad), (Phase::Failed, Reason::ResultInvalid, message));
+    assert_eq!(read("x").message, "Failed to complete Backup: the output is not JSON");
+    let list = read(r#"{"status": "success", "power_state": []}"#);
+    assert_eq!(
+        list.message,
+        "Failed to complete Backup: the output lacks the object \"power_state\" of instance names and states"
+    );
+}
+
+#[test]
+fn a_console_shows_its_protocol_only() {
+    let read = |stdout: &str| outcome(&lifecycle(LifecycleAction::GetConsole), &exited(0, stdout, "note"));
+    let verdict =
+        read(r#"{"status": "x", "console": {"host": "h", "port": "5900", "password": "s3cret", "protocol": "vnc"}}"#);
+    let console = verdict.console.clone().unwrap();
+    assert_eq!(console.protocol, "vnc");
+    assert_eq!(console.secret, json!({"host": "h", "port": 5900, "password": "s3cret", "protocol": "vnc"}));
+    assert_eq!((verdict.result.as_ref(), verdict.stdout_tail.as_ref()), (None, None));
+    assert_eq!(verdict.secret, Some(console.secret));
+    assert!(read(r#"{"console": {"url": "https://u", "protocol": "direct"}}"#).console.is_some());
+    for (stdout, message) in [
+        ("x", "Failed to complete Backup: Failed to parse output"),
+        ("{}", "Failed to complete Backup: Missing console object in output"),
+        (
+            r#"{"console": {"host": "h", "port": 70000, "password": "s3cret"}}"#,
+            "Failed to complete Backup: Missing required fields in output: console needs \"url\", or \"host\" and \"port\"",
+        ),
+    ] {
+        let verdict = read(stdout);
+        assert_eq!(state(&verdict), (Phase::Failed, Reason::ResultInvalid, message));
+        assert!(!format!("{verdict:?}").contains("s3cret"));
+    }
+    let failed = outcome(&lifecycle(LifecycleAction::GetConsole), &exited(1, r#"{"message": "s3cret"}"#, ""));
+    assert!(!format!("{failed:?}").contains("s3cret"));
+}
+
+#[test]
+fn what_prepare_answers_is_kept_without_its_password() {
+    let read = |stdout: &str| outcome(&lifecycle(LifecycleAction::Prepare), &exited(0, stdout, ""));
+    let stdout =
+        r#"{"details": {"proxmox_vmid": "103", "n": 5}, "nics": [{"uuid": "u", "mac": "m"}], "vncPassword": "s3cret"}"#;
+    let verdict = read(stdout);
+    let prepared = verdict.prepared.clone().unwrap();
+    assert_eq!(
+        prepared.details,
+        [("n".to_owned(), "5".to_owned()), ("proxmox_vmid".to_owned(), "103".to_owned())].into()
+    );
+    assert_eq!(prepared.nics, [json!({"uuid": "u", "mac": "m"})]);
+    assert!(prepared.has_password);
+    assert_eq!(
+        verdict.result,
+        Some(json!({"details": {"proxmox_vmid": "103", "n": 5}, "nics": [{"uuid": "u", "mac": "m"}]}))
+    );
+    assert_eq!((verdict.secret.unwrap()["vncPassword"].as_str(), verdict.stdout_tail), (Some("s3cret"), None));
+    assert_eq!(read("\n").prepared, Some(Prepared::default()));
+    let bad = read("oops");
+    let message = "Failed to complete Backup: Failed to parse VM: the output is neither empty nor a JSON object";
+    assert_eq!(state(&bad), (Phase::Failed, Reason::ResultInvalid, message));
+    let failed = outcome(&lifecycle(LifecycleAction::Prepare), &exited(1, r#"{"vncPassword": "s3cret"}"#, ""));
+    assert!(!format!("{failed:?}").contains("s3cret"));
+}
+
+#[test]
+fn a_large_result_is_said_and_offered_for_a_secret() {
+    let large = json!({"rows": "x".repeat(RESULT_BYTES)});
+    let verdict = custom(0, &large.to_string(), "");
+    assert_eq!((verdict.phase, verdict.reason, verdict.result), (Phase::Succeeded, Reason::ResultTooLarge, None));
+    assert_eq!(verdict.message, "Backup of vm1 done (the result has 65547 bytes; status keeps at most 65536)");
+    assert_eq!(verdict.secret, Some(json!({"result": large})));
+    let huge = json!({"rows": "x".repeat(SECRET_RESULT_BYTES)});
+    assert_eq!(custom(0, &huge.to_string(), "").secret, None);
+    let failed = custom(1, &large.to_string(), "");
+    assert_eq!((failed.phase, failed.reason), (Phase::Failed, Reason::ActionFailed));
+}
+
+#[test]
+fn output_that_was_cut_gives_no_result_and_says_so() {
+    let cut = |kind: OutcomeInput<'_>| {
+        let stdout = Stream { text: "{\"a\": 1}".into(), dropped_bytes: 7 };
+        outcome(&kind, &Outcome { stdout, ..exited(0, "", "") })
+    };
+    let verdict = cut(input(ActionKind::Custom));
+    let message = "Backup of vm1 done (7 bytes at the beginning of the output were dropped; no result is kept)";
+    assert_eq!(state(&verdict), (Phase::Succeeded, Reason::ResultTooLarge, message));
+    assert_eq!(verdict.result, None);
+    let verdict = cut(lifecycle(LifecycleAction::Statuses));
+    assert_eq!((verdict.phase, verdict.reason), (Phase::Failed, Reason::ResultTooLarge));
+}
+
+#[test]
+fn tails_and_message_are_bounded_and_printable() {
+    let verdict = custom(1, &"\u{1}".repeat(9000), &format!("{}\u{1b}[2J", "é".repeat(9000)));
+    for text in [verdict.stdout_tail.unwrap(), verdict.stderr_tail.unwrap(), verdict.message] {
+        assert!(serde_json::to_string(&text).unwrap().len() <= 4096 + 2);
+        assert!(!text.contains(['\u{1b}', '\u{1}']));
+    }
+    assert_eq!(custom(0, "", "").stdout_tail, None);
+}
+
+proptest! {
+    #[test]
+    fn any_output_is_bounded_and_breaks_nothing(
+        stdout in "[ -~\n\u{1}é{}\\[\\]\":,]{0,300}",
+        stderr in ".{0,100}",
+        code in 0i32..3,
+        strict in any::<bool>(),
+        repeat in 1usize..100,
+    ) {
+        let kinds = LifecycleAction::ALL.iter().map(|action| ActionKind::Lifecycle(*action)).chain([ActionKind::Custom]);
+        for kind in kinds {
+            let input = OutcomeInput { strict_result: strict, ..input(kind) };
+            let verdict = outcome(&input, &exited(code, &stdout.repeat(repeat), &stderr));
+            prop_assert!(code == 0 || verdict.phase == Phase::Failed);
+            prop_assert!(serde_json::to_string(&verdict.message).unwrap().len() <= MESSAGE_BYTES + 2);
+            prop_assert!(verdict.result.is_none_or(|result| result.to_string().len() <= RESULT_BYTES));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What a run is checked for, and the words of each refusal.
+
+use serde_json::{from_value, json};
+
+use super::*;
+use crate::validate::{ContractLevels, extension};
+
+fn redfish(more: Value) -> Extension {
+    let mut spec = json!({"source": {"url": "https://example.com/x.git"}, "entrypoint": {"path": "x.sh"}, "customActions": [
+        {"name": "Backup", "enabled": true, "timeout": 60, "allowedroletypes": ["User"], "details": {"vendor": "x"}, "successmessage": "ok",
+         "parameters": [{"name": "kind", "type": "STRING", "required": true, "valueoptions": "full,incremental"},
+                        {"name": "secret", "type": "STRING", "validationformat": "PASSWORD"}]},
+        {"name": "Asleep"}]});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    extension("redfish", &from_value(spec).unwrap(), &ContractLevels::default()).unwrap()
+}
+
+fn request(more: Value) -> ActionRunSpec {
+    let mut spec = json!({"extensionRef": {"name": "redfish"}, "action": "start"});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    from_value(spec).unwrap()
+}
+
+fn target(more: Value) -> ExtensionTargetSpec {
+    let mut spec = json!({"extensionRef": {"name": "redfish"}});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    from_value(spec).unwrap()
+}
+
+fn refusals(spec: Value, extension: &Extension, target: Option<&ExtensionTargetSpec>) -> Vec<(Reason, String)> {
+    let refusals = run(&request(spec), extension, target, &RunLimits::default()).unwrap_err();
+    refusals.into_iter().map(|refusal| (refusal.reason, refusal.message)).collect()
+}
+
+#[test]
+fn a_custom_action_is_invoked_with_typed_parameters() {
+    let spec = request(
+        json!({"action": "Backup", "parameters": {"kind": "full", "secret": "hunter2!"}, "timeoutSeconds": 600}),
+    );
+    let invocation = run(&spec, &redfish(json!({})), None, &RunLimits::default()).unwrap();
+    assert_eq!((invocation.action.as_str(), invocation.kind), ("Backup", ActionKind::Custom));
+    assert_eq!(Value::Object(invocation.parameters), json!({"kind": "full", "secret": "hunter2!"}));
+    assert_eq!(invocation.password_values, ["hunter2!"]);
+    assert_eq!(invocation.timeout_seconds, 60, "never more than the action allows");
+    assert_eq!(invocation.roles, [RoleType::Admin, RoleType::User]);
+    assert_eq!(invocation.details["vendor"], "x");
+    assert_eq!((invocation.success_message.as_deref(), invocation.error_message), (Some("ok"), None));
+}
+
+#[test]
+fn a_lifecycle_action_has_the_operators_timeout_and_an_alias() {
+    let extension = redfish(json!({"actionAliases": {"create": "deploy"}}));
+    let limits = RunLimits { default_timeout_seconds: 900 };
+    let invocation = run(&request(json!({"action": "create"})), &extension, Some(&target(json!({}))), &limits).unwrap();
+    assert_eq!((invocation.name.as_str(), invocation.action.as_str()), ("create", "deploy"));
+    assert_eq!(invocation.kind, ActionKind::Lifecycle(LifecycleAction::Create));
+    assert_eq!(invocation.timeout_seconds, 900);
+    let shorter = run(&request(json!({"timeoutSeconds": 5})), &extension, None, &limits).unwrap();
+    assert_eq!(shorter.timeout_seconds, 5);
+    assert_eq!(run(&request(json!({"timeoutSeconds": 5000})), &extension, None, &limits).unwrap().timeout_seconds, 900);
+}
+
+#[test]
+fn an_unknown_action_is_refused_with_a_suggestion_and_the_allowed_ones() {
+    assert_eq!(
+        refusals(json!({"action": "backup"}), &redfish(json!({})), None),
+        [(
+            Reason::UnknownAction,
+            "spec.action: extension \"redfish\" has no action \"backup\" (did you mean \"Backup\"?); allowed are Backup, Asleep; and the \
+             lifecycle actions prepare, create, start, stop, reboot, delete, status, statuses, getconsole"
+                .to_owned()
+        )]
+    );
+    let bare = redfish(json!({"customActions": []}));
+    assert_eq!(
+        refusals(json!({"action": "deploy"}), &bare, None)[0].1,
+        "spec.action: extension \"redfish\" has no action \"deploy\"; allowed are prepare, create, start, stop, reboot, delete, status, \
+         statuses, getconsole"
+    );
+}
+
+#[test]
+fn disabled_extensions_and_actions_run_nothing() {
+    let disabled = redfish(json!({"enabled": false}));
+    assert_eq!(
+        refusals(json!({"action": "Asleep"}), &disabled, None),
+        [
+            (Reason::ExtensionDisabled, "extension \"redfish\" is disabled".to_owned()),
+            (Reason::ActionDisabled, "action \"Asleep\" of extension \"redfish\" is disabled".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn a_target_must_exist_belong_and_fit() {
+    let named = json!({"targetRef": {"name": "node7"}});
+    let extension = redfish(json!({}));
+    let message = |target: Option<ExtensionTargetSpec>| {
+        let refusals = refusals(named.clone(), &extension, target.as_ref());
+        assert_eq!(refusals[0].0, Reason::InvalidTarget);
+        refusals[0].1.clone()
+    };
+    assert_eq!(message(None), "spec.targetRef: ExtensionTarget \"node7\" does not exist");
+    assert_eq!(
+        message(Some(target(json!({"extensionRef": {"name": "other"}})))),
+        "spec.targetRef: ExtensionTarget \"node7\" belongs to extension \"other\", not to \"redfish\""
+    );
+    assert_eq!(
+        message(Some(target(json!({"resourcetype": "Vpc"})))),
+        "spec.targetRef: ExtensionTarget \"node7\" is a \"Vpc\"; action \"start\" acts on a VirtualMachine"
+    );
+    let fits = target(json!({"resourcetype": "virtualmachine"}));
+    assert!(run(&request(named.clone()), &extension, Some(&fits), &RunLimits::default()).is_ok());
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_without_passwords() {
+    let spec = json!({"action": "Backup", "parameters": {"secret": " ", "kind": "none", "x": 1}, "retries": 2, "ttlSecondsAfterFinished": 1,
+        "target": {"name": "x"}, "parametersFrom": [{"name": "p", "secretKeyRef": {"name": "s", "key": "k"}}]});
+    assert_eq!(
+        refusals(spec, &redfish(json!({})), None),
+        [
+            (Reason::Unsupported, "spec.parametersFrom: is not supported yet: remove it"),
+            (Reason::Unsupported, "spec.target: is not supported yet: name an ExtensionTarget in spec.targetRef"),
+            (Reason::Unsupported, "spec.retries: is not supported yet: remove it or set it to 0"),
+            (Reason::Unsupported, "spec.ttlSecondsAfterFinished: is not supported yet: remove it"),
+            (
+                Reason::InvalidParameters,
+                "spec.parameters.kind: \"none\" is not valid; expected is one of full, incremental"
+            ),
+            (
+                Reason::InvalidParameters,
+                "spec.parameters.secret: is empty; leave it out, or give a value; expected is text that is not blank"
+            ),
+            (Reason::InvalidParameters, "spec.parameters.x: is unknown; allowed are kind, secret"),
+        ]
+        .map(|(reason, message)| (reason, message.to_owned()))
+    );
+}
+
+#[test]
+fn lifecycle_actions_take_no_parameters() {
+    assert_eq!(
+        refusals(json!({"parameters": {"a": 1}}), &redfish(json!({"allowUnknownParameters": true})), None),
+        [(Reason::InvalidParameters, "spec.parameters: the lifecycle action \"start\" takes no parameters".to_owned())]
+    );
+}
