@@ -1,1 +1,5 @@
 //! TLS listener, certificates, health, metrics, the way to the leader.
+
+#[cfg(test)]
+pub(crate) mod fake_api;
+pub mod keys;
