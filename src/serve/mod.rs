@@ -8,3 +8,4 @@ pub mod health;
 pub mod issue;
 pub mod keys;
 pub mod tls;
+pub mod webhook_config;
