@@ -30,7 +30,7 @@ fn write(value: &Value, text: &mut String) {
         }
         Value::Object(fields) => {
             let mut sorted: Vec<_> = fields.iter().collect();
-            sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+            sorted.sort_by_key(|(key, _)| *key);
             text.push('{');
             for (index, (key, field)) in sorted.into_iter().enumerate() {
                 if index > 0 {
