@@ -1,1 +1,17 @@
 //! The webhooks: stamp the caller, refuse what a schema cannot.
+//!
+//! | address                            | on                    | does                                                  |
+//! |------------------------------------|-----------------------|-------------------------------------------------------|
+//! | `/admission/actionruns/mutate`     | create, update        | stamps the caller, adds the finalizer                 |
+//! | `/admission/actionruns/validate`   | create, update        | sizes, types, what comes later, meaning; immutability |
+//! | `/admission/extensions/validate`   | create, update        | what the controller would refuse                      |
+//!
+//! [`review`] decides, [`handlers`] speak HTTP, [`stamp`] signs.
+
+mod canonical;
+pub mod handlers;
+pub mod limits;
+pub mod review;
+pub mod stamp;
+
+pub use handlers::{Admission, ExtensionChecker, RunChecker, router};

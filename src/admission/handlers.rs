@@ -1,0 +1,140 @@
+//! The webhooks over HTTP: an AdmissionReview comes in, is judged, and goes out with an answer.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::DynamicObject;
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, META_API_VERSION_V1, META_KIND};
+use serde_json::Value;
+
+use super::review::{self, Request};
+use crate::api::{ActionRun, GROUP, OrchestratorExtension};
+
+/// Judges what a run means: extension, action, parameters, target. The errors are for the user.
+pub type RunChecker = Arc<dyn Fn(&ActionRun) -> Result<(), Vec<String>> + Send + Sync>;
+/// Judges an extension. The errors are for the user.
+pub type ExtensionChecker = Arc<dyn Fn(&OrchestratorExtension) -> Result<(), Vec<String>> + Send + Sync>;
+
+/// Path of the webhook that stamps runs.
+pub const MUTATE_RUNS: &str = "/admission/actionruns/mutate";
+/// Path of the webhook that judges runs.
+pub const VALIDATE_RUNS: &str = "/admission/actionruns/validate";
+/// Path of the webhook that judges extensions.
+pub const VALIDATE_EXTENSIONS: &str = "/admission/extensions/validate";
+
+/// Largest review: two objects of the API server's largest request, and the review around them.
+const BODY_BYTES: usize = 8 << 20;
+
+/// What the webhooks need to know.
+#[derive(Clone)]
+pub struct Admission {
+    /// Signs callers' stamps.
+    pub stamp_key: Vec<u8>,
+    /// User name under which the operator itself writes.
+    pub operator: Option<String>,
+    /// Judges what a run means.
+    pub check_run: RunChecker,
+    /// Judges an extension.
+    pub check_extension: ExtensionChecker,
+}
+
+/// The webhooks' routes. Any replica may serve them.
+pub fn router(admission: Admission) -> Router {
+    Router::new()
+        .route(MUTATE_RUNS, post(mutate_runs))
+        .route(VALIDATE_RUNS, post(validate_runs))
+        .route(VALIDATE_EXTENSIONS, post(validate_extensions))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(Arc::new(admission))
+}
+
+async fn mutate_runs(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
+    answer(&admission, &body, "actionruns", |request| {
+        let patch = review::mutate_run(request, &admission.stamp_key, Timestamp::now());
+        Ok(patch)
+    })
+}
+
+async fn validate_runs(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
+    answer(&admission, &body, "actionruns", |request| {
+        review::validate_run(request, &admission.stamp_key, &*admission.check_run).map(|()| Vec::new())
+    })
+}
+
+async fn validate_extensions(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
+    answer(&admission, &body, "orchestratorextensions", |request| {
+        review::validate_extension(request, &*admission.check_extension).map(|()| Vec::new())
+    })
+}
+
+fn answer(
+    admission: &Admission,
+    body: &[u8],
+    resource: &str,
+    judge: impl FnOnce(&Request) -> Result<review::Patch, Vec<String>>,
+) -> Response {
+    let request = match read(body, resource) {
+        Ok(request) => request,
+        Err(reason) => return (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+    };
+    let response = AdmissionResponse::from(&request);
+    let seen = !review::is_exempt(&request, admission.operator.as_deref()) && !is_subresource(&request);
+    let verdict = if seen { judge(&request) } else { Ok(Vec::new()) };
+    let (response, patch) = match verdict {
+        Ok(patch) => (response, patch),
+        Err(problems) => {
+            let mut response = response.deny(problems.join("; "));
+            response.result.code = 422;
+            response.result.reason = "Invalid".to_owned();
+            (response, Vec::new())
+        }
+    };
+    match serde_json::to_value(response.into_review()) {
+        Ok(mut review) => {
+            if !patch.is_empty() {
+                review["response"]["patchType"] = "JSONPatch".into();
+                review["response"]["patch"] = STANDARD.encode(Value::Array(patch).to_string()).into();
+            }
+            Json(review).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("admission answer cannot be written: {error}\n"))
+            .into_response(),
+    }
+}
+
+fn is_subresource(request: &Request) -> bool {
+    request.sub_resource.as_deref().is_some_and(|name| !name.is_empty())
+}
+
+fn read(body: &[u8], resource: &str) -> Result<Request, String> {
+    let review: AdmissionReview<DynamicObject> =
+        serde_json::from_slice(body).map_err(|error| format!("admission review cannot be read: {error}"))?;
+    if review.types.api_version != META_API_VERSION_V1 || review.types.kind != META_KIND {
+        let types = &review.types;
+        return Err(format!(
+            "admission review has apiVersion {:?} and kind {:?}: expected {META_API_VERSION_V1:?} and {META_KIND:?}",
+            types.api_version, types.kind
+        ));
+    }
+    let request: AdmissionRequest<DynamicObject> =
+        review.try_into().map_err(|_| "admission review has no request".to_owned())?;
+    if request.resource.group != GROUP || request.resource.resource != resource {
+        return Err(format!(
+            "admission review is about \"{}.{}\": this address judges \"{resource}.{GROUP}\"",
+            request.resource.resource, request.resource.group
+        ));
+    }
+    Ok(request)
+}
+
+#[cfg(test)]
+#[path = "handlers_tests.rs"]
+mod tests;

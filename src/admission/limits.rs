@@ -1,0 +1,120 @@
+//! What a run's schema cannot bound, and what comes later. Pure.
+
+use serde_json::Value;
+
+use crate::api::ActionRunSpec;
+
+/// Largest spec, in bytes of its JSON without `caller` and `cancel`.
+pub const SPEC_BYTES: usize = 96 * 1024;
+/// Largest value of a parameter, in bytes of its JSON.
+pub const PARAMETER_BYTES: usize = 8 * 1024;
+
+/// Everything that is wrong with `spec` on its own: sizes, parameters' types, fields whose behaviour comes later.
+pub fn problems(spec: &ActionRunSpec) -> Vec<String> {
+    let mut problems = Vec::new();
+    let request = ActionRunSpec { caller: None, cancel: None, ..spec.clone() };
+    let bytes = serde_json::to_string(&request).map_or(usize::MAX, |json| json.len());
+    if bytes > SPEC_BYTES {
+        problems.push(format!("spec has {bytes} bytes as JSON: at most {SPEC_BYTES} are allowed"));
+    }
+    for (name, value) in &spec.parameters {
+        let kind = match value {
+            Value::String(_) | Value::Number(_) | Value::Bool(_) => {
+                let bytes = value.to_string().len();
+                if bytes > PARAMETER_BYTES {
+                    problems.push(format!(
+                        "spec.parameters.{name} has {bytes} bytes as JSON: at most {PARAMETER_BYTES} are allowed"
+                    ));
+                }
+                continue;
+            }
+            Value::Null => "null",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "an object",
+        };
+        problems.push(format!("spec.parameters.{name} is {kind}: allowed are strings, numbers and booleans"));
+    }
+    let mut later = |set: bool, field: &str, instead: &str| {
+        if set {
+            problems.push(format!("spec.{field} is not supported yet: {instead}"));
+        }
+    };
+    later(!spec.parameters_from.is_empty(), "parametersFrom", "give the values in spec.parameters");
+    later(spec.target.is_some(), "target", "refer to an ExtensionTarget in spec.targetRef");
+    later(
+        spec.retries.is_some_and(|retries| retries != 0),
+        "retries",
+        "only 0 is allowed; create another ActionRun to run the action again",
+    );
+    later(
+        spec.ttl_seconds_after_finished.is_some(),
+        "ttlSecondsAfterFinished",
+        "remove it, and delete runs when they are no longer needed",
+    );
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn problems_of(spec: Value) -> Vec<String> {
+        let mut whole = json!({"extensionRef": {"name": "orchestrator"}, "action": "backup"});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        problems(&serde_json::from_value(whole).unwrap())
+    }
+
+    #[test]
+    fn an_ordinary_spec_has_no_problems() {
+        let spec = json!({"parameters": {"a": "x", "b": 1, "c": 1.5, "d": true}, "retries": 0, "parametersFrom": []});
+        assert!(problems_of(spec).is_empty());
+    }
+
+    #[test]
+    fn values_other_than_strings_numbers_and_booleans_are_refused_by_name() {
+        assert_eq!(
+            problems_of(json!({"parameters": {"a": null, "b": [1], "c": {}}})),
+            [
+                "spec.parameters.a is null: allowed are strings, numbers and booleans",
+                "spec.parameters.b is a list: allowed are strings, numbers and booleans",
+                "spec.parameters.c is an object: allowed are strings, numbers and booleans",
+            ]
+        );
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_escaped_json() {
+        assert!(problems_of(json!({"parameters": {"a": "x".repeat(8190)}})).is_empty());
+        assert_eq!(
+            problems_of(json!({"parameters": {"a": "x".repeat(8191), "b": "\u{1}".repeat(1366)}})),
+            [
+                "spec.parameters.a has 8193 bytes as JSON: at most 8192 are allowed",
+                "spec.parameters.b has 8198 bytes as JSON: at most 8192 are allowed",
+            ]
+        );
+        let many: serde_json::Map<_, _> = (0..13).map(|n| (n.to_string(), json!("x".repeat(8000)))).collect();
+        let problems = problems_of(json!({"parameters": many}));
+        assert!(
+            problems[0].starts_with("spec has 104") && problems[0].ends_with("at most 98304 are allowed"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn what_comes_later_is_refused_with_what_to_do_instead() {
+        assert_eq!(
+            problems_of(json!({
+                "parametersFrom": [{"name": "p", "secretKeyRef": {"name": "s", "key": "k"}}],
+                "target": {}, "retries": 1, "ttlSecondsAfterFinished": 0,
+            })),
+            [
+                "spec.parametersFrom is not supported yet: give the values in spec.parameters",
+                "spec.target is not supported yet: refer to an ExtensionTarget in spec.targetRef",
+                "spec.retries is not supported yet: only 0 is allowed; create another ActionRun to run the action again",
+                "spec.ttlSecondsAfterFinished is not supported yet: remove it, and delete runs when they are no longer needed",
+            ]
+        );
+    }
+}

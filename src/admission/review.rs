@@ -1,0 +1,211 @@
+//! What admission says about a request. Pure.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::core::DynamicObject;
+use kube::core::admission::{AdmissionRequest, Operation};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::canonical::canonical;
+use super::limits;
+use super::stamp::{RESTORED, RunName, is_genuine, sign};
+use crate::api::{ActionRun, OrchestratorExtension, RUN_FINALIZER};
+
+/// A request to admit.
+pub type Request = AdmissionRequest<DynamicObject>;
+
+/// Operations of a JSON patch (RFC 6902).
+pub type Patch = Vec<Value>;
+
+/// How many changed fields a refusal names.
+const NAMED_CHANGES: usize = 5;
+
+/// Whether the request passes unseen: deletions, updates of what is being deleted (a finalizer must always come off),
+/// and updates by the operator itself. Creation never does: an administrator may run the operator as himself.
+pub fn is_exempt(request: &Request, operator: Option<&str>) -> bool {
+    match request.operation {
+        Operation::Create => false,
+        Operation::Update => {
+            let deleting = |object: &DynamicObject| object.metadata.deletion_timestamp.is_some();
+            let by_operator = operator.is_some() && request.user_info.username.as_deref() == operator;
+            by_operator || request.old_object.as_ref().is_some_and(deleting)
+        }
+        Operation::Delete | Operation::Connect => true,
+    }
+}
+
+/// The changes to a run: on creation the caller's stamp and the finalizer; on update the old stamp is put back.
+/// A run whose spec cannot be read is left as it is: the schema, asked next, names the field.
+pub fn mutate_run(request: &Request, key: &[u8], now: Timestamp) -> Patch {
+    match (&request.operation, &request.object, &request.old_object) {
+        (Operation::Create, Some(object), _) => mutate_created(request, object, key, now),
+        (Operation::Update, Some(object), Some(old)) => mutate_updated(object, old),
+        _ => Patch::new(),
+    }
+}
+
+fn mutate_created(request: &Request, object: &DynamicObject, key: &[u8], now: Timestamp) -> Patch {
+    let Ok(mut run) = parse::<ActionRun>(object) else { return Patch::new() };
+    let mut patch = Patch::new();
+    let namespace = request.namespace.clone().unwrap_or_default();
+    run.metadata.namespace = Some(namespace.clone());
+    if is_genuine(key, &run).is_ok() {
+        patch.push(restored_annotation(object, "true"));
+    } else {
+        let name = match (run.metadata.name.as_deref(), run.metadata.generate_name.as_deref()) {
+            (Some(name), _) if !name.is_empty() => RunName::Name(name),
+            (_, prefix) => RunName::GenerateName(prefix.unwrap_or_default()),
+        };
+        let caller = sign(key, &namespace, name, &request.user_info, now, &run.spec);
+        patch.push(json!({"op": "add", "path": "/spec/caller", "value": caller}));
+    }
+    let mut finalizers = object.metadata.finalizers.clone().unwrap_or_default();
+    if !finalizers.iter().any(|finalizer| finalizer == RUN_FINALIZER) {
+        finalizers.push(RUN_FINALIZER.to_owned());
+        patch.push(json!({"op": "add", "path": "/metadata/finalizers", "value": finalizers}));
+    }
+    patch
+}
+
+fn mutate_updated(object: &DynamicObject, old: &DynamicObject) -> Patch {
+    let mut patch = Patch::new();
+    let caller = |object: &DynamicObject| object.data.pointer("/spec/caller").cloned();
+    match (caller(old), caller(object)) {
+        (None, Some(_)) => patch.push(json!({"op": "remove", "path": "/spec/caller"})),
+        (Some(old), new)
+            if new.as_ref() != Some(&old) && object.data.pointer("/spec").is_some_and(Value::is_object) =>
+        {
+            patch.push(json!({"op": "add", "path": "/spec/caller", "value": old}));
+        }
+        _ => {}
+    }
+    if let Some(mark) = annotation(old, RESTORED)
+        && annotation(object, RESTORED) != Some(mark)
+    {
+        patch.push(restored_annotation(object, mark));
+    }
+    patch
+}
+
+fn restored_annotation(object: &DynamicObject, mark: &str) -> Value {
+    let mut annotations = object.metadata.annotations.clone().unwrap_or_default();
+    annotations.insert(RESTORED.to_owned(), mark.to_owned());
+    json!({"op": "add", "path": "/metadata/annotations", "value": annotations})
+}
+
+/// Judges a run after every mutation: on creation its stamp, its sizes and, through `check`, its meaning; on update
+/// that nothing but `cancel` changed.
+///
+/// # Errors
+/// Everything that is wrong, for the user who asked.
+pub fn validate_run(
+    request: &Request,
+    key: &[u8],
+    check: &dyn Fn(&ActionRun) -> Result<(), Vec<String>>,
+) -> Result<(), Vec<String>> {
+    match (&request.operation, &request.object, &request.old_object) {
+        (Operation::Create, Some(object), _) => {
+            let mut run: ActionRun = parse(object)?;
+            run.metadata.namespace = request.namespace.clone();
+            if let Err(error) = is_genuine(key, &run) {
+                return Err(vec![format!(
+                    "{error}; another mutating webhook may have changed the run after its caller was stamped"
+                )]);
+            }
+            let mut problems = limits::problems(&run.spec);
+            // A record from a backup never starts: what it refers to may be gone.
+            if annotation(object, RESTORED).is_none() {
+                problems.extend(check(&run).err().unwrap_or_default());
+            }
+            if problems.is_empty() { Ok(()) } else { Err(problems) }
+        }
+        (Operation::Update, Some(object), Some(old)) => validate_updated(object, old),
+        _ => Ok(()),
+    }
+}
+
+fn validate_updated(object: &DynamicObject, old: &DynamicObject) -> Result<(), Vec<String>> {
+    let mut problems = Vec::new();
+    let part = |object: &DynamicObject, path: &str| object.data.pointer(path).cloned().unwrap_or(Value::Null);
+    let request = |object: &DynamicObject| {
+        let mut spec = part(object, "/spec");
+        if let Some(fields) = spec.as_object_mut() {
+            fields.shift_remove("cancel");
+            fields.shift_remove("caller");
+        }
+        spec
+    };
+    let mut changed = Vec::new();
+    changes(&request(old), &request(object), "spec".to_owned(), &mut changed);
+    if !changed.is_empty() {
+        let more = changed.len().saturating_sub(NAMED_CHANGES);
+        changed.truncate(NAMED_CHANGES);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        problems.push(format!(
+            "{}{more} cannot be changed: an ActionRun is immutable but for spec.cancel; create another ActionRun",
+            changed.join(", ")
+        ));
+    }
+    if canonical(&part(old, "/spec/caller")) != canonical(&part(object, "/spec/caller")) {
+        problems.push("spec.caller cannot be changed: it is written by the operator's admission alone".to_owned());
+    }
+    if annotation(old, RESTORED).is_some() && annotation(object, RESTORED).is_none() {
+        problems.push(format!("metadata.annotations[{RESTORED:?}] cannot be removed: a restored run never starts"));
+    }
+    let (was, is) = (part(old, "/spec/cancel"), part(object, "/spec/cancel"));
+    if was == Value::Bool(true) && is != Value::Bool(true) {
+        problems
+            .push("spec.cancel cannot be taken back: the run is being stopped; create another ActionRun".to_owned());
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// The paths at which two values differ, each as deep as it is in both.
+fn changes(old: &Value, new: &Value, path: String, found: &mut Vec<String>) {
+    if canonical(old) == canonical(new) {
+        return;
+    }
+    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+        found.push(path);
+        return;
+    };
+    let mut keys: Vec<_> = old.keys().chain(new.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    for key in keys {
+        match (old.get(key), new.get(key)) {
+            (Some(old), Some(new)) => changes(old, new, format!("{path}.{key}"), found),
+            _ => found.push(format!("{path}.{key}")),
+        }
+    }
+}
+
+/// Judges an extension through `check`. An update that leaves the spec as it is passes: labels stay editable.
+///
+/// # Errors
+/// Everything that is wrong, for the user who asked.
+pub fn validate_extension(
+    request: &Request,
+    check: &dyn Fn(&OrchestratorExtension) -> Result<(), Vec<String>>,
+) -> Result<(), Vec<String>> {
+    let Some(object) = &request.object else { return Ok(()) };
+    let spec = |object: &DynamicObject| object.data.pointer("/spec").map(canonical);
+    if request.old_object.as_ref().is_some_and(|old| spec(old) == spec(object)) {
+        return Ok(());
+    }
+    check(&parse(object)?)
+}
+
+fn annotation<'a>(object: &'a DynamicObject, name: &str) -> Option<&'a str> {
+    object.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+fn parse<K: DeserializeOwned>(object: &DynamicObject) -> Result<K, Vec<String>> {
+    serde_json::to_value(object)
+        .and_then(serde_json::from_value)
+        .map_err(|error| vec![format!("object cannot be read: {error}")])
+}
+
+#[cfg(test)]
+#[path = "review_tests.rs"]
+mod tests;
