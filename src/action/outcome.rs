@@ -1,0 +1,226 @@
+//! What an attempt's outcome means for its run. Pure: no client, clock, disk or network.
+//!
+//! Success is exit code 0, as in CloudStack; `strictResult` also fails a run whose JSON says that it failed. Only the
+//! actions whose answer CloudStack reads can fail by their output: `prepare`, `statuses`, `getconsole`. A `status` that
+//! cannot be read is `PowerUnknown`. A result over 64 KiB leaves the run as it ended: `result` is absent, the reason is
+//! `ResultTooLarge`, and up to 768 KiB of it are offered in [`Verdict::secret`].
+
+use serde_json::{Value, json};
+
+use crate::api::{Phase, Reason};
+use crate::protocol::{Ending, Outcome};
+use crate::validate::{ActionKind, LifecycleAction};
+
+use super::json::{explanation, find, says_failed};
+use super::tail::{TAIL_BYTES, head, tail};
+use super::template::{self, Names};
+use super::wire::{self, ConsoleAnswer, PowerState, Prepared};
+
+/// Most bytes of a result in status, serialised.
+pub const RESULT_BYTES: usize = 64 * 1024;
+/// Most bytes of a result in a Secret, serialised.
+pub const SECRET_RESULT_BYTES: usize = 768 * 1024;
+/// Most bytes of a message, serialised.
+const MESSAGE_BYTES: usize = 4096;
+
+/// What an outcome is read against.
+#[derive(Debug, Clone, Copy)]
+pub struct OutcomeInput<'a> {
+    /// What kind of action ran.
+    pub kind: ActionKind,
+    /// Whether output that says so fails the run.
+    pub strict_result: bool,
+    /// Template of the message of success.
+    pub success_message: Option<&'a str>,
+    /// Template of the message of failure.
+    pub error_message: Option<&'a str>,
+    /// What the templates' tokens stand for.
+    pub names: Names<'a>,
+    /// Seconds that the script had.
+    pub timeout_seconds: u64,
+}
+
+/// What goes to status, and what must not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// Succeeded, Failed or Canceled.
+    pub phase: Phase,
+    /// In one word.
+    pub reason: Reason,
+    /// The action's message with the cause of a failure, at most 4 KiB serialised.
+    pub message: String,
+    /// The script's exit code.
+    pub exit_code: Option<i32>,
+    /// The JSON that the script printed, at most 64 KiB, without what is secret.
+    pub result: Option<Value>,
+    /// From `status`: PowerOn, PowerOff or PowerUnknown.
+    pub power: Option<PowerState>,
+    /// From `getconsole`.
+    pub console: Option<ConsoleAnswer>,
+    /// From `prepare`.
+    pub prepared: Option<Prepared>,
+    /// What belongs in a Secret of the run's namespace: a console, an answer with a password, a large result.
+    pub secret: Option<Value>,
+    /// The end of standard output; absent where it can hold a secret.
+    pub stdout_tail: Option<String>,
+    /// The end of standard error.
+    pub stderr_tail: Option<String>,
+}
+
+/// Reads an outcome.
+pub fn outcome(input: &OutcomeInput<'_>, outcome: &Outcome) -> Verdict {
+    let stdout = outcome.stdout.text.as_str();
+    let cut = outcome.stdout.dropped_bytes > 0;
+    let json = if cut { None } else { find(stdout) };
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let mut verdict = Verdict {
+        phase: Phase::Failed,
+        reason: Reason::ActionFailed,
+        message: String::new(),
+        exit_code: outcome.exit_code,
+        result: json.clone(),
+        power: None,
+        console: None,
+        prepared: None,
+        secret: None,
+        stdout_tail: some(tail(stdout, TAIL_BYTES)),
+        stderr_tail: some(tail(&outcome.stderr.text, TAIL_BYTES)),
+    };
+    let failure = match ending(input, outcome, json.as_ref()) {
+        Some(failure) => Some(failure),
+        None => answer(input, outcome, json.as_ref(), &mut verdict).err(),
+    };
+    withhold(input, stdout, &mut verdict);
+    let message = match failure {
+        None => {
+            (verdict.phase, verdict.reason) = (Phase::Succeeded, Reason::Succeeded);
+            template::success(input.success_message, &input.names)
+        }
+        Some((reason, cause)) => {
+            verdict.reason = reason;
+            verdict.phase = if reason == Reason::Canceled { Phase::Canceled } else { Phase::Failed };
+            if matches!(input.kind, ActionKind::Lifecycle(LifecycleAction::Status)) {
+                verdict.power = Some(PowerState::Unknown);
+            }
+            format!("{}: {cause}", template::failure(input.error_message, &input.names))
+        }
+    };
+    verdict.message = head(&message, MESSAGE_BYTES);
+    bound(outcome, &mut verdict);
+    verdict
+}
+
+type Failure = (Reason, String);
+
+/// Why the way in which the script ended is a failure; `None`: exit code 0, and nothing said otherwise.
+fn ending(input: &OutcomeInput<'_>, outcome: &Outcome, json: Option<&Value>) -> Option<Failure> {
+    let own = |default: &str| outcome.message.clone().unwrap_or_else(|| default.to_owned());
+    match outcome.ending {
+        Ending::Exited if outcome.exit_code == Some(0) => {
+            let failed = input.strict_result && json.is_some_and(says_failed);
+            failed.then(|| {
+                let cause = json.and_then(explanation).unwrap_or_else(|| "the output says that it failed".into());
+                (Reason::ResultFailed, cause)
+            })
+        }
+        Ending::Exited => Some((Reason::ActionFailed, cause(input, outcome, json))),
+        Ending::Timeout => Some((Reason::Timeout, format!("stopped at its timeout of {} s", input.timeout_seconds))),
+        Ending::Canceled => Some((Reason::Canceled, own("stopped because the run was cancelled"))),
+        Ending::PodDeleted => {
+            Some((Reason::PodDeleted, own("stopped because its pod was deleted or its node drained")))
+        }
+        Ending::NotStarted => Some((Reason::ExecFailed, own("the script could not be started"))),
+    }
+}
+
+/// What says best why a script failed: its JSON, else its last line of standard error, else how it ended.
+fn cause(input: &OutcomeInput<'_>, outcome: &Outcome, json: Option<&Value>) -> String {
+    let how = match (outcome.exit_code, outcome.signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("ended by signal {signal}"),
+        (None, None) => "ended without an exit code".into(),
+    };
+    let answers_with_secrets = matches!(input.kind, ActionKind::Lifecycle(LifecycleAction::GetConsole));
+    let said = json.and_then(explanation).filter(|_| !answers_with_secrets);
+    let last_line = |text: &str| text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned);
+    match said.or_else(|| last_line(&outcome.stderr.text)) {
+        Some(said) => format!("{} ({how})", head(&said, 1024)),
+        None => how,
+    }
+}
+
+/// Reads the answers that CloudStack reads.
+fn answer(
+    input: &OutcomeInput<'_>,
+    outcome: &Outcome,
+    json: Option<&Value>,
+    verdict: &mut Verdict,
+) -> Result<(), Failure> {
+    let ActionKind::Lifecycle(action) = input.kind else { return Ok(()) };
+    let invalid = |cause: String| match outcome.stdout.dropped_bytes {
+        0 => (Reason::ResultInvalid, cause),
+        dropped => {
+            (Reason::ResultTooLarge, format!("{dropped} bytes of the output were dropped, so it cannot be read"))
+        }
+    };
+    let stdout = outcome.stdout.text.as_str();
+    match action {
+        LifecycleAction::Status => verdict.power = Some(wire::status(stdout, json)),
+        LifecycleAction::Statuses => verdict.result = Some(wire::statuses(json).map_err(invalid)?),
+        LifecycleAction::GetConsole => {
+            let console = wire::console(json).map_err(invalid)?;
+            verdict.secret = Some(console.secret.clone());
+            verdict.console = Some(console);
+        }
+        LifecycleAction::Prepare => {
+            let (prepared, public) = wire::prepared(stdout, json).map_err(invalid)?;
+            verdict.secret = json.filter(|_| prepared.has_password).cloned();
+            verdict.result = public;
+            verdict.prepared = Some(prepared);
+        }
+        LifecycleAction::Create
+        | LifecycleAction::Start
+        | LifecycleAction::Stop
+        | LifecycleAction::Reboot
+        | LifecycleAction::Delete => {}
+    }
+    Ok(())
+}
+
+/// Takes out what may hold a secret, whether or not the answer could be read.
+fn withhold(input: &OutcomeInput<'_>, stdout: &str, verdict: &mut Verdict) {
+    match input.kind {
+        ActionKind::Lifecycle(LifecycleAction::GetConsole) => (verdict.result, verdict.stdout_tail) = (None, None),
+        ActionKind::Lifecycle(LifecycleAction::Prepare) if stdout.contains("vncPassword") => {
+            verdict.stdout_tail = None;
+            if let Some(result) = verdict.result.as_mut().and_then(Value::as_object_mut) {
+                result.shift_remove("vncPassword");
+            }
+        }
+        ActionKind::Lifecycle(_) | ActionKind::Custom => {}
+    }
+}
+
+/// Keeps the result within its bounds; what is cut or too large is said.
+fn bound(outcome: &Outcome, verdict: &mut Verdict) {
+    let size = verdict.result.as_ref().map_or(0, |result| result.to_string().len());
+    let note = if outcome.stdout.dropped_bytes > 0 && verdict.stdout_tail.is_some() {
+        format!("{} bytes at the beginning of the output were dropped; no result is kept", outcome.stdout.dropped_bytes)
+    } else if size > RESULT_BYTES {
+        let large = verdict.result.take().filter(|_| size <= SECRET_RESULT_BYTES && verdict.secret.is_none());
+        if let Some(large) = large {
+            verdict.secret = Some(json!({"result": large}));
+        }
+        format!("the result has {size} bytes; status keeps at most {RESULT_BYTES}")
+    } else {
+        return;
+    };
+    if verdict.phase == Phase::Succeeded {
+        verdict.reason = Reason::ResultTooLarge;
+    }
+    verdict.message = head(&format!("{} ({note})", verdict.message), MESSAGE_BYTES);
+}
+
+#[cfg(test)]
+#[path = "outcome_tests.rs"]
+mod tests;

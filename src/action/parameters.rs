@@ -1,0 +1,126 @@
+//! A run's parameters: checked against their definitions and typed for the payload. Pure: no client, clock, disk or
+//! network.
+//!
+//! The values are those that CloudStack accepts for the same definitions. Every problem is told at once; the value of a
+//! PASSWORD parameter is never in a message.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::validate::{ParameterDefinition, ParameterKind, Typed, did_you_mean, quoted};
+
+/// Most bytes of one value.
+pub const VALUE_BYTES: usize = 8 * 1024;
+
+/// Typed parameters.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parameters {
+    /// Name to typed value, in the order of the names.
+    pub values: Map<String, Value>,
+    /// Values of PASSWORD parameters, to be kept out of every output.
+    pub password_values: Vec<String>,
+}
+
+/// Reads `given` (strings, numbers and booleans) by `definitions`. Names that no definition has are refused, or passed on
+/// as text where `allow_unknown` is set. Errors: one message per problem, each beginning with the field.
+pub fn read(
+    given: &BTreeMap<String, Value>,
+    definitions: &[ParameterDefinition],
+    allow_unknown: bool,
+) -> Result<Parameters, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut read = Parameters::default();
+    for (name, value) in given {
+        let definition = definitions.iter().find(|definition| definition.name == *name);
+        match (definition, text(value)) {
+            (None, _) if !allow_unknown => problems.push(unknown(name, definitions)),
+            (_, None) => {
+                let found = if value.is_null() {
+                    "null"
+                } else if value.is_array() {
+                    "a list"
+                } else {
+                    "an object"
+                };
+                problems.push(format!("{}: is {found}; allowed are strings, numbers and booleans", field(name)));
+            }
+            (_, Some(text)) if text.len() > VALUE_BYTES => {
+                problems.push(format!("{}: has {} bytes; allowed are {VALUE_BYTES}", field(name), text.len()));
+            }
+            (None, Some(text)) => {
+                read.values.insert(name.clone(), Value::String(text));
+            }
+            (Some(definition), Some(text)) => match one(definition, &text) {
+                Err(message) => problems.push(format!("{}: {message}", field(name))),
+                Ok(typed) => {
+                    read.values.insert(name.clone(), typed.to_json());
+                    if definition.kind == ParameterKind::Password {
+                        read.password_values.push(text);
+                    }
+                }
+            },
+        }
+    }
+    for definition in
+        definitions.iter().filter(|definition| definition.required && !given.contains_key(&definition.name))
+    {
+        let expects = describe(definition);
+        problems.push(format!("{}: is required and missing; expected is {expects}", field(&definition.name)));
+    }
+    if problems.is_empty() { Ok(read) } else { Err(problems) }
+}
+
+fn field(name: &str) -> String {
+    if name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) && name.len() <= 128 {
+        format!("spec.parameters.{name}")
+    } else {
+        format!("spec.parameters[{}]", quoted(name))
+    }
+}
+
+/// A scalar as a user would have typed it.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(boolean) => Some(boolean.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn one(definition: &ParameterDefinition, text: &str) -> Result<Typed, String> {
+    let secret = definition.kind == ParameterKind::Password;
+    let shown = if secret { "the value (not shown)".to_owned() } else { quoted(text) };
+    if text.trim().is_empty() {
+        let advice = if definition.required { "it is required" } else { "leave it out, or give a value" };
+        return Err(format!("is empty; {advice}; expected is {}", describe(definition)));
+    }
+    let typed =
+        definition.kind.read(text).filter(|typed| definition.options.is_empty() || definition.options.contains(typed));
+    typed.ok_or_else(|| format!("{shown} is not valid; expected is {}", describe(definition)))
+}
+
+fn describe(definition: &ParameterDefinition) -> String {
+    if definition.options.is_empty() {
+        return definition.kind.expects().into();
+    }
+    if definition.kind == ParameterKind::Password {
+        return format!("one of {} options (not shown)", definition.options.len());
+    }
+    let options: Vec<String> = definition.options.iter().map(Typed::text).collect();
+    format!("one of {}", options.join(", "))
+}
+
+fn unknown(name: &str, definitions: &[ParameterDefinition]) -> String {
+    if definitions.is_empty() {
+        return format!("{}: is unknown; the action takes no parameters", field(name));
+    }
+    let names: Vec<&str> = definitions.iter().map(|definition| definition.name.as_str()).collect();
+    let suggestion = did_you_mean(name, names.iter().copied());
+    format!("{}: is unknown{suggestion}; allowed are {}", field(name), names.join(", "))
+}
+
+#[cfg(test)]
+#[path = "parameters_tests.rs"]
+mod tests;

@@ -1,0 +1,1 @@
+//! What a run's parameters are checked for.

@@ -1,0 +1,130 @@
+//! What particular actions print: power states, consoles, prepared instances. Pure: no client, clock, disk or network.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+/// A power state, as CloudStack names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PowerState {
+    /// Runs.
+    On,
+    /// Does not run.
+    Off,
+    /// Anything else, also where asking failed.
+    Unknown,
+}
+
+impl PowerState {
+    /// `PowerOn` and `PowerOff` in any case; anything else is unknown.
+    pub fn read(word: &str) -> Self {
+        match word.trim().to_ascii_lowercase().as_str() {
+            "poweron" => Self::On,
+            "poweroff" => Self::Off,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// `PowerOn`, `PowerOff` or `PowerUnknown`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "PowerOn",
+            Self::Off => "PowerOff",
+            Self::Unknown => "PowerUnknown",
+        }
+    }
+}
+
+impl fmt::Display for PowerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The state that `status` printed: output that does not begin with `{` is the state itself, else its `power_state`.
+pub(super) fn status(output: &str, json: Option<&Value>) -> PowerState {
+    match json.and_then(|json| json.get("power_state")).and_then(Value::as_str) {
+        Some(word) => PowerState::read(word),
+        None => PowerState::read(output.trim().trim_matches('"')),
+    }
+}
+
+/// The states that `statuses` printed, by instance name. The error says what is missing.
+pub(super) fn statuses(json: Option<&Value>) -> Result<Value, String> {
+    let json = json.ok_or("the output is not JSON")?;
+    let status = json.get("status").and_then(Value::as_str).unwrap_or_default();
+    if !status.eq_ignore_ascii_case("success") {
+        return Err("the output lacks \"status\": \"success\"".into());
+    }
+    let states = json.get("power_state").and_then(Value::as_object);
+    let states = states.ok_or("the output lacks the object \"power_state\" of instance names and states")?;
+    let read = |(name, state): (&String, &Value)| {
+        let state = state.as_str().map_or(PowerState::Unknown, PowerState::read);
+        (name.clone(), Value::from(state.as_str()))
+    };
+    Ok(json!({"status": "success", "power_state": states.iter().map(read).collect::<Map<_, _>>()}))
+}
+
+/// How to reach a console. Only `protocol` may be shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConsoleAnswer {
+    /// `direct`: the URL is for the user. Anything else, `vnc` if unset, is for a console proxy.
+    pub protocol: String,
+    /// The whole answer: `url`, or `host` and `port` (a number), and possibly `password` and `passwordonetimeuseonly`.
+    pub secret: Value,
+}
+
+/// The console that `getconsole` printed. The error says what is missing, in CloudStack's words, without any value.
+pub(super) fn console(json: Option<&Value>) -> Result<ConsoleAnswer, String> {
+    let json = json.filter(|json| json.is_object()).ok_or("Failed to parse output")?;
+    let console = json.get("console").and_then(Value::as_object).ok_or("Missing console object in output")?;
+    let text = |key: &str| console.get(key).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
+    let port = console.get("port").and_then(|port| match port {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    });
+    let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    if text("url").is_none() && (text("host").is_none() || port.is_none()) {
+        return Err("Missing required fields in output: console needs \"url\", or \"host\" and \"port\"".into());
+    }
+    let mut secret = console.clone();
+    if let Some(port) = port {
+        secret.insert("port".into(), Value::from(port));
+    }
+    let protocol = super::tail::head(text("protocol").unwrap_or("vnc"), 64);
+    Ok(ConsoleAnswer { protocol, secret: Value::Object(secret) })
+}
+
+/// What `prepare` answered.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Prepared {
+    /// Details for the target's status: they reach later actions.
+    pub details: BTreeMap<String, String>,
+    /// NICs by `uuid`, as printed: mac and addresses.
+    pub nics: Vec<Value>,
+    /// Whether the answer set a VNC password, which is kept out of every status.
+    pub has_password: bool,
+}
+
+/// What `prepare` printed: nothing means no change; anything else must be an object. Also the object without its
+/// password. The error says what is wrong.
+pub(super) fn prepared(output: &str, json: Option<&Value>) -> Result<(Prepared, Option<Value>), String> {
+    if output.trim().is_empty() {
+        return Ok((Prepared::default(), None));
+    }
+    let answer =
+        json.and_then(Value::as_object).ok_or("Failed to parse VM: the output is neither empty nor a JSON object")?;
+    let as_text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let details = answer.get("details").and_then(Value::as_object).into_iter().flatten();
+    let details =
+        details.filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), as_text(value))).collect();
+    let nics = answer.get("nics").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut public = answer.clone();
+    let has_password = public.shift_remove("vncPassword").is_some();
+    Ok((Prepared { details, nics, has_password }, Some(Value::Object(public))))
+}

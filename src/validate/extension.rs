@@ -1,0 +1,135 @@
+//! An extension's effective spec, with every rule checked. Pure: no client, clock, disk or network.
+
+use crate::api::{OrchestratorExtensionSpec, Reason};
+
+use super::action::actions;
+use super::duration::{DEFAULT_INTERVAL, interval};
+use super::problem::{Problem, Problems, quoted};
+use super::runtime::runtime;
+use super::types::{Entrypoint, Extension, LifecycleAction, RelativePath, TargetDir};
+use super::version::{self, ContractLevels};
+
+/// Former revisions that are kept where nothing is said.
+const DEFAULT_REVISION_HISTORY_LIMIT: u32 = 3;
+
+/// Reads the effective `spec` of the extension with the object name `name`. [`Problems::reason`] tells a contract level
+/// that is not served from a broken rule and from a field that comes later.
+pub fn extension(name: &str, spec: &OrchestratorExtensionSpec, served: &ContractLevels) -> Result<Extension, Problems> {
+    let mut problems = Vec::new();
+    let mut notes = Vec::new();
+    if let Some(other) = spec.type_.as_deref().filter(|type_| !matches!(*type_, "" | "Orchestrator")) {
+        problems.push(Problem::new("spec.type", format!("{} is unknown; allowed is Orchestrator", quoted(other))));
+    }
+    let own_name = spec.name.as_deref().unwrap_or(name);
+    if own_name.trim().is_empty() || own_name.chars().count() > 253 || own_name.chars().any(char::is_control) {
+        problems.push(Problem::new("spec.name", "is no name; allowed are 1 to 253 printable characters"));
+    }
+    let version = spec.version.as_deref().filter(|text| !text.is_empty()).and_then(|text| {
+        version::own(text).map_err(|message| problems.push(Problem::new("spec.version", message))).ok()
+    });
+    compatibility(spec, served, &mut problems);
+    let entrypoint = entrypoint(name, spec, &mut problems);
+    let actions = actions(spec.custom_actions.as_deref().unwrap_or_default(), &mut problems, &mut notes);
+    let interval = spec.interval.as_deref().map_or(Some(DEFAULT_INTERVAL), |text| {
+        interval(text).map_err(|message| problems.push(Problem::new("spec.interval", message))).ok()
+    });
+    if spec.revision.is_some() {
+        problems.push(Problem::unsupported("spec.revision", "rollback to a kept revision"));
+    }
+    if let Some(source) = &spec.source
+        && let Err(found) = super::source(source)
+    {
+        problems.extend(found);
+    }
+    let runtime = runtime(spec.runtime.as_ref(), &mut problems);
+    let aliases = spec.action_aliases.clone().unwrap_or_default();
+    for (from, to) in &aliases {
+        let path = format!("spec.actionAliases[{}]", quoted(from));
+        let is_action = LifecycleAction::named(from).is_some()
+            || spec.custom_actions.iter().flatten().any(|action| action.name == *from);
+        if !is_action {
+            problems.push(Problem::new(
+                &path,
+                "names no action of this extension; allowed are lifecycle and custom actions",
+            ));
+        }
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '_' | '-');
+        if to.trim().is_empty() || to.len() > 128 || !to.chars().all(fits) {
+            let message =
+                format!("{} is no action name; allowed are letters, digits, spaces, \"_\" and \"-\"", quoted(to));
+            problems.push(Problem::new(path, message));
+        }
+    }
+    let (Some(entrypoint), Some(interval), true) = (entrypoint, interval, problems.is_empty()) else {
+        return Err(Problems::new(problems));
+    };
+    Ok(Extension {
+        object_name: name.to_owned(),
+        name: own_name.to_owned(),
+        display_name: spec.display_name.clone(),
+        version,
+        entrypoint,
+        enabled: spec.enabled.unwrap_or(true),
+        requires_prepare_vm: spec
+            .orchestrator
+            .as_ref()
+            .and_then(|options| options.requires_prepare_vm)
+            .unwrap_or(false),
+        actions,
+        details: spec.details.clone().unwrap_or_default(),
+        details_from: spec.details_from.iter().flatten().map(|from| from.secret_ref.name.clone()).collect(),
+        aliases,
+        strict_result: spec.strict_result.unwrap_or(false),
+        allow_unknown_parameters: spec.allow_unknown_parameters.unwrap_or(false),
+        runtime,
+        interval,
+        suspend: spec.suspend.unwrap_or(false),
+        revision_history_limit: spec.revision_history_limit.unwrap_or(DEFAULT_REVISION_HISTORY_LIMIT),
+        notes,
+    })
+}
+
+fn compatibility(spec: &OrchestratorExtensionSpec, served: &ContractLevels, problems: &mut Vec<Problem>) {
+    const PATH: &str = "spec.compatibility.cloudstack.minVersion";
+    let given = spec.compatibility.as_ref().and_then(|compatibility| compatibility.cloudstack.as_ref());
+    let Some(needed) = given.and_then(|cloudstack| cloudstack.min_version.as_deref()).filter(|text| !text.is_empty())
+    else {
+        return;
+    };
+    let offered = &served.orchestrator;
+    match version::contract(needed) {
+        None => {
+            let message = format!("{} is no version; allowed is one such as \"4.23.0\"", quoted(needed));
+            problems.push(Problem::new(PATH, message));
+        }
+        Some(level) if Some(level) > version::contract(offered) => {
+            let message = format!(
+                "the extension needs contract level {needed}, this operator serves {offered}: upgrade the operator"
+            );
+            problems.push(Problem { reason: Reason::Incompatible, ..Problem::new(PATH, message) });
+        }
+        Some(_) => {}
+    }
+}
+
+fn entrypoint(name: &str, spec: &OrchestratorExtensionSpec, problems: &mut Vec<Problem>) -> Option<Entrypoint> {
+    let given = spec.entrypoint.clone().unwrap_or_default();
+    let path = match given.path.as_deref().filter(|path| !path.is_empty()) {
+        None => Err("is missing: set it, or put a manifest.yaml that has it at the root of the source".to_owned()),
+        Some(path) => RelativePath::parse(path),
+    };
+    let path = path.map_err(|message| problems.push(Problem::new("spec.entrypoint.path", message))).ok();
+    let target_dir = match given.target_dir.as_deref().filter(|text| !text.is_empty()) {
+        None => Ok(TargetDir::of(name)),
+        Some(text) => TargetDir::parse(text),
+    };
+    let target_dir =
+        target_dir.map_err(|message| problems.push(Problem::new("spec.entrypoint.targetDir", message))).ok();
+    if let Some(language) = &given.language
+        && (language.len() > 64 || language.contains(|c: char| c == '/' || c.is_control()))
+    {
+        let message = format!("{} is no language; allowed is a name such as \"python\" or \"bash\"", quoted(language));
+        problems.push(Problem::new("spec.entrypoint.language", message));
+    }
+    Some(Entrypoint { path: path?, target_dir: target_dir?, language: given.language.filter(|text| !text.is_empty()) })
+}

@@ -1,0 +1,205 @@
+//! Problems: what is wrong, in which field, at which line. Pure: no client, clock, disk or network.
+
+use std::fmt;
+
+use crate::api::Reason;
+
+/// Where something stands in a file. Lines and columns count from 1, columns in characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    /// Name of the file, as the reader was given it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// One thing that is wrong. Prints as `manifest.yaml:12:5: spec.entrypoint.path: …`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it stands, if it was read from a file.
+    pub location: Option<Location>,
+    /// Path of the field (`spec.customActions[0].name`); empty for the whole document.
+    pub path: String,
+    /// What is wrong and what is allowed.
+    pub message: String,
+    /// [`Reason::ValidationFailed`], [`Reason::Unsupported`] or [`Reason::Incompatible`].
+    pub reason: Reason,
+}
+
+impl Problem {
+    /// A rule that the field at `path` breaks.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { location: None, path: path.into(), message: message.into(), reason: Reason::ValidationFailed }
+    }
+
+    /// A field whose behaviour comes later, and is therefore refused instead of ignored.
+    pub fn unsupported(path: impl Into<String>, what: &str) -> Self {
+        Self { reason: Reason::Unsupported, ..Self::new(path, format!("{what} is not supported yet: remove it")) }
+    }
+
+    /// The same problem at a place in a file.
+    pub fn at(self, location: Location) -> Self {
+        Self { location: Some(location), ..self }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(location) = &self.location {
+            write!(f, "{location}: ")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Everything that is wrong, never empty as an error, sorted by position. Prints one problem per line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// The problems, sorted by position; those without one keep their order and come first.
+    pub fn new(mut problems: Vec<Problem>) -> Self {
+        problems.sort_by(|a, b| a.location.cmp(&b.location));
+        Self(problems)
+    }
+
+    /// `Ok(value)` if there is no problem.
+    pub fn or<T>(self, value: T) -> Result<T, Self> {
+        if self.0.is_empty() { Ok(value) } else { Err(self) }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.0.iter()
+    }
+
+    /// The reason that stands for all: an extension that needs a newer contract is incompatible, whatever else its
+    /// manifest says; a broken rule comes before a field that comes later.
+    pub fn reason(&self) -> Reason {
+        let has = |reason| self.0.iter().any(|problem| problem.reason == reason);
+        match () {
+            () if has(Reason::Incompatible) => Reason::Incompatible,
+            () if has(Reason::ValidationFailed) => Reason::ValidationFailed,
+            () => Reason::Unsupported,
+        }
+    }
+
+    /// All problems in one line, separated by `; `, for conditions and events.
+    pub fn in_one_line(&self) -> String {
+        self.0.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+impl IntoIterator for Problems {
+    type Item = Problem;
+    type IntoIter = std::vec::IntoIter<Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// ` (did you mean "x"?)` for the allowed word that is most like `word`, if one is like it; else nothing.
+pub fn did_you_mean<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
+    let lower = word.to_lowercase();
+    allowed
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), candidate))
+        .filter(|(likeness, _)| *likeness >= 0.85)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map_or_else(String::new, |(_, candidate)| format!(" (did you mean {candidate:?}?)"))
+}
+
+/// A quoted, escaped and shortened form of text that a user wrote, fit for an error message.
+pub fn quoted(text: &str) -> String {
+    const CHARACTERS: usize = 80;
+    match text.char_indices().nth(CHARACTERS) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(line: usize) -> Location {
+        Location { file: "manifest.yaml".into(), line, column: 5 }
+    }
+
+    #[test]
+    fn a_problem_prints_place_field_and_message() {
+        let problem = Problem::new("spec.entrypoint.path", "is empty").at(at(12));
+        assert_eq!(problem.to_string(), "manifest.yaml:12:5: spec.entrypoint.path: is empty");
+        assert_eq!(Problem::new("", "the document is empty").to_string(), "the document is empty");
+    }
+
+    #[test]
+    fn problems_are_sorted_by_position() {
+        let problems = Problems::new(vec![Problem::new("b", "2").at(at(9)), Problem::new("a", "1").at(at(2))]);
+        assert_eq!(problems.to_string(), "manifest.yaml:2:5: a: 1\nmanifest.yaml:9:5: b: 2");
+        assert_eq!(problems.in_one_line(), "manifest.yaml:2:5: a: 1; manifest.yaml:9:5: b: 2");
+    }
+
+    #[test]
+    fn incompatibility_stands_for_all_then_broken_rules() {
+        let unsupported = Problem::unsupported("spec.revision", "rollback by revision");
+        assert_eq!(unsupported.message, "rollback by revision is not supported yet: remove it");
+        let incompatible = Problem { reason: Reason::Incompatible, ..Problem::new("x", "y") };
+        assert_eq!(Problems::from(unsupported.clone()).reason(), Reason::Unsupported);
+        let both = Problems::new(vec![unsupported.clone(), Problem::new("a", "b")]);
+        assert_eq!(both.reason(), Reason::ValidationFailed);
+        assert_eq!(
+            Problems::new(vec![unsupported, Problem::new("a", "b"), incompatible]).reason(),
+            Reason::Incompatible
+        );
+    }
+
+    #[test]
+    fn a_word_like_an_allowed_one_is_suggested() {
+        assert_eq!(did_you_mean("displayname", ["name", "displayName"]), " (did you mean \"displayName\"?)");
+        assert_eq!(did_you_mean("zzz", ["name", "displayName"]), "");
+    }
+
+    #[test]
+    fn quoted_text_is_escaped_and_short() {
+        assert_eq!(quoted("a\u{1b}[1m"), "\"a\\u{1b}[1m\"");
+        assert!(quoted(&"é".repeat(1000)).chars().count() < 90);
+    }
+}

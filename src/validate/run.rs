@@ -1,0 +1,205 @@
+//! A run's request against its extension and target. Pure: no client, clock, disk or network.
+//!
+//! Used at admission and again when a queued run starts, so that both say the same words. A target is optional for every
+//! action: a script that needs none (an inventory, a report) gets a payload without those sections.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::action::parameters;
+use crate::api::{ActionRunSpec, ExtensionTargetSpec, Reason};
+
+use super::problem::{did_you_mean, quoted};
+use super::types::{Extension, LifecycleAction, ResourceType, RoleType};
+
+/// Why a run cannot start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// In one word.
+    pub reason: Reason,
+    /// For people: the field, what is wrong, what is allowed. Never holds the value of a PASSWORD parameter.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// The operator's own limits for runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLimits {
+    /// Seconds that an action may take where its definition says nothing: also the most for a lifecycle action.
+    pub default_timeout_seconds: u64,
+}
+
+impl Default for RunLimits {
+    fn default() -> Self {
+        Self { default_timeout_seconds: crate::api::DEFAULT_TIMEOUT_SECONDS }
+    }
+}
+
+/// What kind of action a run asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ActionKind {
+    /// One that CloudStack itself sends.
+    Lifecycle(LifecycleAction),
+    /// One of the extension's own.
+    Custom,
+}
+
+/// A request that may start: all that payload and outcome need of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invocation {
+    /// The name that was asked for: `{{actionName}}`.
+    pub name: String,
+    /// The name that the script gets, after `actionAliases`.
+    pub action: String,
+    /// What kind it is.
+    pub kind: ActionKind,
+    /// Role types of which the caller needs one. A lifecycle action is open to all of them, as in CloudStack: there the
+    /// right to the extension and its target decides.
+    pub roles: Vec<RoleType>,
+    /// Typed parameters for the payload.
+    pub parameters: Map<String, Value>,
+    /// Values of PASSWORD parameters, which must not appear in any output.
+    pub password_values: Vec<String>,
+    /// Seconds that the script may run.
+    pub timeout_seconds: u64,
+    /// `externaldetails.action`.
+    pub details: BTreeMap<String, String>,
+    /// Template of the message of success.
+    pub success_message: Option<String>,
+    /// Template of the message of failure.
+    pub error_message: Option<String>,
+}
+
+/// Checks `spec` against the extension, and against the target that `spec.targetRef` names (`None`: there is no such
+/// target, or none is named). Errors: everything that is wrong, at least one refusal.
+pub fn run(
+    spec: &ActionRunSpec,
+    extension: &Extension,
+    target: Option<&ExtensionTargetSpec>,
+    limits: &RunLimits,
+) -> Result<Invocation, Vec<Refusal>> {
+    let mut refusals = unsupported(spec);
+    let name = &extension.object_name;
+    if !extension.enabled {
+        refusals.push(Refusal::new(Reason::ExtensionDisabled, format!("extension {name:?} is disabled")));
+    }
+    refusals.extend(target_refusal(spec, extension, target));
+    let custom = extension.action(&spec.action);
+    let kind = match (LifecycleAction::named(&spec.action), custom) {
+        (Some(action), _) => ActionKind::Lifecycle(action),
+        (None, Some(_)) => ActionKind::Custom,
+        (None, None) => {
+            refusals.push(unknown_action(spec, extension));
+            return Err(refusals);
+        }
+    };
+    let mut invocation = Invocation {
+        name: spec.action.clone(),
+        action: extension.aliases.get(&spec.action).unwrap_or(&spec.action).clone(),
+        kind,
+        roles: custom.map_or_else(|| RoleType::ALL.to_vec(), |action| action.roles.clone()),
+        parameters: Map::new(),
+        password_values: Vec::new(),
+        timeout_seconds: limits.default_timeout_seconds,
+        details: BTreeMap::new(),
+        success_message: None,
+        error_message: None,
+    };
+    if let Some(action) = custom {
+        if !action.enabled {
+            let message = format!("action {:?} of extension {name:?} is disabled", action.name.as_str());
+            refusals.push(Refusal::new(Reason::ActionDisabled, message));
+        }
+        match parameters::read(&spec.parameters, &action.parameters, extension.allow_unknown_parameters) {
+            Ok(read) => {
+                invocation.parameters = read.values;
+                invocation.password_values = read.password_values;
+            }
+            Err(messages) => {
+                refusals.extend(messages.into_iter().map(|message| Refusal::new(Reason::InvalidParameters, message)))
+            }
+        }
+        invocation.timeout_seconds = action.timeout_seconds.unwrap_or(limits.default_timeout_seconds);
+        invocation.details.clone_from(&action.details);
+        invocation.success_message.clone_from(&action.success_message);
+        invocation.error_message.clone_from(&action.error_message);
+    } else if !spec.parameters.is_empty() {
+        let message = format!("spec.parameters: the lifecycle action {:?} takes no parameters", spec.action);
+        refusals.push(Refusal::new(Reason::InvalidParameters, message));
+    }
+    if let Some(asked) = spec.timeout_seconds {
+        invocation.timeout_seconds = invocation.timeout_seconds.min(asked).max(1);
+    }
+    if refusals.is_empty() { Ok(invocation) } else { Err(refusals) }
+}
+
+fn unsupported(spec: &ActionRunSpec) -> Vec<Refusal> {
+    let later = [
+        (!spec.parameters_from.is_empty(), "parametersFrom", "remove it"),
+        (spec.target.is_some(), "target", "name an ExtensionTarget in spec.targetRef"),
+        (spec.retries.is_some_and(|retries| retries > 0), "retries", "remove it or set it to 0"),
+        (spec.ttl_seconds_after_finished.is_some(), "ttlSecondsAfterFinished", "remove it"),
+    ];
+    let refusal = |(_, field, advice): (bool, &str, &str)| {
+        Refusal::new(Reason::Unsupported, format!("spec.{field}: is not supported yet: {advice}"))
+    };
+    later.into_iter().filter(|(is_set, ..)| *is_set).map(refusal).collect()
+}
+
+fn unknown_action(spec: &ActionRunSpec, extension: &Extension) -> Refusal {
+    let custom: Vec<&str> = extension.actions.iter().map(|action| action.name.as_str()).collect();
+    let lifecycle: Vec<&str> = LifecycleAction::ALL.iter().map(|action| action.as_str()).collect();
+    let suggestion = did_you_mean(&spec.action, custom.iter().chain(&lifecycle).copied());
+    let own =
+        if custom.is_empty() { String::new() } else { format!("{}; and the lifecycle actions ", custom.join(", ")) };
+    let message = format!(
+        "spec.action: extension {:?} has no action {}{suggestion}; allowed are {own}{}",
+        extension.object_name,
+        quoted(&spec.action),
+        lifecycle.join(", "),
+    );
+    Refusal::new(Reason::UnknownAction, message)
+}
+
+fn target_refusal(
+    spec: &ActionRunSpec,
+    extension: &Extension,
+    target: Option<&ExtensionTargetSpec>,
+) -> Option<Refusal> {
+    let name = &spec.target_ref.as_ref()?.name;
+    let Some(target) = target else {
+        let message = format!("spec.targetRef: ExtensionTarget {name:?} does not exist");
+        return Some(Refusal::new(Reason::InvalidTarget, message));
+    };
+    if target.extension_ref.name != extension.object_name {
+        let message = format!(
+            "spec.targetRef: ExtensionTarget {name:?} belongs to extension {:?}, not to {:?}",
+            target.extension_ref.name, extension.object_name
+        );
+        return Some(Refusal::new(Reason::InvalidTarget, message));
+    }
+    let wanted = extension.action(&spec.action).map_or(ResourceType::VirtualMachine, |action| action.resource_type);
+    let given = target.resourcetype.as_deref().filter(|type_| !type_.is_empty())?;
+    (!given.eq_ignore_ascii_case(wanted.as_str())).then(|| {
+        let message = format!(
+            "spec.targetRef: ExtensionTarget {name:?} is a {}; action {:?} acts on a {wanted}",
+            quoted(given),
+            spec.action
+        );
+        Refusal::new(Reason::InvalidTarget, message)
+    })
+}

@@ -1,0 +1,121 @@
+//! Where an extension's files come from: `spec.source`. Pure: no client, clock, disk or network.
+
+use crate::api::extension as api;
+use crate::digest::Digest;
+
+use super::problem::{Problem, Problems, quoted};
+use super::types::RelativePath;
+
+/// Forges whose plain repository addresses are git, also without `.git` at the end.
+const FORGES: &[&str] = &["github.com", "gitlab.com", "codeberg.org", "bitbucket.org"];
+/// Ends of the names of archives.
+const ARCHIVES: &[&str] = &[".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"];
+
+/// How a source is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SourceKind {
+    /// A repository.
+    Git,
+    /// One file: zip, or tar that may be compressed.
+    Archive,
+}
+
+/// A validated source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// How it is fetched.
+    pub kind: SourceKind,
+    /// `http` or `https`, with a host, without user name and password.
+    pub url: String,
+    /// git: branch, tag, full ref or commit; none is the remote's default branch.
+    pub refs: Option<String>,
+    /// archive: what the fetched bytes must hash to.
+    pub digest: Option<Digest>,
+    /// Sub-directory that is the extension's root; none is the root of what is fetched.
+    pub path: Option<RelativePath>,
+    /// Name of the Secret with credentials.
+    pub secret: Option<String>,
+}
+
+/// Reads `spec.source`. Errors: all problems of the source.
+pub fn source(given: &api::Source) -> Result<Source, Problems> {
+    let mut problems = Vec::new();
+    let text = |field: &Option<String>| field.as_deref().filter(|text| !text.is_empty()).map(str::to_owned);
+    let url = text(&given.url).unwrap_or_default();
+    let parsed = address(&url).map_err(|message| problems.push(Problem::new("spec.source.url", message))).ok();
+    let kind = match text(&given.type_).map(|word| word.to_ascii_lowercase()).as_deref() {
+        Some("git") => SourceKind::Git,
+        Some("archive") => SourceKind::Archive,
+        Some(later @ ("oci" | "configmap")) => {
+            let what = format!("type {}; allowed are git and archive; {later}", quoted(later));
+            problems.push(Problem::unsupported("spec.source.type", &what));
+            SourceKind::Archive
+        }
+        Some(other) => {
+            let message = format!("{} is unknown; allowed are git and archive", quoted(other));
+            problems.push(Problem::new("spec.source.type", message));
+            SourceKind::Archive
+        }
+        None => parsed.as_ref().map_or(SourceKind::Archive, kind_of),
+    };
+    let refs = text(&given.refs);
+    if let Some(refs) = &refs {
+        if kind == SourceKind::Archive {
+            let message = "an archive has no refs: remove it, or set type: git";
+            problems.push(Problem::new("spec.source.refs", message));
+        } else if refs.starts_with('-') || refs.contains("..") || refs.contains(is_no_ref_character) {
+            let message = format!("{} is no branch, tag, full ref or commit", quoted(refs));
+            problems.push(Problem::new("spec.source.refs", message));
+        }
+    }
+    let digest = text(&given.digest).and_then(|text| {
+        text.parse()
+            .map_err(|error: crate::digest::ParseDigestError| {
+                problems.push(Problem::new("spec.source.digest", error.to_string()));
+            })
+            .ok()
+    });
+    if digest.is_some() && kind == SourceKind::Git {
+        let message = "a digest pins an archive's bytes; a repository is pinned by a commit in refs";
+        problems.push(Problem::new("spec.source.digest", message));
+    }
+    let path =
+        text(&given.path).filter(|path| path.trim_matches(['.', '/']) != "" || path.contains("..")).and_then(|path| {
+            RelativePath::parse(&path).map_err(|message| problems.push(Problem::new("spec.source.path", message))).ok()
+        });
+    if given.verify.is_some() {
+        problems.push(Problem::unsupported("spec.source.verify", "checking signatures"));
+    }
+    let secret = given.secret_ref.as_ref().map(|secret| secret.name.clone());
+    Problems::new(problems).or(Source { kind, url, refs, digest, path, secret })
+}
+
+/// The rules of git-check-ref-format for single characters.
+fn is_no_ref_character(c: char) -> bool {
+    c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c)
+}
+
+fn address(text: &str) -> Result<url::Url, String> {
+    let allowed = "allowed is an address such as https://example.com/extension.git";
+    if text.is_empty() {
+        return Err(format!("is missing; {allowed}"));
+    }
+    let url = url::Url::parse(text).map_err(|error| format!("{} is no URL ({error}); {allowed}", quoted(text)))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("the scheme {:?} is not supported; allowed are https:// and http://", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds a user name or password: put them into a Secret and name it in source.secretRef".into());
+    }
+    if url.host_str().is_none_or(str::is_empty) || text.contains(char::is_control) {
+        return Err(format!("{} names no host; {allowed}", quoted(text)));
+    }
+    Ok(url)
+}
+
+fn kind_of(url: &url::Url) -> SourceKind {
+    let path = url.path().trim_end_matches('/').to_ascii_lowercase();
+    let forge = url.host_str().is_some_and(|host| FORGES.contains(&host.trim_start_matches("www.")));
+    let archive = ARCHIVES.iter().any(|end| path.ends_with(end));
+    if path.ends_with(".git") || (forge && !archive) { SourceKind::Git } else { SourceKind::Archive }
+}
