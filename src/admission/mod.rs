@@ -1,1 +1,4 @@
 //! The webhooks: stamp the caller, refuse what a schema cannot.
+
+mod canonical;
+pub mod stamp;

@@ -1,0 +1,130 @@
+//! Tests of the listeners with real sockets on the loopback interface.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use axum::routing::get;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsConnector;
+
+use super::super::certificates::{Certificates, ServingCertificate};
+use super::super::issue::{names, new_ca, new_leaf, provider, roots};
+use super::*;
+use crate::protocol::SERVER_NAME;
+
+struct Server {
+    address: SocketAddr,
+    certificates: Certificates,
+    serving: Arc<ServingCertificate>,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn certificates() -> Certificates {
+    let ca = new_ca(SystemTime::now()).unwrap();
+    let leaf = new_leaf(&ca.key, &names("outrigger-system", &[]).unwrap(), SystemTime::now()).unwrap();
+    Certificates { ca: ca.certificate, leaf }
+}
+
+async fn start(router: Router) -> Server {
+    let certificates = certificates();
+    let serving = ServingCertificate::new(&certificates).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let config = serving.server_config().unwrap();
+    let task = tokio::spawn(serve_tls(listener, config, router, async { drop(stopped.await) }));
+    Server { address, certificates, serving, stop, task }
+}
+
+fn client_config(ca: &str, alpn: &[&str]) -> rustls::ClientConfig {
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots(ca).unwrap())
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    config
+}
+
+async fn get_with(server: &Server, ca: &str, alpn: &[&str]) -> reqwest::Result<(reqwest::Version, String)> {
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(client_config(ca, alpn))
+        .resolve(SERVER_NAME, server.address)
+        .no_proxy()
+        .build()?;
+    let response = client.get(format!("https://{SERVER_NAME}:{}/", server.address.port())).send().await?;
+    Ok((response.version(), response.text().await?))
+}
+
+fn hello() -> Router {
+    Router::new().route("/", get(|| async { "hello" }))
+}
+
+#[tokio::test]
+async fn http1_and_http2_are_answered() {
+    let server = start(hello()).await;
+    let (version, text) = get_with(&server, &server.certificates.ca, &["http/1.1"]).await.unwrap();
+    assert_eq!((version, text.as_str()), (reqwest::Version::HTTP_11, "hello"));
+    let (version, text) = get_with(&server, &server.certificates.ca, &["h2"]).await.unwrap();
+    assert_eq!((version, text.as_str()), (reqwest::Version::HTTP_2, "hello"));
+}
+
+#[tokio::test]
+async fn a_client_that_pins_another_ca_does_not_connect() {
+    let server = start(hello()).await;
+    assert!(get_with(&server, &certificates().ca, &[]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_replaced_certificate_is_served_to_the_next_client() {
+    let server = start(hello()).await;
+    let new = certificates();
+    assert!(get_with(&server, &new.ca, &[]).await.is_err());
+    server.serving.replace(&new).unwrap();
+    assert_eq!(get_with(&server, &new.ca, &[]).await.unwrap().1, "hello");
+}
+
+#[tokio::test]
+async fn one_connection_that_says_nothing_or_rubbish_keeps_no_other_waiting() {
+    let server = start(hello()).await;
+    let _silent = TcpStream::connect(server.address).await.unwrap();
+    let mut rubbish = TcpStream::connect(server.address).await.unwrap();
+    rubbish.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert_eq!(get_with(&server, &server.certificates.ca, &[]).await.unwrap().1, "hello");
+}
+
+#[tokio::test]
+async fn shutdown_lets_an_open_request_end_and_accepts_no_more() {
+    let slow = || async {
+        sleep(Duration::from_millis(300)).await;
+        "done"
+    };
+    let server = start(Router::new().route("/", get(slow))).await;
+    let connector = TlsConnector::from(Arc::new(client_config(&server.certificates.ca, &[])));
+    let tcp = TcpStream::connect(server.address).await.unwrap();
+    let mut stream = connector.connect(ServerName::try_from(SERVER_NAME).unwrap(), tcp).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    server.stop.send(()).unwrap();
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text).await;
+    assert!(text.ends_with("done"), "{text}");
+    timeout(Duration::from_secs(1), server.task).await.unwrap().unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn the_plain_listener_answers_without_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(serve_plain(listener, hello(), std::future::pending()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK") && text.ends_with("hello"), "{text}");
+    task.abort();
+}
