@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::contract::Refused;
 use super::job::job_name;
 use super::status::{self, Decision};
 use super::view::{JobView, PodView};
 use crate::api::run::{ActionRunStatus, Attempt, Phase, RunRevision};
 use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, RUN_FINALIZER, Reason};
 use crate::protocol::{Outcome, TerminationMessage};
+use crate::validate::Refusal;
 
 /// Jobs that an attempt gets while nobody claims it (rule 6).
 const JOBS_PER_ATTEMPT: u32 = 3;
@@ -56,9 +56,9 @@ pub enum Start {
         timeout_seconds: u64,
     },
     /// Something that it refers to is not there yet.
-    Wait(Refused),
+    Wait(Refusal),
     /// It never will.
-    Never(Refused),
+    Never(Refusal),
 }
 
 /// What to do, in this order.

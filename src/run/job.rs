@@ -14,7 +14,7 @@ use k8s_openapi::api::batch::v1::{
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, LocalObjectReference, ObjectFieldSelector,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
-    SeccompProfile, SecurityContext, Toleration, Volume, VolumeMount,
+    SeccompProfile, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,6 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::api::{ATTEMPT_LABEL, EXTENSION_LABEL, MANAGED_BY_LABEL, MANAGER, RUN_UID_LABEL};
 use crate::digest::Digest;
 use crate::protocol::{EXIT_NOT_STARTED, Token, TreePin, env};
+use crate::validate::Runtime;
 
 /// Annotation on Jobs and pods: name of the ActionRun.
 pub const RUN_NAME_ANNOTATION: &str = "outrigger.dev/run-name";
@@ -64,23 +65,6 @@ pub struct Operator {
     pub ca_pem: String,
 }
 
-/// How an extension wants its Jobs: an allow-list, never merged into a pod.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct JobRuntime {
-    /// Image with the interpreter; none is the operator's own.
-    pub image: Option<String>,
-    /// Names of pull Secrets in the operator's namespace.
-    pub image_pull_secrets: Vec<String>,
-    /// Limits and requests; none is the operator's default.
-    pub resources: Option<ResourceRequirements>,
-    /// Labels that a node must have.
-    pub node_selector: BTreeMap<String, String>,
-    /// Taints that are tolerated.
-    pub tolerations: Vec<Toleration>,
-    /// Seconds between TERM and KILL.
-    pub grace_seconds: u64,
-}
-
 /// What is particular to one Job.
 #[derive(Clone, Debug)]
 pub struct JobInput<'a> {
@@ -107,7 +91,7 @@ pub struct JobInput<'a> {
     /// Absolute directory at which the tree is mounted.
     pub target_dir: &'a str,
     /// How the extension wants its Jobs.
-    pub runtime: &'a JobRuntime,
+    pub runtime: &'a Runtime,
     /// Seconds that the script may run.
     pub timeout_seconds: u64,
     /// Seconds until the script must have started.

@@ -17,7 +17,7 @@ fn operator() -> Operator {
     }
 }
 
-fn built(runtime: &JobRuntime) -> Value {
+fn built(runtime: &Runtime) -> Value {
     let tree = Digest::of("tree");
     serde_json::to_value(job(
         &operator(),
@@ -43,7 +43,7 @@ fn built(runtime: &JobRuntime) -> Value {
 
 #[test]
 fn the_job_never_repeats_a_pod_by_itself_and_has_no_deadline_of_its_own() {
-    let job = built(&JobRuntime::default());
+    let job = built(&Runtime::default());
     let spec = &job["spec"];
     assert_eq!(job["metadata"]["name"], "arun-6f1c0000-0000-0000-0000-000000000000-1-2");
     assert!(job["metadata"]["name"].as_str().unwrap().len() <= 63);
@@ -59,7 +59,7 @@ fn the_job_never_repeats_a_pod_by_itself_and_has_no_deadline_of_its_own() {
 
 #[test]
 fn the_pod_outlives_start_deadline_timeout_and_grace() {
-    let pod = built(&JobRuntime { grace_seconds: 20, ..Default::default() });
+    let pod = built(&Runtime { grace_seconds: 20, ..Default::default() });
     let pod = &pod["spec"]["template"]["spec"];
     assert_eq!(pod["activeDeadlineSeconds"], 300 + 60 + 20 + 120);
     assert_eq!(pod["terminationGracePeriodSeconds"], 35);
@@ -67,7 +67,7 @@ fn the_pod_outlives_start_deadline_timeout_and_grace() {
 
 #[test]
 fn the_pod_meets_the_restricted_level_and_gets_no_api_token() {
-    let job = built(&JobRuntime::default());
+    let job = built(&Runtime::default());
     let pod = &job["spec"]["template"]["spec"];
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["enableServiceLinks"], false);
@@ -89,7 +89,7 @@ fn the_pod_meets_the_restricted_level_and_gets_no_api_token() {
 
 #[test]
 fn tree_and_runner_are_mounted_read_only_and_scratch_is_bounded() {
-    let job = built(&JobRuntime::default());
+    let job = built(&Runtime::default());
     let pod = &job["spec"]["template"]["spec"];
     let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
     let of_store: Vec<_> = mounts.iter().filter(|mount| mount["name"] == "store").collect();
@@ -107,7 +107,7 @@ fn tree_and_runner_are_mounted_read_only_and_scratch_is_bounded() {
 #[test]
 fn the_token_is_in_the_environment_only() {
     let token = Token::derive(b"key", "uid", 1).to_hex();
-    let mut job = built(&JobRuntime::default());
+    let mut job = built(&Runtime::default());
     let variables = job["spec"]["template"]["spec"]["containers"][0]["env"].take();
     assert!(variables.to_string().contains(&token));
     assert!(!job.to_string().contains(&token));
@@ -116,7 +116,7 @@ fn the_token_is_in_the_environment_only() {
 #[test]
 fn an_extension_cannot_choose_the_architecture() {
     let selector = BTreeMap::from([("kubernetes.io/arch".into(), "s390x".into()), ("zone".into(), "a".into())]);
-    let job = built(&JobRuntime { node_selector: selector, ..Default::default() });
+    let job = built(&Runtime { node_selector: selector, ..Default::default() });
     assert_eq!(
         job["spec"]["template"]["spec"]["nodeSelector"],
         json!({"kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux", "zone": "a"})
@@ -125,7 +125,7 @@ fn an_extension_cannot_choose_the_architecture() {
 
 #[test]
 fn a_job_is_recognised_by_its_labels_only() {
-    let job: Job = serde_json::from_value(built(&JobRuntime::default())).unwrap();
+    let job: Job = serde_json::from_value(built(&Runtime::default())).unwrap();
     assert!(is_job_of(&job, "6f1c0000-0000-0000-0000-000000000000", 1));
     assert!(!is_job_of(&job, "6f1c0000-0000-0000-0000-000000000000", 2));
     assert!(!is_job_of(&job, "other", 1));

@@ -1,7 +1,7 @@
 //! The run controller: the same, the Job builder, claim and report.
 
 pub mod claim;
-pub mod contract;
+pub mod request;
 pub mod decide;
 pub mod job;
 pub mod report;

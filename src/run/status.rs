@@ -3,13 +3,14 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::contract::Verdict;
+use crate::action::{TAIL_BYTES, Verdict, tail};
 use crate::api::conditions::{COMPLETE, Conditions, READY, RECONCILING, STALLED, SUCCEEDED, truncated};
-use crate::api::run::{ActionRunStatus, Attempt, Phase, RunRevision};
+use crate::api::extension::SecretReference;
+use crate::api::run::{ActionRunStatus, Attempt, Console, Phase, RunRevision};
 use crate::api::{ActionRun, Reason};
-use crate::protocol::{Nonce, Outcome, Stream};
+use crate::protocol::Nonce;
 
-/// Longest message and tail in status, in bytes of serialised JSON (rule 18).
+/// Longest message in status, in bytes.
 const TEXT_BYTES: usize = 4096;
 
 /// Waiting, for a reason: before the decision, or for the claim.
@@ -66,8 +67,8 @@ pub fn claimed(run: &ActionRun, pod_uid: &str, nonce: &Nonce, now: Timestamp) ->
 /// The script's streams so far.
 pub fn progressed(run: &ActionRun, stdout: &str, stderr: &str) -> ActionRunStatus {
     let mut status = run.status.clone().unwrap_or_default();
-    status.stdout_tail = tail(stdout);
-    status.stderr_tail = tail(stderr);
+    status.stdout_tail = kept(stdout);
+    status.stderr_tail = kept(stderr);
     status
 }
 
@@ -82,21 +83,25 @@ pub fn ended(run: &ActionRun, phase: Phase, reason: Reason, message: &str, now: 
     status
 }
 
-/// The end with a script's outcome.
-pub fn concluded(run: &ActionRun, outcome: &Outcome, verdict: &Verdict, now: Timestamp) -> ActionRunStatus {
+/// The end with a script's outcome; `secret` is the name of the Secret that holds what status must not.
+pub fn concluded(run: &ActionRun, verdict: &Verdict, secret: Option<&str>, now: Timestamp) -> ActionRunStatus {
     let mut status = ended(run, verdict.phase, verdict.reason, &verdict.message, now);
-    status.exit_code = outcome.exit_code;
+    status.exit_code = verdict.exit_code;
     if let Some(attempt) = status.attempts.last_mut() {
-        attempt.exit_code = outcome.exit_code;
+        attempt.exit_code = verdict.exit_code;
     }
     status.result = verdict.result.clone();
-    status.power = verdict.power.clone();
-    status.console = verdict.console.clone();
-    let text = |Stream { text, .. }: &Stream| text.clone();
-    // A secret result was printed: it must not stand in status by the back door.
-    status.stdout_tail = if verdict.secret.is_some() { None } else { tail(&text(&outcome.stdout)) };
-    status.stderr_tail = tail(&text(&outcome.stderr));
+    status.power = verdict.power.map(|power| power.as_str().to_owned());
+    status.console = verdict.console.as_ref().map(|console| Console { protocol: console.protocol.clone() });
+    status.result_ref = secret.map(|name| SecretReference { name: name.to_owned() });
+    status.stdout_tail = verdict.stdout_tail.clone();
+    status.stderr_tail = verdict.stderr_tail.clone();
     status
+}
+
+/// A tail, unless it is empty.
+fn kept(text: &str) -> Option<String> {
+    Some(tail(text, TAIL_BYTES)).filter(|text| !text.is_empty())
 }
 
 fn next(run: &ActionRun, phase: Phase, reason: Reason, message: &str, now: Timestamp) -> ActionRunStatus {
@@ -146,24 +151,6 @@ fn conditions(
     };
 }
 
-/// The end of `text` that takes at most [`TEXT_BYTES`] as serialised JSON; nothing for no text.
-fn tail(text: &str) -> Option<String> {
-    let cost = |c: char| match c {
-        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-        c if c < ' ' => 6,
-        c => c.len_utf8(),
-    };
-    let mut left = TEXT_BYTES;
-    let mut start = text.len();
-    for (at, c) in text.char_indices().rev() {
-        match left.checked_sub(cost(c)) {
-            Some(rest) => (left, start) = (rest, at),
-            None => break,
-        }
-    }
-    Some(text[start..].to_owned()).filter(|text| !text.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,7 +162,7 @@ mod tests {
 
     #[test]
     fn conditions_follow_kstatus_in_every_phase() {
-        let run = ActionRun::default();
+        let run = ActionRun::new("r", Default::default());
         let cases = [
             (Phase::Pending, "False", true, false, "False", "Unknown"),
             (Phase::Running, "False", true, false, "False", "Unknown"),
@@ -193,15 +180,5 @@ mod tests {
             assert_eq!(of(COMPLETE), Some(complete), "{phase:?}");
             assert_eq!(of(SUCCEEDED), Some(succeeded), "{phase:?}");
         }
-    }
-
-    #[test]
-    fn a_tail_is_bounded_as_serialised_json_and_keeps_the_end() {
-        for filler in ["x", "\u{1}", "\"", "é", "\u{1F600}"] {
-            let kept = tail(&(filler.repeat(9000) + "END")).unwrap();
-            assert!(serde_json::to_string(&kept).unwrap().len() <= TEXT_BYTES + 2);
-            assert!(kept.ends_with("END"));
-        }
-        assert_eq!(tail(""), None);
     }
 }
