@@ -1,0 +1,268 @@
+//! YAML (and so JSON) as a tree of located nodes, under limits. Pure: no client, clock, disk or network.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+
+use crate::validate::{Location, Problem};
+
+use super::MANIFEST_BYTES;
+
+/// Deepest nesting.
+const DEPTH: usize = 64;
+/// Most nodes, those that aliases repeat included.
+const NODES: usize = 20_000;
+/// Most bytes of text, that which aliases repeat included.
+const TEXT: usize = 2 * MANIFEST_BYTES;
+
+/// A node and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// Line and column, from 1.
+    pub at: (usize, usize),
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    /// A scalar as written; `plain` if without quotes, so that it can be a number, a boolean or null.
+    Scalar { text: String, plain: bool },
+    /// A list.
+    List(Vec<Node>),
+    /// A map, without duplicate keys.
+    Map(Vec<Entry>),
+}
+
+/// A key and its value.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key stands.
+    pub at: (usize, usize),
+    /// Its value.
+    pub value: Node,
+}
+
+impl Node {
+    /// Whether it is null: nothing, `~` or `null`.
+    pub fn is_null(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// What it is, for error messages.
+    pub fn found(&self) -> String {
+        match &self.kind {
+            _ if self.is_null() => "nothing".into(),
+            Kind::List(_) => "a list".into(),
+            Kind::Map(_) => "a map".into(),
+            Kind::Scalar { text, .. } => crate::validate::quoted(text),
+        }
+    }
+
+    /// Nodes and bytes of text that it is made of.
+    fn weight(&self) -> (usize, usize) {
+        let add = |(nodes, bytes): (usize, usize), (more, text): (usize, usize)| (nodes + more, bytes + text);
+        match &self.kind {
+            Kind::Scalar { text, .. } => (1, text.len()),
+            Kind::List(items) => items.iter().map(Self::weight).fold((1, 0), add),
+            Kind::Map(entries) => {
+                entries.iter().fold((1, 0), |sum, entry| add(add(sum, entry.value.weight()), (1, entry.key.len())))
+            }
+        }
+    }
+}
+
+/// Reads the one document in `bytes`. `None`: it is empty. Errors: the first problem, as nothing after it can be trusted.
+pub(super) fn read(bytes: &[u8], file: &str) -> Result<Option<Node>, Problem> {
+    let text = text(bytes, file)?;
+    let mut reader =
+        Reader { parser: Parser::new_from_str(text), text, file, anchors: HashMap::new(), nodes: 0, bytes: 0 };
+    let mut document = None;
+    loop {
+        match reader.next()? {
+            (Event::StreamEnd, _) => return Ok(document),
+            (Event::DocumentStart(_), at) => {
+                if document.is_some() {
+                    let message = "a second document begins here; a manifest is one document, without further \"---\"";
+                    return Err(reader.problem(at, message));
+                }
+                let (event, at) = reader.next()?;
+                document = Some(reader.node(event, at, 0)?);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The bytes as text without byte order mark; size, encoding and control characters checked.
+fn text<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str, Problem> {
+    let here = |line, column| Location { file: file.to_owned(), line, column };
+    let plain = |message: String| Problem::new("", message).at(here(1, 1));
+    if bytes.len() > MANIFEST_BYTES {
+        let message = format!("the manifest has {} bytes; allowed are {MANIFEST_BYTES} (1 MiB)", bytes.len());
+        return Err(plain(message));
+    }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(plain("the manifest is UTF-16; save it as UTF-8".into()));
+    }
+    let place = |before: &[u8]| {
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        here(line, String::from_utf8_lossy(&before[start..]).chars().count() + 1)
+    };
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let message = format!("byte {:#04x} is not UTF-8; save the manifest as UTF-8", bytes[at]);
+        Problem::new("", message).at(place(&bytes[..at]))
+    })?;
+    let forbidden = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| forbidden(*c)) {
+        let message = format!("the control character U+{:04X} is not allowed in a manifest", u32::from(c));
+        return Err(Problem::new("", message).at(place(&bytes[..at])));
+    }
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+struct Reader<'a> {
+    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    text: &'a str,
+    file: &'a str,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+    bytes: usize,
+}
+
+type At = (usize, usize);
+
+impl<'a> Reader<'a> {
+    fn problem(&self, (line, column): At, message: impl Into<String>) -> Problem {
+        Problem::new("", message).at(Location { file: self.file.to_owned(), line, column })
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, At), Problem> {
+        let place = |marker: &Marker| (marker.line().max(1), marker.col() + 1);
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => Ok((event, place(&span.start))),
+            Some(Err(error)) => {
+                let at = place(error.marker());
+                let line = self.text.lines().nth(at.0 - 1).unwrap_or_default();
+                let indentation = line.len() - line.trim_start().len();
+                let message = if line[..indentation].contains('\t') {
+                    "a tab indents this line; YAML allows spaces only".to_owned()
+                } else {
+                    format!("cannot be read as YAML: {}", error.info())
+                };
+                Err(self.problem(at, message))
+            }
+            None => Ok((Event::StreamEnd, (1, 1))),
+        }
+    }
+
+    fn charge(&mut self, at: At, (nodes, bytes): (usize, usize)) -> Result<(), Problem> {
+        self.nodes += nodes;
+        self.bytes += bytes;
+        if self.nodes > NODES || self.bytes > TEXT {
+            let message = format!(
+                "the manifest is too large: allowed are {NODES} values and {TEXT} bytes, repeated aliases included"
+            );
+            return Err(self.problem(at, message));
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, event: Event<'a>, at: At, depth: usize) -> Result<Node, Problem> {
+        if depth >= DEPTH {
+            return Err(self.problem(at, format!("is nested too deeply; allowed are {DEPTH} levels")));
+        }
+        let (anchor, kind) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain && !self.is_text(tag.as_deref(), at)?;
+                self.charge(at, (1, text.len()))?;
+                (anchor, Kind::Scalar { text: text.into_owned(), plain })
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.is_text(tag.as_deref(), at)?;
+                self.charge(at, (1, 0))?;
+                let mut items = Vec::new();
+                loop {
+                    match self.next()? {
+                        (Event::SequenceEnd, _) => break,
+                        (event, at) => items.push(self.node(event, at, depth + 1)?),
+                    }
+                }
+                (anchor, Kind::List(items))
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.is_text(tag.as_deref(), at)?;
+                self.charge(at, (1, 0))?;
+                (anchor, Kind::Map(self.entries(depth)?))
+            }
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor) else {
+                    return Err(self.problem(at, "this alias (\"*…\") refers to itself or to nothing"));
+                };
+                let weight = node.weight();
+                self.charge(at, weight)?;
+                let node = self.anchors.get(&anchor).cloned().map(|node| Node { at, ..node });
+                return node.ok_or_else(|| self.problem(at, "this alias (\"*…\") refers to nothing"));
+            }
+            _ => (0, Kind::Scalar { text: String::new(), plain: true }),
+        };
+        let node = Node { at, kind };
+        if anchor > 0 {
+            let weight = node.weight();
+            self.charge(at, weight)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn entries(&mut self, depth: usize) -> Result<Vec<Entry>, Problem> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut lines: HashMap<String, usize> = HashMap::new();
+        loop {
+            let (event, at) = self.next()?;
+            if event == Event::MappingEnd {
+                return Ok(entries);
+            }
+            let key = self.node(event, at, depth + 1)?;
+            let Kind::Scalar { text: key, plain } = key.kind else {
+                return Err(self.problem(at, "a list or map cannot be a key here; allowed is a plain name"));
+            };
+            if plain && key == "<<" {
+                let message =
+                    "merge keys (\"<<\") are not supported: write the fields out, or use an alias for a whole value";
+                return Err(self.problem(at, message));
+            }
+            if let Some(first) = lines.insert(key.clone(), at.0) {
+                let key = crate::validate::quoted(&key);
+                return Err(self.problem(at, format!("the key {key} stands twice in this map: first in line {first}")));
+            }
+            let (event, value_at) = self.next()?;
+            let value = self.node(event, value_at, depth + 1)?;
+            entries.push(Entry { key, at, value });
+        }
+    }
+
+    /// Whether the tag makes a scalar text (`!!str`, `!`). Tags of the core schema are understood, others refused.
+    fn is_text(&self, tag: Option<&Tag>, at: At) -> Result<bool, Problem> {
+        match tag {
+            None => Ok(false),
+            Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Ok(true),
+            Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(true),
+            Some(tag)
+                if tag.is_yaml_core_schema()
+                    && matches!(tag.suffix.as_str(), "int" | "float" | "bool" | "null" | "seq" | "map") =>
+            {
+                Ok(false)
+            }
+            Some(tag) => {
+                let tag = crate::validate::quoted(&tag.to_string());
+                Err(self.problem(at, format!("the tag {tag} is not supported: remove it")))
+            }
+        }
+    }
+}
