@@ -97,10 +97,8 @@ pub fn request(run: &ActionRun, references: &References<'_>, limits: &RunLimits)
             let messages: Vec<&str> = refusals.iter().map(|refusal| refusal.message.as_str()).collect();
             never(refusals.first().map_or(Reason::ValidationFailed, |first| first.reason), messages.join("; "))
         })?;
-    let revision = RunRevision {
-        tree_digest: artifact.tree_digest.clone(),
-        manifest_digest: artifact.manifest_digest.clone(),
-    };
+    let revision =
+        RunRevision { tree_digest: artifact.tree_digest.clone(), manifest_digest: artifact.manifest_digest.clone() };
     Ok(Request { extension, invocation, revision, target: target.cloned() })
 }
 
