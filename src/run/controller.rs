@@ -22,10 +22,12 @@ use super::decide::{Observed, Plan, Start, Step, decide, phase};
 use super::job::{self, JobInput, RUN_NAME_ANNOTATION, RUN_NAMESPACE_ANNOTATION};
 use super::live::{is_conflict, is_gone};
 use super::request::Request;
+use super::status;
 use super::view::{self, JobView, PodView};
 use crate::api::reason::Reason;
 use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, MANAGED_BY_LABEL, MANAGER, RUN_FINALIZER, RUN_UID_LABEL};
 use crate::protocol::TreePin;
+use crate::validate::Refusal;
 
 /// Seconds that a Job may be without a pod before its warnings are read.
 const SILENCE: i64 = 5;
@@ -205,10 +207,23 @@ async fn newest_warning(context: &Context, name: &str) -> Result<Option<String>,
 }
 
 async fn validate(context: &Context, run: &ActionRun) -> Result<(Start, Option<Request>), ReconcileError> {
-    Ok(match context.request(run).await? {
-        Ok(request) => (request.start(), Some(request)),
-        Err(start) => (start, None),
-    })
+    let request = match context.request(run).await? {
+        Ok(request) => request,
+        Err(start) => return Ok((start, None)),
+    };
+    if run.status.as_ref().is_none_or(|status| status.attempts.is_empty()) {
+        // Nothing is decided for a tree that cannot be read; the run says why.
+        if let Err(message) = entrypoint_digest(context, &request) {
+            return Ok((Start::Wait(Refusal::new(Reason::EntrypointMissing, message)), None));
+        }
+    }
+    Ok((request.start(), Some(request)))
+}
+
+fn entrypoint_digest(context: &Context, request: &Request) -> Result<TreePin, String> {
+    let tree = request.revision.tree_digest.parse().map_err(|error| format!("{error}"))?;
+    let entrypoint = context.trees.entrypoint_digest(&tree, request.extension.entrypoint.path.as_str())?;
+    Ok(TreePin { tree, entrypoint })
 }
 
 fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start) -> Plan {
@@ -306,9 +321,7 @@ async fn create_job(
     attempt: u32,
 ) -> Result<(), ReconcileError> {
     let uid = run.metadata.uid.as_deref().unwrap_or_default();
-    let tree = request.revision.tree_digest.parse().map_err(|error| ReconcileError::Tree(format!("{error}")))?;
-    let entrypoint = request.extension.entrypoint.path.as_str();
-    let digest = context.trees.entrypoint_digest(&tree, entrypoint).map_err(ReconcileError::Tree)?;
+    let pin = entrypoint_digest(context, request).map_err(ReconcileError::Tree)?;
     let (run_name, run_namespace) = (run.name_any(), run.namespace().unwrap_or_default());
     let job = job::job(
         &context.settings.operator,
@@ -320,9 +333,9 @@ async fn create_job(
             attempt,
             token: context.token(uid, attempt),
             extension: &request.extension.object_name,
-            pin: TreePin { tree, entrypoint: digest },
-            tree_subpath: context.trees.subpath(&tree),
-            entrypoint,
+            tree_subpath: context.trees.subpath(&pin.tree),
+            pin,
+            entrypoint: request.extension.entrypoint.path.as_str(),
             target_dir: request.extension.entrypoint.target_dir.as_str(),
             runtime: &request.extension.runtime,
             timeout_seconds: request.invocation.timeout_seconds,
@@ -337,7 +350,14 @@ async fn create_job(
                 return Err(ReconcileError::ForeignJob(name.to_owned()));
             }
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            // A quota, an admission policy: the run says what is in its way.
+            let message = format!("waiting: its Job cannot be created: {error}");
+            if run.status.as_ref().and_then(|status| status.message.as_deref()) != Some(message.as_str()) {
+                context.write(run, status::waiting(run, Reason::Pending, &message, Timestamp::now())).await?;
+            }
+            return Err(error.into());
+        }
     }
     context.job_created(name);
     Ok(())

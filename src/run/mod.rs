@@ -13,6 +13,10 @@ pub mod claim;
 pub mod context;
 pub mod controller;
 pub mod decide;
+#[cfg(test)]
+mod fake_api;
+#[cfg(test)]
+mod fixture;
 pub mod job;
 pub mod live;
 pub mod report;
