@@ -147,7 +147,8 @@ impl Context {
         Ok(trees)
     }
 
-    /// Whether a run that has not ended, or a pod, belongs to this extension: it is then not removed yet.
+    /// Whether a claimed run of this extension has not ended: the extension's deletion waits for it. Its unclaimed runs
+    /// end by themselves once it is being deleted.
     pub fn is_extension_in_use(&self, extension: &str) -> bool {
         let uses = |run: &ActionRun| run.spec.extension_ref.name == extension && phase(run) == Phase::Running;
         self.caches.runs.state().iter().any(|run| run.0.as_ref().is_ok_and(uses))

@@ -140,7 +140,7 @@ fn on_error(run: Arc<Guard>, error: &ReconcileError, context: Arc<Context>) -> A
         return Action::requeue(Duration::from_millis(30) + jitter);
     }
     let failures = context.failed(&ObjectRef::from_obj(run.as_ref()));
-    let pause = Duration::from_millis(200) * 2_u32.pow(failures.min(9));
+    let pause = Duration::from_millis(200) * 2_u32.pow(failures.clamp(1, 10) - 1);
     tracing::warn!(run = %run.name_any(), %error, failures, "reconcile failed");
     Action::requeue(pause.min(Duration::from_secs(60)) + jitter)
 }
@@ -190,20 +190,27 @@ async fn dereference(context: &Context, run: &ActionRun) -> Result<Facts, Reconc
         let age = attempt.decided_at.as_ref().map_or(0, |at| Timestamp::now().duration_since(at.0).as_secs());
         let pod = pods.iter().find(|pod| pod.job == attempt.job);
         if age >= SILENCE && pod.is_none_or(|pod| pod.trouble.is_none()) {
-            warning = newest_warning(context, pod.map_or(attempt.job.as_str(), |pod| pod.name.as_str())).await?;
+            warning = newest_warning(context, pod.map_or(attempt.job.as_str(), |pod| pod.name.as_str())).await;
         }
     }
     Ok(Facts { jobs, pods, warning })
 }
 
 /// Quotas and missing service accounts are told by events of the Job alone, missing volumes by those of the pod.
-async fn newest_warning(context: &Context, name: &str) -> Result<Option<String>, kube::Error> {
+/// They are a courtesy: a run goes on without them.
+async fn newest_warning(context: &Context, name: &str) -> Option<String> {
     let events = Api::<Event>::namespaced(context.client.clone(), &context.settings.operator.namespace);
     let params = ListParams::default().fields(&format!("involvedObject.name={name},type=Warning"));
-    let newest = events.list(&params).await?.items.into_iter().max_by_key(|event| {
-        event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
-    });
-    Ok(newest.and_then(|event| Some(format!("{}: {}", event.reason?, event.message?))))
+    let newest = match events.list(&params).await {
+        Ok(events) => events.items.into_iter().max_by_key(|event| {
+            event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
+        }),
+        Err(error) => {
+            tracing::warn!(%error, "events of Jobs and pods cannot be read");
+            None
+        }
+    };
+    newest.and_then(|event| Some(format!("{}: {}", event.reason?, event.message?)))
 }
 
 async fn validate(context: &Context, run: &ActionRun) -> Result<(Start, Option<Request>), ReconcileError> {

@@ -22,6 +22,8 @@ const JOBS_PER_ATTEMPT: u32 = 3;
 const ALLOWANCE: i64 = 60;
 /// Seconds beyond the grace period at which the pod of a cancelled run is deleted (rule 8).
 const CANCEL_ALLOWANCE: i64 = 30;
+/// Seconds between two looks at a Job that nobody claims.
+const LOOK_AGAIN: i64 = 6;
 /// Seconds beyond a pod's grace period that a finished run waits for its pod to go before its finalizer is removed.
 const POD_ALLOWANCE: i64 = 60;
 
@@ -237,7 +239,8 @@ fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
         let message = format!("starting again, Job {} of {JOBS_PER_ATTEMPT}: {why}", attempt.jobs + 1);
         return create(observed, &decision(attempt.jobs + 1, message));
     }
-    let again = Some(until(deadline, now));
+    // What a Job without a pod waits for is told by no watch.
+    let again = Some(until(deadline.min(after(now, LOOK_AGAIN)), now));
     if !observed.jobs.iter().any(|job| job.name == attempt.job) {
         let create = Step::CreateJob { name: attempt.job.clone(), attempt: attempt.number };
         return Plan { steps: vec![create], again, ..Plan::default() };

@@ -82,14 +82,14 @@ pub fn request(run: &ActionRun, references: &References<'_>, limits: &RunLimits)
         return Err(wait(Reason::InvalidTarget, format!("ExtensionTarget {:?} does not exist", reference.name)));
     }
     let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
-    if let Some(target) = references.target {
-        if !is_allowed(target.spec.allowed_namespaces.as_ref(), namespace, references.namespace_labels) {
-            let target = target.metadata.name.as_deref().unwrap_or_default();
-            let message = format!(
-                "ExtensionTarget {target:?} does not allow namespace {namespace:?}: its administrator can add it to spec.allowedNamespaces"
-            );
-            return Err(never(Reason::TargetNotAllowed, message));
-        }
+    if let Some(target) = references.target
+        && !is_allowed(target.spec.allowed_namespaces.as_ref(), namespace, references.namespace_labels)
+    {
+        let target = target.metadata.name.as_deref().unwrap_or_default();
+        let message = format!(
+            "ExtensionTarget {target:?} does not allow namespace {namespace:?}: its administrator can add it to spec.allowedNamespaces"
+        );
+        return Err(never(Reason::TargetNotAllowed, message));
     }
     let target = references.target;
     let invocation =
