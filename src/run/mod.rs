@@ -1,1 +1,31 @@
-//! The run controller: the same, the Job builder, claim and report.
+//! The run controller: decide, build the Job, answer claims and reports, and record the outcome.
+//!
+//! ```text
+//!  ActionRun ─► controller: dereference ─► request (validate) ─► decide ─► status, then Job
+//!                                                                  ▲
+//!  runner ─► routes: claim, report ─► compare-and-swap on the run ─┘
+//! ```
+//!
+//! `claim`, `decide`, `job`, `report`, `request`, `status` and `view` are pure; `context`, `live`, `routes`, `controller`
+//! and `sweep` do I/O and decide nothing.
+
+pub mod claim;
+pub mod context;
+pub mod controller;
+pub mod decide;
+#[cfg(test)]
+mod fake_api;
+#[cfg(test)]
+mod fixture;
+pub mod job;
+pub mod live;
+pub mod report;
+pub mod request;
+pub mod routes;
+pub mod status;
+pub mod sweep;
+pub mod view;
+
+pub use context::{Caches, Context, NotSynced, Settings, Trees};
+pub use controller::watches;
+pub use routes::routes;

@@ -1,0 +1,282 @@
+//! What controller and handlers share: client, keys, caches, and what is remembered between two looks at a run.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::core::DeserializeGuard;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource as _, ResourceExt as _};
+
+use super::decide::phase;
+use super::job::{Operator, tree_of};
+use crate::api::{
+    ActionRun, ExtensionTarget, GROUP, MANAGER, OrchestratorExtension, Phase, RUN_UID_LABEL, Reason, VERSION,
+};
+use crate::digest::Digest;
+use crate::protocol::{ClaimGrant, Token};
+use crate::serve::keys::Keys;
+use crate::telemetry::Metrics;
+use crate::validate::RunLimits;
+
+/// How long a Job that was just created counts as there although the cache does not show it.
+const CACHE_LAG: Duration = Duration::from_secs(10);
+
+/// What the run controller reads from the store.
+pub trait Trees: Send + Sync {
+    /// Digest of a file's bytes in an installed tree; `path` is relative to the tree.
+    ///
+    /// # Errors
+    /// For people: the tree or the file is not there, or cannot be read.
+    fn entrypoint_digest(&self, tree: &Digest, path: &str) -> Result<Digest, String>;
+
+    /// The tree's directory, relative to the volume: what a Job mounts.
+    fn subpath(&self, tree: &Digest) -> String;
+}
+
+/// What the operator's settings say about runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What every Job has in common.
+    pub operator: Operator,
+    /// Limits of runs.
+    pub limits: RunLimits,
+    /// Start runs that carry no stamp of the operator's admission: anybody who may create a run then acts as anybody.
+    pub insecure_without_admission: bool,
+    /// Most reconciles at a time.
+    pub concurrency: u16,
+}
+
+/// Caches of everything that a run depends on. Filled by [`super::controller::watches`].
+#[derive(Clone)]
+pub struct Caches {
+    /// All runs.
+    pub runs: Store<DeserializeGuard<ActionRun>>,
+    /// All extensions.
+    pub extensions: Store<DeserializeGuard<OrchestratorExtension>>,
+    /// All targets.
+    pub targets: Store<DeserializeGuard<ExtensionTarget>>,
+    /// The operator's Jobs.
+    pub jobs: Store<Job>,
+    /// The operator's pods.
+    pub pods: Store<Pod>,
+}
+
+/// What controller and handlers share. Only the leader uses it.
+pub struct Context {
+    /// API client.
+    pub client: Client,
+    /// Settings.
+    pub settings: Settings,
+    /// The operator's keys.
+    pub keys: Keys,
+    /// The store.
+    pub trees: Arc<dyn Trees>,
+    /// Caches.
+    pub caches: Caches,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    recorder: Recorder,
+    memory: Mutex<Memory>,
+}
+
+/// Lost with the leader, and never needed for safety: it only saves writes and time.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// When a Job was created, by name.
+    created_jobs: HashMap<String, Instant>,
+    /// Since when a stop is known, by run UID.
+    stop_since: HashMap<String, Timestamp>,
+    /// When tails were last written, by run UID.
+    tails_written: HashMap<String, Instant>,
+    /// The answer to a claim, by run UID: a lost answer is given again, word for word.
+    pub(super) grants: HashMap<String, (String, ClaimGrant)>,
+    /// Failed reconciles in a row, by run.
+    failures: HashMap<ObjectRef<DeserializeGuard<ActionRun>>, u32>,
+}
+
+/// The controller's caches are not filled yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the caches of runs and pods are not filled yet")]
+pub struct NotSynced;
+
+impl Context {
+    /// A context around caches.
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        keys: Keys,
+        trees: Arc<dyn Trees>,
+        caches: Caches,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance: None });
+        Arc::new(Self { client, settings, keys, trees, caches, metrics, recorder, memory: Mutex::default() })
+    }
+
+    /// The trees that unfinished runs are pinned to or that pods mount: none of them may be collected.
+    ///
+    /// # Errors
+    /// The caches are not filled yet: nothing may be collected.
+    pub fn pinned_trees(&self) -> Result<BTreeSet<Digest>, NotSynced> {
+        use futures::FutureExt as _;
+        let caches = &self.caches;
+        let is_filled = caches.runs.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
+            && caches.pods.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok());
+        if !is_filled {
+            return Err(NotSynced);
+        }
+        let mut trees = BTreeSet::new();
+        for run in caches.runs.state() {
+            if let Ok(run) = &run.0 {
+                let revision = run.status.as_ref().and_then(|status| status.revision.as_ref());
+                trees.extend(
+                    revision
+                        .filter(|_| !phase(run).is_finished())
+                        .and_then(|revision| revision.tree_digest.parse::<Digest>().ok()),
+                );
+            }
+        }
+        trees.extend(caches.pods.state().iter().filter_map(|pod| tree_of(&pod.metadata)));
+        trees.extend(caches.jobs.state().iter().filter_map(|job| tree_of(&job.metadata)));
+        Ok(trees)
+    }
+
+    /// Whether a claimed run of this extension has not ended: the extension's deletion waits for it. Its unclaimed runs
+    /// end by themselves once it is being deleted.
+    pub fn is_extension_in_use(&self, extension: &str) -> bool {
+        let uses = |run: &ActionRun| run.spec.extension_ref.name == extension && phase(run) == Phase::Running;
+        self.caches.runs.state().iter().any(|run| run.0.as_ref().is_ok_and(uses))
+    }
+
+    /// The runner's token of an attempt.
+    pub fn token(&self, run_uid: &str, attempt: u32) -> Token {
+        Token::derive(&self.keys.token_key, run_uid, attempt)
+    }
+
+    /// The cached extension of a run.
+    pub fn extension(&self, run: &ActionRun) -> Option<OrchestratorExtension> {
+        let key = ObjectRef::new(&run.spec.extension_ref.name);
+        self.caches.extensions.get(&key).and_then(|guard| guard.0.as_ref().ok().cloned())
+    }
+
+    /// The cached target of a run.
+    pub fn target(&self, run: &ActionRun) -> Option<ExtensionTarget> {
+        let key = ObjectRef::new(&run.spec.target_ref.as_ref()?.name);
+        self.caches.targets.get(&key).and_then(|guard| guard.0.as_ref().ok().cloned())
+    }
+
+    /// The cached run with this UID.
+    pub fn run(&self, uid: &str) -> Option<ActionRun> {
+        let is_it = |guard: &DeserializeGuard<ActionRun>| guard.meta().uid.as_deref() == Some(uid);
+        self.caches.runs.find(is_it).and_then(|guard| guard.0.as_ref().ok().cloned())
+    }
+
+    /// The cached Jobs of a run.
+    pub fn jobs(&self, run_uid: &str) -> Vec<Arc<Job>> {
+        self.caches.jobs.state_filter(|job| job.labels().get(RUN_UID_LABEL).is_some_and(|uid| uid == run_uid))
+    }
+
+    /// The cached pods of a run.
+    pub fn pods(&self, run_uid: &str) -> Vec<Arc<Pod>> {
+        self.caches.pods.state_filter(|pod| pod.labels().get(RUN_UID_LABEL).is_some_and(|uid| uid == run_uid))
+    }
+
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a Job that the cache cannot show yet.
+    pub(super) fn job_created(&self, name: &str) {
+        let mut memory = self.memory();
+        memory.created_jobs.retain(|_, at| at.elapsed() < CACHE_LAG);
+        memory.created_jobs.insert(name.to_owned(), Instant::now());
+    }
+
+    /// Whether this Job was created a moment ago.
+    pub(super) fn was_just_created(&self, name: &str) -> bool {
+        self.memory().created_jobs.get(name).is_some_and(|at| at.elapsed() < CACHE_LAG)
+    }
+
+    /// Since when it is known that a run is to stop.
+    pub(super) fn stop_since(&self, run: &ActionRun, now: Timestamp) -> Option<Timestamp> {
+        let uid = run.metadata.uid.clone().unwrap_or_default();
+        let deleted = run.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+        let is_cancelled = run.spec.cancel == Some(true);
+        let seen = is_cancelled.then(|| *self.memory().stop_since.entry(uid).or_insert(now));
+        match (deleted, seen) {
+            (Some(deleted), Some(seen)) => Some(deleted.min(seen)),
+            (deleted, seen) => deleted.or(seen),
+        }
+    }
+
+    /// Whether tails may be written again: at most every two seconds per run.
+    pub(super) fn may_write_tails(&self, run_uid: &str) -> bool {
+        const PAUSE: Duration = Duration::from_secs(2);
+        let mut memory = self.memory();
+        let is_due = memory.tails_written.get(run_uid).is_none_or(|at| at.elapsed() >= PAUSE);
+        if is_due {
+            memory.tails_written.insert(run_uid.to_owned(), Instant::now());
+        }
+        is_due
+    }
+
+    /// Forgets a run that has ended.
+    pub(super) fn forget(&self, run_uid: &str) {
+        let mut memory = self.memory();
+        memory.grants.remove(run_uid);
+        memory.stop_since.remove(run_uid);
+        memory.tails_written.remove(run_uid);
+    }
+
+    pub(super) fn failed(&self, run: &ObjectRef<DeserializeGuard<ActionRun>>) -> u32 {
+        let mut memory = self.memory();
+        let failures = memory.failures.entry(run.clone()).or_insert(0);
+        *failures += 1;
+        *failures
+    }
+
+    pub(super) fn succeeded(&self, run: &ObjectRef<DeserializeGuard<ActionRun>>) {
+        self.memory().failures.remove(run);
+    }
+
+    /// Publishes an event about a run in the background: it must not delay an answer. A lost event is only logged.
+    pub(super) fn publish(&self, run: &ActionRun, action: &'static str, reason: Reason, note: &str) {
+        let bad = !matches!(reason, Reason::Succeeded | Reason::Running | Reason::Canceled);
+        let event = Event {
+            type_: if bad { EventType::Warning } else { EventType::Normal },
+            reason: reason.to_string(),
+            note: Some(crate::api::conditions::truncated(note.to_owned(), 1000)),
+            action: action.into(),
+            secondary: None,
+        };
+        let (recorder, reference) = (self.recorder.clone(), run.object_ref(&()));
+        tokio::spawn(async move {
+            if let Err(error) = recorder.publish(&event, &reference).await {
+                tracing::warn!(%error, "event was not published");
+            }
+        });
+    }
+}
+
+/// What an `ActionRun` is called in requests: `<group>/<version>`.
+pub(super) fn api_version() -> String {
+    format!("{GROUP}/{VERSION}")
+}
+
+/// Entries of a Secret as text. Values that are no UTF-8 cannot stand in a JSON payload.
+pub(super) fn texts(secret: k8s_openapi::api::core::v1::Secret) -> Result<BTreeMap<String, String>, String> {
+    let name = secret.name_any();
+    let entries = secret.data.unwrap_or_default().into_iter();
+    entries
+        .map(|(key, value)| match String::from_utf8(value.0) {
+            Ok(text) => Ok((key, text)),
+            Err(_) => Err(format!("entry {key:?} of Secret {name:?} is not UTF-8 text")),
+        })
+        .collect()
+}

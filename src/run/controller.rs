@@ -1,0 +1,375 @@
+//! The run controller: one reconcile reads as five calls: dereference, validate, plan, status, apply.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config, applier};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Client, Resource, ResourceExt as _};
+use serde_json::json;
+
+use super::context::{Caches, Context};
+use super::decide::{Observed, Plan, Start, Step, decide, phase};
+use super::job::{self, JobInput, RUN_NAME_ANNOTATION, RUN_NAMESPACE_ANNOTATION};
+use super::live::{is_conflict, is_gone};
+use super::request::Request;
+use super::status;
+use super::view::{self, JobView, PodView};
+use crate::api::reason::Reason;
+use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, MANAGED_BY_LABEL, MANAGER, RUN_FINALIZER, RUN_UID_LABEL};
+use crate::protocol::TreePin;
+use crate::validate::Refusal;
+
+/// Seconds that a Job may be without a pod before its warnings are read.
+const SILENCE: i64 = 5;
+
+type Guard = DeserializeGuard<ActionRun>;
+
+/// A stream of runs to look at.
+pub type Triggers = BoxStream<'static, Result<ObjectRef<Guard>, watcher::Error>>;
+
+/// Why a reconcile did not come to its end; it is repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The API refused or failed.
+    #[error("the API failed: {0}")]
+    Api(#[from] kube::Error),
+    /// A Job of that name is not this run's.
+    #[error("Job {0:?} exists and is not this run's: delete it")]
+    ForeignJob(String),
+    /// The store cannot say what the Job must check.
+    #[error("the installed tree cannot be used: {0}")]
+    Tree(String),
+}
+
+/// The caches, and what fills them and says which runs to look at. Nothing is watched before the stream is polled.
+///
+/// # Access
+/// `list` and `watch` on runs, extensions and targets, and on Jobs and pods of the operator's namespace.
+pub fn watches(client: &Client, namespace: &str) -> (Caches, Triggers) {
+    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER},{RUN_UID_LABEL}"));
+    let everything = watcher::Config::default();
+    let (runs, run_stream) = watch(Api::<Guard>::all(client.clone()), everything.clone());
+    let (jobs, job_stream) = watch(Api::<Job>::namespaced(client.clone(), namespace), ours.clone());
+    let (pods, pod_stream) = watch(Api::<Pod>::namespaced(client.clone(), namespace), ours);
+    let (extensions, extension_stream) = watch(Api::all(client.clone()), everything.clone());
+    let (targets, target_stream) = watch(Api::all(client.clone()), everything);
+    let caches = Caches { runs: runs.clone(), extensions, targets, jobs, pods };
+    let waiting = runs.clone();
+    let of_extension = move |extension: DeserializeGuard<crate::api::OrchestratorExtension>| {
+        let name = extension.name_any();
+        stream::iter(unfinished(&waiting, |run| run.spec.extension_ref.name == name).into_iter().map(Ok))
+    };
+    let of_target = move |target: DeserializeGuard<crate::api::ExtensionTarget>| {
+        let name = target.name_any();
+        let refers = |run: &ActionRun| run.spec.target_ref.as_ref().is_some_and(|target| target.name == name);
+        stream::iter(unfinished(&runs, refers).into_iter().map(Ok))
+    };
+    let triggers = stream::select_all([
+        run_stream.map_ok(|run| ObjectRef::from_obj(&run)).boxed(),
+        job_stream.try_filter_map(|job: Job| async move { Ok(run_of(&job.metadata)) }).boxed(),
+        pod_stream.try_filter_map(|pod: Pod| async move { Ok(run_of(&pod.metadata)) }).boxed(),
+        extension_stream.map_ok(of_extension).try_flatten().boxed(),
+        target_stream.map_ok(of_target).try_flatten().boxed(),
+    ]);
+    (caches, triggers.boxed())
+}
+
+fn watch<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send)
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    (store, watcher(api, config).default_backoff().reflect(writer).touched_objects())
+}
+
+fn unfinished(runs: &Store<Guard>, refers: impl Fn(&ActionRun) -> bool) -> Vec<ObjectRef<Guard>> {
+    let is_wanted = |run: &Guard| run.0.as_ref().is_ok_and(|run| !phase(run).is_finished() && refers(run));
+    runs.state_filter(is_wanted).iter().map(|run| ObjectRef::from_obj(run.as_ref())).collect()
+}
+
+/// The run that a Job or pod belongs to.
+fn run_of(metadata: &ObjectMeta) -> Option<ObjectRef<Guard>> {
+    let annotation = |key: &str| metadata.annotations.as_ref()?.get(key);
+    Some(ObjectRef::new(annotation(RUN_NAME_ANNOTATION)?).within(annotation(RUN_NAMESPACE_ANNOTATION)?))
+}
+
+/// Runs the controller until `stop` resolves. Reconciles wait until all caches are filled: an empty cache would look
+/// like missing extensions and pods that are gone.
+pub async fn run(context: Arc<Context>, triggers: Triggers, stop: impl Future<Output = ()> + Send) {
+    let caches = context.caches.clone();
+    let config = Config::default().concurrency(context.settings.concurrency);
+    let store = caches.runs.clone();
+    let reconciler = |run: Arc<Guard>, context: Arc<Context>| Box::pin(reconcile(run, context));
+    let reconciles = applier(reconciler, on_error, context, store, triggers, config).for_each(|result| async move {
+        if let Err(error) = result {
+            tracing::debug!(%error, "reconcile");
+        }
+    });
+    tokio::select! {
+        () = reconciles => {}
+        () = stop => {}
+    }
+}
+
+async fn is_synced(caches: &Caches) -> bool {
+    let ready = futures::future::join5(
+        caches.runs.wait_until_ready(),
+        caches.extensions.wait_until_ready(),
+        caches.targets.wait_until_ready(),
+        caches.jobs.wait_until_ready(),
+        caches.pods.wait_until_ready(),
+    );
+    let (runs, extensions, targets, jobs, pods) = ready.await;
+    runs.is_ok() && extensions.is_ok() && targets.is_ok() && jobs.is_ok() && pods.is_ok()
+}
+
+/// Conflicts are looked at again at once, anything else after 0.2 s, doubling up to a minute, with jitter.
+fn on_error(run: Arc<Guard>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    let jitter = Duration::from_millis(u64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() / 1_000) % 100);
+    if matches!(error, ReconcileError::Api(error) if is_conflict(error)) {
+        return Action::requeue(Duration::from_millis(30) + jitter);
+    }
+    let failures = context.failed(&ObjectRef::from_obj(run.as_ref()));
+    let pause = Duration::from_millis(200) * 2_u32.pow(failures.clamp(1, 10) - 1);
+    tracing::warn!(run = %run.name_any(), %error, failures, "reconcile failed");
+    Action::requeue(pause.min(Duration::from_secs(60)) + jitter)
+}
+
+async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let run = match &guard.0 {
+        Ok(run) => run,
+        Err(error) => {
+            tracing::warn!(run = %guard.name_any(), %error, "the run cannot be read and is left alone");
+            return Ok(Action::await_change());
+        }
+    };
+    if !is_synced(&context.caches).await {
+        return Ok(Action::requeue(Duration::from_secs(1)));
+    }
+    let facts = dereference(&context, run).await?;
+    let (start, request) = validate(&context, run).await?;
+    let plan = plan(&context, run, &facts, &start);
+    let written = write_status(&context, run, &plan).await?;
+    apply(&context, written.as_ref().unwrap_or(run), request.as_ref(), &plan).await?;
+    context.succeeded(&ObjectRef::from_obj(guard.as_ref()));
+    Ok(plan.again.map_or_else(Action::await_change, Action::requeue))
+}
+
+struct Facts {
+    jobs: Vec<JobView>,
+    pods: Vec<PodView>,
+    warning: Option<String>,
+}
+
+/// What there is of a run. Caches may lag: a claimed pod that they do not show is looked for at the API.
+async fn dereference(context: &Context, run: &ActionRun) -> Result<Facts, ReconcileError> {
+    let uid = run.metadata.uid.as_deref().unwrap_or_default();
+    let attempt = run.status.as_ref().and_then(|status| status.attempts.last());
+    let token = context.token(uid, attempt.map_or(1, |attempt| attempt.number));
+    let mut jobs: Vec<JobView> = context.jobs(uid).iter().map(|job| view::job(job)).collect();
+    let mut pods: Vec<PodView> = context.pods(uid).iter().map(|pod| view::pod(pod, &token)).collect();
+    let claimed = attempt.and_then(|attempt| attempt.pod_uid.as_deref());
+    if !phase(run).is_finished() && claimed.is_some_and(|claimed| !pods.iter().any(|pod| pod.uid == claimed)) {
+        pods = context.live_pods(uid).await?.iter().map(|pod| view::pod(pod, &token)).collect();
+    }
+    let mut warning = None;
+    if let Some(attempt) = attempt.filter(|_| !phase(run).is_finished() && claimed.is_none()) {
+        if !jobs.iter().any(|job| job.name == attempt.job) && context.was_just_created(&attempt.job) {
+            jobs.push(JobView { name: attempt.job.clone(), ..JobView::default() });
+        }
+        let age = attempt.decided_at.as_ref().map_or(0, |at| Timestamp::now().duration_since(at.0).as_secs());
+        let pod = pods.iter().find(|pod| pod.job == attempt.job);
+        if age >= SILENCE && pod.is_none_or(|pod| pod.trouble.is_none()) {
+            warning = newest_warning(context, pod.map_or(attempt.job.as_str(), |pod| pod.name.as_str())).await;
+        }
+    }
+    Ok(Facts { jobs, pods, warning })
+}
+
+/// Quotas and missing service accounts are told by events of the Job alone, missing volumes by those of the pod.
+/// They are a courtesy: a run goes on without them.
+async fn newest_warning(context: &Context, name: &str) -> Option<String> {
+    let events = Api::<Event>::namespaced(context.client.clone(), &context.settings.operator.namespace);
+    let params = ListParams::default().fields(&format!("involvedObject.name={name},type=Warning"));
+    let newest = match events.list(&params).await {
+        Ok(events) => events.items.into_iter().max_by_key(|event| {
+            event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
+        }),
+        Err(error) => {
+            tracing::warn!(%error, "events of Jobs and pods cannot be read");
+            None
+        }
+    };
+    newest.and_then(|event| Some(format!("{}: {}", event.reason?, event.message?)))
+}
+
+async fn validate(context: &Context, run: &ActionRun) -> Result<(Start, Option<Request>), ReconcileError> {
+    let request = match context.request(run).await? {
+        Ok(request) => request,
+        Err(start) => return Ok((start, None)),
+    };
+    if run.status.as_ref().is_none_or(|status| status.attempts.is_empty()) {
+        // Nothing is decided for a tree that cannot be read; the run says why.
+        if let Err(message) = entrypoint_digest(context, &request) {
+            return Ok((Start::Wait(Refusal::new(Reason::EntrypointMissing, message)), None));
+        }
+    }
+    Ok((request.start(), Some(request)))
+}
+
+fn entrypoint_digest(context: &Context, request: &Request) -> Result<TreePin, String> {
+    let tree = request.revision.tree_digest.parse().map_err(|error| format!("{error}"))?;
+    let entrypoint = context.trees.entrypoint_digest(&tree, request.extension.entrypoint.path.as_str())?;
+    Ok(TreePin { tree, entrypoint })
+}
+
+fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start) -> Plan {
+    let now = Timestamp::now();
+    let runtime = context.extension(run).and_then(|extension| extension.spec.runtime);
+    let grace = runtime.and_then(|runtime| runtime.termination_grace_period_seconds).unwrap_or(10);
+    decide(&Observed {
+        run,
+        start,
+        jobs: &facts.jobs,
+        pods: &facts.pods,
+        warning: facts.warning.as_deref(),
+        stop_since: context.stop_since(run, now),
+        grace_seconds: u64::from(grace),
+        now,
+    })
+}
+
+async fn write_status(context: &Context, run: &ActionRun, plan: &Plan) -> Result<Option<ActionRun>, ReconcileError> {
+    if let Some(outcome) = &plan.outcome {
+        return Ok(Some(context.conclude(run, outcome).await?));
+    }
+    let Some(status) = plan.status.as_ref().filter(|status| run.status.as_ref() != Some(*status)) else {
+        return Ok(None);
+    };
+    let written = context.write(run, status.clone()).await?;
+    if status.phase.is_some_and(crate::api::Phase::is_finished) {
+        let reason = Reason::ALL.iter().find(|reason| Some(reason.as_str()) == status.reason.as_deref());
+        let message = status.message.as_deref().unwrap_or_default();
+        context.publish(&written, "Run", reason.copied().unwrap_or(Reason::OutcomeUnknown), message);
+        context.forget(run.metadata.uid.as_deref().unwrap_or_default());
+    }
+    Ok(Some(written))
+}
+
+async fn apply(
+    context: &Context,
+    run: &ActionRun,
+    request: Option<&Request>,
+    plan: &Plan,
+) -> Result<(), ReconcileError> {
+    let namespace = &context.settings.operator.namespace;
+    let jobs = Api::<Job>::namespaced(context.client.clone(), namespace);
+    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
+    for step in &plan.steps {
+        match step {
+            Step::AddFinalizer => patch_finalizers(context, run, true).await?,
+            Step::RemoveFinalizer => patch_finalizers(context, run, false).await?,
+            Step::CreateJob { name, attempt } => {
+                if let Some(request) = request {
+                    create_job(context, &jobs, run, request, name, *attempt).await?;
+                }
+            }
+            Step::DeleteJob { name } => {
+                let params =
+                    DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
+                gone_is_fine(jobs.delete(name, &params).await)?;
+            }
+            Step::DeletePod { name, uid } => {
+                let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
+                gone_is_fine(pods.delete(name, &DeleteParams::default().preconditions(only)).await)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(error) if !is_gone(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn patch_finalizers(context: &Context, run: &ActionRun, add: bool) -> Result<(), kube::Error> {
+    let mut finalizers: Vec<String> = run.finalizers().to_vec();
+    finalizers.retain(|finalizer| finalizer != RUN_FINALIZER);
+    if add {
+        finalizers.push(RUN_FINALIZER.to_owned());
+    }
+    let runs = Api::<ActionRun>::namespaced(context.client.clone(), &run.namespace().unwrap_or_default());
+    // With the resourceVersion: another controller's finalizer must not be lost.
+    let metadata = json!({"resourceVersion": run.metadata.resource_version, "finalizers": finalizers});
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    gone_is_fine(runs.patch_metadata(&run.name_any(), &PatchParams::default(), &patch).await)
+}
+
+/// Creates the decided Job. One that is there already is the same, if its labels say so.
+async fn create_job(
+    context: &Context,
+    jobs: &Api<Job>,
+    run: &ActionRun,
+    request: &Request,
+    name: &str,
+    attempt: u32,
+) -> Result<(), ReconcileError> {
+    let uid = run.metadata.uid.as_deref().unwrap_or_default();
+    let pin = entrypoint_digest(context, request).map_err(ReconcileError::Tree)?;
+    let (run_name, run_namespace) = (run.name_any(), run.namespace().unwrap_or_default());
+    let job = job::job(
+        &context.settings.operator,
+        &JobInput {
+            name: name.to_owned(),
+            run_uid: uid,
+            run_name: &run_name,
+            run_namespace: &run_namespace,
+            attempt,
+            token: context.token(uid, attempt),
+            extension: &request.extension.object_name,
+            tree_subpath: context.trees.subpath(&pin.tree),
+            pin,
+            entrypoint: request.extension.entrypoint.path.as_str(),
+            target_dir: request.extension.entrypoint.target_dir.as_str(),
+            runtime: &request.extension.runtime,
+            timeout_seconds: request.invocation.timeout_seconds,
+            start_deadline_seconds: run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS),
+        },
+    );
+    match jobs.create(&PostParams::default(), &job).await {
+        Ok(_) => {}
+        Err(error) if is_conflict(&error) => {
+            let there = jobs.get_opt(name).await?;
+            if there.is_some_and(|there| !job::is_job_of(&there, uid, attempt)) {
+                return Err(ReconcileError::ForeignJob(name.to_owned()));
+            }
+        }
+        Err(error) => {
+            // A quota, an admission policy: the run says what is in its way.
+            let message = format!("waiting: its Job cannot be created: {error}");
+            if run.status.as_ref().and_then(|status| status.message.as_deref()) != Some(message.as_str()) {
+                context.write(run, status::waiting(run, Reason::Pending, &message, Timestamp::now())).await?;
+            }
+            return Err(error.into());
+        }
+    }
+    context.job_created(name);
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "controller_tests.rs"]
+mod tests;

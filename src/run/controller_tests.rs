@@ -1,0 +1,160 @@
+//! Tests of the reconcile against an API in memory.
+
+use serde_json::{Value, json};
+
+use super::super::fixture::{Fixture, JOBS, PODS, RUN, UID, pod};
+use super::*;
+use crate::protocol::{Ending, Nonce, Outcome, Stream, TerminationMessage};
+
+async fn reconciled(fixture: &mut Fixture) -> Result<Action, ReconcileError> {
+    fixture.refresh();
+    stale(fixture).await
+}
+
+/// Reconciles with what the caches hold.
+async fn stale(fixture: &Fixture) -> Result<Action, ReconcileError> {
+    let run = fixture.context.caches.runs.state().into_iter().next().unwrap();
+    reconcile(run, fixture.context.clone()).await
+}
+
+fn job_path(number: u32) -> String {
+    format!("{JOBS}/{}", job::job_name(UID, 1, number))
+}
+
+fn claimed(fixture: &Fixture) {
+    fixture.api.change(RUN, |run| {
+        run["status"]["phase"] = json!("Running");
+        run["status"]["attempts"][0]["podUID"] = json!("p1");
+        run["status"]["attempts"][0]["nonceHash"] = json!(Nonce::from_bytes([1; 16]).hash());
+        run["status"]["attempts"][0]["claimedAt"] = json!("2126-11-23T10:00:01.000000Z");
+    });
+}
+
+#[tokio::test]
+async fn a_new_run_is_decided_in_status_and_then_gets_its_job() {
+    let mut fixture = Fixture::new();
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(fixture.status()["phase"], "Pending");
+    assert_eq!(fixture.api.writes(), [format!("PUT {RUN}/status"), format!("POST {JOBS}")]);
+    let job = fixture.api.get(&job_path(1)).unwrap();
+    assert_eq!(job["metadata"]["labels"]["outrigger.dev/run-uid"], UID);
+    // The run is seen changed before its Job is seen: nothing is created twice.
+    reconciled(&mut fixture).await.unwrap();
+    fixture.api.remove(&job_path(1));
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(fixture.api.writes().len(), 2);
+}
+
+#[tokio::test]
+async fn a_reconcile_of_a_stale_run_writes_nothing() {
+    let mut fixture = Fixture::new();
+    fixture.refresh();
+    fixture.api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
+    let error = stale(&fixture).await.unwrap_err();
+    assert!(matches!(&error, ReconcileError::Api(error) if is_conflict(error)), "{error}");
+    assert!(fixture.api.get(&job_path(1)).is_none());
+}
+
+#[tokio::test]
+async fn a_foreign_job_of_that_name_is_not_taken_for_ours() {
+    let mut fixture = Fixture::new();
+    fixture.api.put(&job_path(1), json!({"metadata": {"name": job::job_name(UID, 1, 1), "labels": {}}}));
+    let error = reconciled(&mut fixture).await.unwrap_err().to_string();
+    assert_eq!(error, format!("Job {:?} exists and is not this run's: delete it", job::job_name(UID, 1, 1)));
+}
+
+#[tokio::test]
+async fn a_run_of_an_extension_that_is_missing_says_so_and_waits() {
+    let mut fixture = Fixture::new();
+    fixture.api.change(RUN, |run| run["spec"]["extensionRef"]["name"] = json!("other"));
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(fixture.status()["message"], "extension \"other\" does not exist");
+    assert_eq!(fixture.status()["phase"], "Pending");
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(fixture.api.writes().len(), 1);
+}
+
+#[tokio::test]
+async fn a_claimed_pod_that_the_cache_does_not_show_yet_is_looked_for_before_it_is_given_up() {
+    let mut fixture = Fixture::new();
+    reconciled(&mut fixture).await.unwrap();
+    claimed(&fixture);
+    fixture.refresh();
+    fixture.api.put(&format!("{PODS}/pod-p1"), pod("p1", 1, json!({"phase": "Running"})));
+    stale(&fixture).await.unwrap();
+    assert_eq!(fixture.status()["phase"], "Running");
+    fixture.api.remove(&format!("{PODS}/pod-p1"));
+    stale(&fixture).await.unwrap();
+    assert_eq!(fixture.status()["phase"], "OutcomeUnknown");
+}
+
+#[tokio::test]
+async fn an_unreported_outcome_is_stored_from_the_termination_message_and_the_job_deleted() {
+    let mut fixture = Fixture::new();
+    reconciled(&mut fixture).await.unwrap();
+    claimed(&fixture);
+    let outcome = Outcome {
+        ending: Ending::Exited,
+        exit_code: Some(0),
+        signal: None,
+        message: None,
+        stdout: Stream { text: "PowerOn".into(), dropped_bytes: 0 },
+        stderr: Stream::default(),
+        duration_millis: 5,
+    };
+    let message = TerminationMessage::Ended { attempt: 1, nonce: Nonce::from_bytes([1; 16]), outcome };
+    let text = message.seal(&fixture.context.token(UID, 1));
+    let state: Value = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": text}});
+    let status = json!({"phase": "Succeeded", "containerStatuses": [
+        {"name": "runner", "image": "i", "imageID": "i", "ready": false, "restartCount": 0, "state": state}]});
+    fixture.api.put(&format!("{PODS}/pod-p1"), pod("p1", 1, status));
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(fixture.status()["phase"], "Succeeded");
+    assert_eq!(fixture.status()["power"], "PowerOn");
+    reconciled(&mut fixture).await.unwrap();
+    assert!(fixture.api.get(&job_path(1)).is_none());
+    // Attempt, Job, target, outcome, Job deletion; with claim, two events and the finalizer a run has eight writes of
+    // its own and one of its target.
+    let writes = fixture.api.writes().into_iter().filter(|write| !write.contains("/events")).count();
+    assert_eq!(writes, 5, "{:?}", fixture.api.writes());
+}
+
+#[tokio::test]
+async fn a_deleted_run_is_cancelled_cleaned_up_and_let_go() {
+    let mut fixture = Fixture::new();
+    reconciled(&mut fixture).await.unwrap();
+    fixture.api.change(RUN, |run| run["metadata"]["deletionTimestamp"] = json!("2026-11-23T10:00:00Z"));
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(fixture.status()["phase"], "Canceled");
+    assert!(fixture.api.get(&job_path(1)).is_none());
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(fixture.api.get(RUN).unwrap()["metadata"]["finalizers"], json!([]));
+}
+
+#[tokio::test]
+async fn trees_of_unfinished_runs_and_of_jobs_are_pinned() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.context.pinned_trees().unwrap().len(), 0);
+    reconciled(&mut fixture).await.unwrap();
+    fixture.refresh();
+    let tree = crate::digest::Digest::of("tree");
+    assert!(fixture.context.pinned_trees().unwrap().contains(&tree));
+    fixture.api.change(RUN, |run| run["status"]["phase"] = json!("Failed"));
+    fixture.refresh();
+    assert!(fixture.context.pinned_trees().unwrap().contains(&tree));
+    fixture.api.remove(&job_path(1));
+    fixture.refresh();
+    assert!(fixture.context.pinned_trees().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn jobs_of_runs_that_are_gone_are_swept_and_others_are_kept() {
+    let mut fixture = Fixture::new();
+    reconciled(&mut fixture).await.unwrap();
+    fixture.refresh();
+    assert_eq!(super::super::sweep::sweep(&fixture.context).await.unwrap(), 0);
+    fixture.api.remove(RUN);
+    fixture.refresh();
+    assert_eq!(super::super::sweep::sweep(&fixture.context).await.unwrap(), 1);
+    assert!(fixture.api.get(&job_path(1)).is_none());
+}

@@ -1,0 +1,380 @@
+//! What to do about a run: pure. Observed state in, one status write and then steps out.
+//!
+//! The status is always written before the steps, with the resourceVersion that it was computed from: whoever reads the
+//! run later, a claiming runner included, sees the decision before its effects. A lost step is taken again, because
+//! the same observation gives the same plan.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::job::job_name;
+use super::status::{self, Decision};
+use super::view::{JobView, PodView};
+use crate::api::run::{ActionRunStatus, Attempt, Phase, RunRevision};
+use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, RUN_FINALIZER, Reason};
+use crate::protocol::{Outcome, TerminationMessage};
+use crate::validate::Refusal;
+
+/// Jobs that an attempt gets while nobody claims it (rule 6).
+const JOBS_PER_ATTEMPT: u32 = 3;
+/// Seconds after timeout and grace at which a silent run is given up (rule 11).
+const ALLOWANCE: i64 = 60;
+/// Seconds beyond the grace period at which the pod of a cancelled run is deleted (rule 8).
+const CANCEL_ALLOWANCE: i64 = 30;
+/// Seconds between two looks at a Job that nobody claims.
+const LOOK_AGAIN: i64 = 6;
+/// Seconds beyond a pod's grace period that a finished run waits for its pod to go before its finalizer is removed.
+const POD_ALLOWANCE: i64 = 60;
+
+/// Everything that a decision rests on.
+pub struct Observed<'a> {
+    /// The run.
+    pub run: &'a ActionRun,
+    /// Whether, and with what, it may start.
+    pub start: &'a Start,
+    /// Its Jobs, those included that were just created.
+    pub jobs: &'a [JobView],
+    /// Its pods; the claimed one is missing only if it is gone.
+    pub pods: &'a [PodView],
+    /// The newest warning about a Job or pod that does not get on.
+    pub warning: Option<&'a str>,
+    /// Since when `cancel` or a deletion is known.
+    pub stop_since: Option<Timestamp>,
+    /// Seconds between TERM and KILL.
+    pub grace_seconds: u64,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Whether a run may start.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Start {
+    /// It may.
+    Ready {
+        /// What is installed now.
+        revision: RunRevision,
+        /// Its effective timeout.
+        timeout_seconds: u64,
+    },
+    /// Something that it refers to is not there yet.
+    Wait(Refusal),
+    /// It never will.
+    Never(Refusal),
+}
+
+/// What to do, in this order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The status to write first.
+    pub status: Option<ActionRunStatus>,
+    /// An authentic outcome from a termination message, to be stored like a report's.
+    pub outcome: Option<Outcome>,
+    /// What to do then.
+    pub steps: Vec<Step>,
+    /// When to look again at the latest.
+    pub again: Option<Duration>,
+}
+
+/// One API write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Put the finalizer on the run (a run that passed no admission has none).
+    AddFinalizer,
+    /// Create a Job of the attempt.
+    CreateJob {
+        /// Its name.
+        name: String,
+        /// Number of the attempt.
+        attempt: u32,
+    },
+    /// Delete a Job and its pods.
+    DeleteJob {
+        /// Its name.
+        name: String,
+    },
+    /// Delete a pod whose Job is gone.
+    DeletePod {
+        /// Its name.
+        name: String,
+        /// Its UID: another pod of that name is left alone.
+        uid: String,
+    },
+    /// Let the run go.
+    RemoveFinalizer,
+}
+
+/// The plan for a run.
+pub fn decide(observed: &Observed<'_>) -> Plan {
+    let run = observed.run;
+    let is_deleting = run.metadata.deletion_timestamp.is_some();
+    if !run.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == RUN_FINALIZER) {
+        // Without it the run can vanish at any moment, and its Job with nobody to end it.
+        return if is_deleting { Plan::default() } else { Plan { steps: vec![Step::AddFinalizer], ..Plan::default() } };
+    }
+    let phase = phase(run);
+    let attempt = run.status.as_ref().and_then(|status| status.attempts.last());
+    match attempt {
+        _ if phase.is_finished() => finished(observed, attempt),
+        Some(attempt) if attempt.nonce_hash.is_some() && !said_not_started(observed.pods, attempt) => {
+            claimed(observed, attempt)
+        }
+        _ => unclaimed(observed, attempt),
+    }
+}
+
+/// A run without a status is Pending.
+pub fn phase(run: &ActionRun) -> Phase {
+    run.status.as_ref().and_then(|status| status.phase).unwrap_or_default()
+}
+
+/// When a run must have started.
+pub fn start_deadline(run: &ActionRun) -> Timestamp {
+    let created = run.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let seconds = run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS);
+    after(created, i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+fn after(time: Timestamp, seconds: i64) -> Timestamp {
+    time.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+}
+
+fn until(time: Timestamp, now: Timestamp) -> Duration {
+    // A little late, never early: looking again before the time would be for nothing.
+    let left = Duration::try_from(time.duration_since(now)).unwrap_or_default();
+    left + Duration::from_millis(20)
+}
+
+/// Rule 5: the claimed runner itself says, authentically, that the script never started.
+fn said_not_started(pods: &[PodView], attempt: &Attempt) -> bool {
+    pods.iter().filter(|pod| pod.ended.is_some()).flat_map(|pod| &pod.messages).any(|message| match message {
+        TerminationMessage::NotStarted { attempt: number, nonce, .. } => {
+            *number == attempt.number && attempt.nonce_hash.as_deref() == Some(nonce.hash().as_str())
+        }
+        TerminationMessage::Ended { .. } => false,
+    })
+}
+
+/// The outcome in a pod's termination message, if the claimed runner wrote it.
+fn authentic_outcome<'a>(pods: &'a [PodView], attempt: &Attempt) -> Option<&'a Outcome> {
+    pods.iter().flat_map(|pod| &pod.messages).find_map(|message| match message {
+        TerminationMessage::Ended { attempt: number, nonce, outcome }
+            if *number == attempt.number && attempt.nonce_hash.as_deref() == Some(nonce.hash().as_str()) =>
+        {
+            Some(outcome)
+        }
+        _ => None,
+    })
+}
+
+fn delete_jobs(observed: &Observed<'_>, keep: Option<&str>) -> Vec<Step> {
+    let unwanted = |job: &&JobView| !job.deleting && Some(job.name.as_str()) != keep;
+    observed.jobs.iter().filter(unwanted).map(|job| Step::DeleteJob { name: job.name.clone() }).collect()
+}
+
+fn end_unclaimed(observed: &Observed<'_>, phase: Phase, reason: Reason, message: &str) -> Plan {
+    Plan {
+        status: Some(status::ended(observed.run, phase, reason, message, observed.now)),
+        steps: delete_jobs(observed, None),
+        ..Plan::default()
+    }
+}
+
+fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
+    let Observed { run, now, .. } = *observed;
+    if run.metadata.deletion_timestamp.is_some() {
+        return end_unclaimed(observed, Phase::Canceled, Reason::Canceled, "deleted before the action started");
+    }
+    if run.spec.cancel == Some(true) {
+        return end_unclaimed(observed, Phase::Canceled, Reason::Canceled, "cancelled before the action started");
+    }
+    if let Start::Never(refused) = observed.start {
+        return end_unclaimed(observed, Phase::Failed, refused.reason, &refused.message);
+    }
+    let trouble = trouble(observed, attempt);
+    let deadline = start_deadline(run);
+    if now >= deadline {
+        let seconds = run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS);
+        let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        let message = format!("the action did not start within {seconds} s{why}");
+        return end_unclaimed(observed, Phase::Failed, Reason::StartDeadlineExceeded, &message);
+    }
+    let (revision, timeout_seconds) = match observed.start {
+        Start::Ready { revision, timeout_seconds } => (revision, *timeout_seconds),
+        Start::Wait(refused) | Start::Never(refused) => {
+            return Plan { again: Some(until(deadline, now)), ..wait(observed, refused.reason, &refused.message) };
+        }
+    };
+    let decision = |jobs: u32, message: String| Decision {
+        attempt: attempt.map_or(1, |attempt| attempt.number),
+        jobs,
+        job: job_name(
+            run.metadata.uid.as_deref().unwrap_or_default(),
+            attempt.map_or(1, |attempt| attempt.number),
+            jobs,
+        ),
+        revision: revision.clone(),
+        timeout_seconds,
+        message,
+    };
+    let Some(attempt) = attempt else {
+        return create(observed, &decision(1, "waiting for the action's pod".into()));
+    };
+    if run.status.as_ref().and_then(|status| status.revision.as_ref()) != Some(revision) {
+        return create(
+            observed,
+            &decision(attempt.jobs + 1, "starting again with the extension's new revision".into()),
+        );
+    }
+    if let Some(ended_at) = ended_at(observed, attempt) {
+        let why = trouble.unwrap_or_else(|| "its pod ended".into());
+        if attempt.jobs >= JOBS_PER_ATTEMPT {
+            let message = format!("the action never started, {} Jobs ended before it did: {why}", attempt.jobs);
+            return end_unclaimed(observed, Phase::Failed, Reason::NeverStarted, &message);
+        }
+        let next = ended_at.max(decided_at(attempt)).saturating_add(backoff(attempt.jobs)).unwrap_or(deadline);
+        if now < next {
+            return Plan { again: Some(until(next.min(deadline), now)), ..Plan::default() };
+        }
+        let message = format!("starting again, Job {} of {JOBS_PER_ATTEMPT}: {why}", attempt.jobs + 1);
+        return create(observed, &decision(attempt.jobs + 1, message));
+    }
+    // What a Job without a pod waits for is told by no watch.
+    let again = Some(until(deadline.min(after(now, LOOK_AGAIN)), now));
+    if !observed.jobs.iter().any(|job| job.name == attempt.job) {
+        let create = Step::CreateJob { name: attempt.job.clone(), attempt: attempt.number };
+        return Plan { steps: vec![create], again, ..Plan::default() };
+    }
+    match trouble {
+        Some(trouble) => Plan { again, ..wait(observed, Reason::Pending, &format!("waiting: {trouble}")) },
+        None => Plan { again, ..Plan::default() },
+    }
+}
+
+/// Before the second Job half a second, before the third two.
+fn backoff(jobs: u32) -> SignedDuration {
+    SignedDuration::from_millis(if jobs <= 1 { 500 } else { 2000 })
+}
+
+fn decided_at(attempt: &Attempt) -> Timestamp {
+    attempt.decided_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+fn create(observed: &Observed<'_>, decision: &Decision) -> Plan {
+    let mut steps = delete_jobs(observed, Some(&decision.job));
+    steps.push(Step::CreateJob { name: decision.job.clone(), attempt: decision.attempt });
+    Plan {
+        status: Some(status::decided(observed.run, decision, observed.now)),
+        steps,
+        again: Some(until(start_deadline(observed.run), observed.now)),
+        ..Plan::default()
+    }
+}
+
+/// Says what is waited for, but not again when only its details changed: kubelet words an image that cannot be pulled
+/// in two ways by turns.
+fn wait(observed: &Observed<'_>, reason: Reason, message: &str) -> Plan {
+    let kind = |text: &str| text.split(": ").take(2).collect::<Vec<_>>().join(": ");
+    let said = observed.run.status.as_ref().is_some_and(|status| {
+        status.reason.as_deref() == Some(reason.as_str())
+            && status.message.as_deref().is_some_and(|old| kind(old) == kind(message))
+    });
+    let status = (!said).then(|| status::waiting(observed.run, reason, message, observed.now));
+    Plan { status, ..Plan::default() }
+}
+
+fn trouble(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Option<String> {
+    let from_start = match observed.start {
+        Start::Wait(refused) | Start::Never(refused) => Some(refused.message.clone()),
+        Start::Ready { .. } => None,
+    };
+    let job = attempt.map(|attempt| attempt.job.as_str());
+    let pod = observed.pods.iter().filter(|pod| Some(pod.job.as_str()) == job).find_map(|pod| pod.trouble.clone());
+    let failed = || {
+        let job = observed.jobs.iter().find(|view| Some(view.name.as_str()) == job)?;
+        job.failed.as_ref().map(|(_, message)| message.clone())
+    };
+    from_start.or(pod).or_else(|| observed.warning.map(str::to_owned)).or_else(failed)
+}
+
+/// When the attempt's current Job ended without a claim: its pod ended, or the Job failed, or a deletion from outside
+/// took the pod.
+fn ended_at(observed: &Observed<'_>, attempt: &Attempt) -> Option<Timestamp> {
+    let pod = observed.pods.iter().filter(|pod| pod.job == attempt.job).find_map(|pod| pod.ended);
+    let job = observed.jobs.iter().find(|job| job.name == attempt.job);
+    pod.or_else(|| job.and_then(|job| job.failed.as_ref().map(|(at, _)| *at)))
+}
+
+fn claimed(observed: &Observed<'_>, attempt: &Attempt) -> Plan {
+    let Observed { run, now, .. } = *observed;
+    if let Some(outcome) = authentic_outcome(observed.pods, attempt) {
+        return Plan { outcome: Some(outcome.clone()), ..Plan::default() };
+    }
+    let unknown = |message: &str| Plan {
+        status: Some(status::ended(run, Phase::OutcomeUnknown, Reason::OutcomeUnknown, message, now)),
+        steps: delete_jobs(observed, None),
+        ..Plan::default()
+    };
+    let pod = observed.pods.iter().find(|pod| Some(pod.uid.as_str()) == attempt.pod_uid.as_deref());
+    match pod {
+        None => return unknown("the action started, and its pod is gone without a report: nobody knows how it ended"),
+        Some(pod) if pod.ended.is_some() && pod.oom_killed => {
+            let message = "the action's container ran out of memory: raise spec.runtime.resources of the extension";
+            return end_unclaimed(observed, Phase::Failed, Reason::OOMKilled, message);
+        }
+        Some(pod) if pod.ended.is_some() => {
+            let how = pod.trouble.clone().unwrap_or_else(|| "the pod ended".into());
+            return unknown(&format!("the action started, and there is no report of how it ended: {how}"));
+        }
+        Some(_) => {}
+    }
+    let claimed_at = attempt.claimed_at.as_ref().map_or(now, |time| time.0);
+    let grace = i64::try_from(observed.grace_seconds).unwrap_or(i64::MAX / 4);
+    let timeout = run.status.as_ref().and_then(|status| status.timeout_seconds).unwrap_or_default();
+    let deadline = after(claimed_at, timeout.saturating_add(grace).saturating_add(ALLOWANCE));
+    if now >= deadline {
+        return unknown("the action started, and no report came in time: nobody knows how it ended");
+    }
+    let keep = pod.map(|pod| pod.job.as_str());
+    let mut plan = Plan { steps: delete_jobs(observed, keep), again: Some(until(deadline, now)), ..Plan::default() };
+    if let Some(since) = observed.stop_since {
+        let patience = after(since, grace + CANCEL_ALLOWANCE);
+        if now >= patience {
+            plan.steps = delete_jobs(observed, None);
+            plan.steps.extend(
+                pod.filter(|pod| !pod.deleting)
+                    .map(|pod| Step::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() }),
+            );
+        } else {
+            plan.again = Some(until(patience.min(deadline), now));
+        }
+    }
+    plan
+}
+
+fn finished(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
+    let Observed { run, now, .. } = *observed;
+    let is_unknown = phase(run) == Phase::OutcomeUnknown;
+    if let Some(outcome) = attempt.filter(|_| is_unknown).and_then(|attempt| authentic_outcome(observed.pods, attempt))
+    {
+        return Plan { outcome: Some(outcome.clone()), ..Plan::default() };
+    }
+    let mut plan = Plan { steps: delete_jobs(observed, None), ..Plan::default() };
+    if run.metadata.deletion_timestamp.is_none() {
+        return plan;
+    }
+    let completed = run.status.as_ref().and_then(|status| status.completion_time.as_ref()).map_or(now, |time| time.0);
+    // The pod object of a lost node stays for ever. It keeps its tree pinned, but need not keep the run.
+    let grace = i64::try_from(observed.grace_seconds).unwrap_or(i64::MAX / 4);
+    let patience = after(completed, grace + POD_ALLOWANCE);
+    if observed.jobs.is_empty() && (observed.pods.is_empty() || now >= patience) {
+        plan.steps.push(Step::RemoveFinalizer);
+    } else {
+        plan.again = Some(until(patience.max(after(now, 1)), now));
+    }
+    plan
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,296 @@
+//! Tests of the decisions: observed states in, plans out.
+
+use serde_json::{Value, json};
+
+use super::super::fixture::UID;
+use super::*;
+use crate::protocol::{Ending, Nonce, Stream};
+
+const CREATED: &str = "2026-11-23T10:00:00Z";
+
+fn at(seconds: i64) -> Timestamp {
+    CREATED.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
+}
+
+fn revision(tree: &str) -> RunRevision {
+    RunRevision { tree_digest: tree.into(), manifest_digest: "m".into() }
+}
+
+fn ready() -> Start {
+    Start::Ready { revision: revision("t"), timeout_seconds: 60 }
+}
+
+fn run(status: Value) -> ActionRun {
+    serde_json::from_value(json!({
+        "apiVersion": "outrigger.dev/v1alpha1", "kind": "ActionRun",
+        "metadata": {"name": "r", "namespace": "n", "uid": UID, "creationTimestamp": CREATED,
+            "finalizers": [RUN_FINALIZER]},
+        "spec": {"extensionRef": {"name": "e"}, "action": "start"}, "status": status,
+    }))
+    .unwrap()
+}
+
+fn pending(jobs: u32) -> ActionRun {
+    run(json!({"phase": "Pending", "revision": {"treeDigest": "t", "manifestDigest": "m"}, "timeoutSeconds": 60,
+        "attempts": [{"number": 1, "jobs": jobs, "job": job_name(UID, 1, jobs), "decidedAt": "2026-11-23T10:00:01.000000Z"}]}))
+}
+
+fn nonce() -> Nonce {
+    Nonce::from_bytes([1; 16])
+}
+
+fn running() -> ActionRun {
+    let mut run = pending(1);
+    run.status = Some(status::claimed(&run, "p1", &nonce(), at(2)));
+    run
+}
+
+fn job(number: u32) -> JobView {
+    JobView { name: job_name(UID, 1, number), ..JobView::default() }
+}
+
+fn pod() -> PodView {
+    PodView { name: "pod".into(), uid: "p1".into(), job: job_name(UID, 1, 1), ..PodView::default() }
+}
+
+fn ended_pod() -> PodView {
+    PodView { ended: Some(at(5)), ..pod() }
+}
+
+struct Case {
+    run: ActionRun,
+    start: Start,
+    jobs: Vec<JobView>,
+    pods: Vec<PodView>,
+    warning: Option<&'static str>,
+    stop_since: Option<Timestamp>,
+    now: Timestamp,
+}
+
+fn case(run: ActionRun, jobs: Vec<JobView>, pods: Vec<PodView>, seconds: i64) -> Case {
+    Case { run, start: ready(), jobs, pods, warning: None, stop_since: None, now: at(seconds) }
+}
+
+fn planned(case: &Case) -> Plan {
+    decide(&Observed {
+        run: &case.run,
+        start: &case.start,
+        jobs: &case.jobs,
+        pods: &case.pods,
+        warning: case.warning,
+        stop_since: case.stop_since,
+        grace_seconds: 10,
+        now: case.now,
+    })
+}
+
+/// Phase, reason and message of the planned status.
+fn said(plan: &Plan) -> (Phase, &str, &str) {
+    let status = plan.status.as_ref().unwrap();
+    (status.phase.unwrap(), status.reason.as_deref().unwrap(), status.message.as_deref().unwrap())
+}
+
+fn create(number: u32) -> Step {
+    Step::CreateJob { name: job_name(UID, 1, number), attempt: 1 }
+}
+
+fn delete(number: u32) -> Step {
+    Step::DeleteJob { name: job_name(UID, 1, number) }
+}
+
+#[test]
+fn the_attempt_is_written_before_its_job_is_created() {
+    let plan = planned(&case(run(json!({})), vec![], vec![], 0));
+    let status = plan.status.unwrap();
+    assert_eq!(status.phase, Some(Phase::Pending));
+    assert_eq!(status.revision, Some(revision("t")));
+    assert_eq!((status.attempts[0].number, status.attempts[0].jobs), (1, 1));
+    assert_eq!(plan.steps, [create(1)]);
+}
+
+#[test]
+fn a_crash_between_decision_and_job_creates_the_same_job() {
+    let plan = planned(&case(pending(1), vec![], vec![], 1));
+    assert_eq!((plan.status, plan.steps), (None, vec![create(1)]));
+}
+
+#[test]
+fn a_run_without_finalizer_gets_it_before_anything_else() {
+    let mut bare = run(json!({}));
+    bare.metadata.finalizers = None;
+    let plan = planned(&case(bare, vec![], vec![], 0));
+    assert_eq!((plan.status, plan.steps), (None, vec![Step::AddFinalizer]));
+}
+
+#[test]
+fn an_ended_pod_of_an_unclaimed_attempt_gets_the_next_job_after_a_pause() {
+    let early = planned(&Case { now: at(5), ..case(pending(1), vec![job(1)], vec![ended_pod()], 0) });
+    assert_eq!((early.status, early.steps), (None, vec![]));
+    assert!(early.again.unwrap() < Duration::from_secs(1));
+    let pod = PodView { trouble: Some("the container exited with code 203".into()), ..ended_pod() };
+    let plan = planned(&case(pending(1), vec![job(1)], vec![pod], 6));
+    assert_eq!(plan.steps, [delete(1), create(2)]);
+    assert_eq!(said(&plan).2, "starting again, Job 2 of 3: the container exited with code 203");
+}
+
+#[test]
+fn the_third_job_that_ends_unclaimed_ends_the_run() {
+    let failed = JobView { failed: Some((at(5), "Job has reached the specified backoff limit".into())), ..job(3) };
+    let plan = planned(&case(pending(3), vec![failed], vec![], 20));
+    let expected = "the action never started, 3 Jobs ended before it did: Job has reached the specified backoff limit";
+    assert_eq!(said(&plan), (Phase::Failed, "NeverStarted", expected));
+    assert_eq!(plan.steps, [delete(3)]);
+}
+
+#[test]
+fn the_start_deadline_ends_an_unclaimed_run_and_says_what_was_in_the_way() {
+    let pod = PodView { trouble: Some("the image cannot be pulled: no such image".into()), ..pod() };
+    let plan = planned(&case(pending(1), vec![job(1)], vec![pod], 300));
+    let expected = "the action did not start within 300 s: the image cannot be pulled: no such image";
+    assert_eq!(said(&plan), (Phase::Failed, "StartDeadlineExceeded", expected));
+    assert_eq!(plan.steps, [delete(1)]);
+    let quota = Case { warning: Some("FailedCreate: exceeded quota"), ..case(pending(1), vec![job(1)], vec![], 300) };
+    assert_eq!(said(&planned(&quota)).2, "the action did not start within 300 s: FailedCreate: exceeded quota");
+    assert!(planned(&case(pending(1), vec![job(1)], vec![], 299)).status.is_none());
+}
+
+#[test]
+fn what_a_pod_waits_for_is_said_once() {
+    let pod = |text: &str| PodView { trouble: Some(text.into()), ..pod() };
+    let mut waiting = pending(1);
+    let plan = planned(&case(waiting.clone(), vec![job(1)], vec![pod("the image cannot be pulled: a")], 3));
+    assert_eq!(said(&plan).2, "waiting: the image cannot be pulled: a");
+    waiting.status = plan.status;
+    assert!(planned(&case(waiting, vec![job(1)], vec![pod("the image cannot be pulled: b")], 4)).status.is_none());
+}
+
+#[test]
+fn a_missing_reference_is_waited_for_and_a_broken_request_is_not() {
+    let refusal = Refusal::new(Reason::ExtensionNotFound, "extension \"e\" does not exist");
+    let waiting = Case { start: Start::Wait(refusal.clone()), ..case(run(json!({})), vec![], vec![], 0) };
+    let plan = planned(&waiting);
+    assert_eq!(said(&plan), (Phase::Pending, "ExtensionNotFound", "extension \"e\" does not exist"));
+    assert!(plan.steps.is_empty() && plan.again.is_some());
+    let late = planned(&Case { now: at(300), ..waiting });
+    assert_eq!(said(&late).1, "StartDeadlineExceeded");
+    let never = Case { start: Start::Never(refusal), ..case(run(json!({})), vec![], vec![], 0) };
+    assert_eq!(said(&planned(&never)).0, Phase::Failed);
+}
+
+#[test]
+fn an_upgrade_before_the_claim_replaces_the_job() {
+    let start = Start::Ready { revision: revision("t2"), timeout_seconds: 60 };
+    let plan = planned(&Case { start, ..case(pending(1), vec![job(1)], vec![pod()], 2) });
+    assert_eq!(plan.steps, [delete(1), create(2)]);
+    assert_eq!(plan.status.unwrap().revision, Some(revision("t2")));
+}
+
+#[test]
+fn cancel_and_deletion_end_an_unclaimed_run_before_its_job_is_deleted() {
+    let mut cancelled = pending(1);
+    cancelled.spec.cancel = Some(true);
+    let mut deleted = pending(1);
+    deleted.metadata.deletion_timestamp = serde_json::from_value(json!(CREATED)).unwrap();
+    for run in [cancelled, deleted] {
+        let plan = planned(&case(run, vec![job(1)], vec![pod()], 2));
+        assert_eq!((said(&plan).0, said(&plan).1), (Phase::Canceled, "Canceled"));
+        assert_eq!(plan.steps, [delete(1)]);
+    }
+}
+
+#[test]
+fn a_cancelled_running_pod_is_deleted_only_after_its_patience() {
+    let stopping = |seconds| Case { stop_since: Some(at(3)), ..case(running(), vec![job(1)], vec![pod()], seconds) };
+    assert!(planned(&stopping(42)).steps.is_empty());
+    assert_eq!(planned(&stopping(43)).steps, [delete(1), Step::DeletePod { name: "pod".into(), uid: "p1".into() }]);
+    assert!(planned(&stopping(43)).status.is_none());
+}
+
+fn outcome() -> Outcome {
+    Outcome {
+        ending: Ending::Exited,
+        exit_code: Some(0),
+        signal: None,
+        message: None,
+        stdout: Stream::default(),
+        stderr: Stream::default(),
+        duration_millis: 1,
+    }
+}
+
+fn says(message: TerminationMessage) -> PodView {
+    PodView { messages: vec![message], ..ended_pod() }
+}
+
+#[test]
+fn an_unreported_outcome_is_read_from_the_claimed_runners_message_only() {
+    let ended = |nonce| TerminationMessage::Ended { attempt: 1, nonce, outcome: outcome() };
+    let plan = planned(&case(running(), vec![job(1)], vec![says(ended(nonce()))], 6));
+    assert_eq!((plan.outcome, plan.status), (Some(outcome()), None));
+    let plan = planned(&case(running(), vec![job(1)], vec![says(ended(Nonce::from_bytes([2; 16])))], 6));
+    assert_eq!(plan.outcome, None);
+    assert_eq!(said(&plan).0, Phase::OutcomeUnknown);
+}
+
+#[test]
+fn a_claimed_runner_that_says_not_started_makes_the_attempt_unclaimed() {
+    let message = TerminationMessage::NotStarted { attempt: 1, nonce: nonce(), message: "answer lost".into() };
+    let plan = planned(&case(running(), vec![job(1)], vec![says(message)], 8));
+    assert_eq!(plan.steps, [delete(1), create(2)]);
+    let status = plan.status.unwrap();
+    assert_eq!((status.phase, &status.attempts[0].nonce_hash), (Some(Phase::Pending), &None));
+    // Another process's word is no word about the claim.
+    let other =
+        TerminationMessage::NotStarted { attempt: 1, nonce: Nonce::from_bytes([2; 16]), message: "refused".into() };
+    assert_eq!(said(&planned(&case(running(), vec![job(1)], vec![says(other)], 8))).0, Phase::OutcomeUnknown);
+}
+
+#[test]
+fn a_claimed_run_without_outcome_is_unknown_or_out_of_memory_and_never_repeated() {
+    let oom = PodView { oom_killed: true, ..ended_pod() };
+    let cases = [
+        (case(running(), vec![job(1)], vec![oom], 6), Phase::Failed, "OOMKilled"),
+        (case(running(), vec![job(1)], vec![ended_pod()], 6), Phase::OutcomeUnknown, "OutcomeUnknown"),
+        (case(running(), vec![job(1)], vec![], 6), Phase::OutcomeUnknown, "OutcomeUnknown"),
+        (case(running(), vec![job(1)], vec![pod()], 2 + 60 + 10 + 60), Phase::OutcomeUnknown, "OutcomeUnknown"),
+    ];
+    for (case, phase, reason) in cases {
+        let plan = planned(&case);
+        assert_eq!((said(&plan).0, said(&plan).1), (phase, reason));
+        assert_eq!(plan.steps, [delete(1)]);
+    }
+    assert!(planned(&case(running(), vec![job(1)], vec![pod()], 131)).status.is_none());
+}
+
+#[test]
+fn a_deleted_job_or_a_finished_run_never_gets_another_job() {
+    let mut done = running();
+    done.status.as_mut().unwrap().phase = Some(Phase::Succeeded);
+    assert_eq!(planned(&case(done.clone(), vec![job(1)], vec![pod()], 6)).steps, [delete(1)]);
+    assert_eq!(planned(&case(done, vec![], vec![], 6)), Plan::default());
+    // The Job was deleted under a running pod.
+    assert!(planned(&case(running(), vec![], vec![pod()], 6)).steps.is_empty());
+}
+
+#[test]
+fn a_message_found_late_replaces_an_unknown_outcome_and_no_other() {
+    let message = TerminationMessage::Ended { attempt: 1, nonce: nonce(), outcome: outcome() };
+    for (phase, expected) in [(Phase::OutcomeUnknown, Some(outcome())), (Phase::Failed, None)] {
+        let mut run = running();
+        run.status.as_mut().unwrap().phase = Some(phase);
+        assert_eq!(planned(&case(run, vec![], vec![says(message.clone())], 6)).outcome, expected, "{phase:?}");
+    }
+}
+
+#[test]
+fn a_deleted_run_is_let_go_when_job_and_pod_are_gone_or_the_pod_never_goes() {
+    let mut done = running();
+    let status = done.status.as_mut().unwrap();
+    status.phase = Some(Phase::OutcomeUnknown);
+    status.completion_time = serde_json::from_value(json!(CREATED)).unwrap();
+    done.metadata.deletion_timestamp = serde_json::from_value(json!(CREATED)).unwrap();
+    assert_eq!(planned(&case(done.clone(), vec![job(1)], vec![pod()], 6)).steps, [delete(1)]);
+    assert!(planned(&case(done.clone(), vec![], vec![pod()], 6)).steps.is_empty());
+    assert_eq!(planned(&case(done.clone(), vec![], vec![], 6)).steps, [Step::RemoveFinalizer]);
+    assert_eq!(planned(&case(done, vec![], vec![pod()], 70)).steps, [Step::RemoveFinalizer]);
+}

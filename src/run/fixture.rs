@@ -1,0 +1,179 @@
+//! For tests: a run, an extension and a target, in the fake API and in the caches.
+
+use std::sync::Arc;
+
+use kube::runtime::reflector::{self, store::Writer};
+use kube::runtime::watcher;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::context::{Caches, Context, Settings, Trees};
+use super::fake_api::FakeApi;
+use super::job::{Operator, job_name};
+use crate::digest::Digest;
+use crate::serve::keys::Keys;
+use crate::telemetry::Metrics;
+use crate::validate::RunLimits;
+
+pub const UID: &str = "6f1c0000-0000-0000-0000-000000000001";
+pub const RUN: &str = "/apis/outrigger.dev/v1alpha1/namespaces/team-a/actionruns/backup";
+pub const JOBS: &str = "/apis/batch/v1/namespaces/outrigger-system/jobs";
+pub const PODS: &str = "/api/v1/namespaces/outrigger-system/pods";
+pub const SECRETS: &str = "/api/v1/namespaces/outrigger-system/secrets";
+pub const TARGET: &str = "/apis/outrigger.dev/v1alpha1/extensiontargets/node7";
+
+struct FakeTrees;
+
+impl Trees for FakeTrees {
+    fn entrypoint_digest(&self, tree: &Digest, path: &str) -> Result<Digest, String> {
+        match path {
+            "gone.sh" => Err(format!("{path} is not in {tree}")),
+            _ => Ok(Digest::of(path)),
+        }
+    }
+
+    fn subpath(&self, tree: &Digest) -> String {
+        format!("extensions/.store/sha256-{}", tree.hex())
+    }
+}
+
+/// The fake API, the context over it, and the writers of its caches.
+pub struct Fixture {
+    pub api: FakeApi,
+    pub context: Arc<Context>,
+    runs: Writer<kube::core::DeserializeGuard<crate::api::ActionRun>>,
+    extensions: Writer<kube::core::DeserializeGuard<crate::api::OrchestratorExtension>>,
+    targets: Writer<kube::core::DeserializeGuard<crate::api::ExtensionTarget>>,
+    jobs: Writer<k8s_openapi::api::batch::v1::Job>,
+    pods: Writer<k8s_openapi::api::core::v1::Pod>,
+}
+
+pub fn run() -> Value {
+    json!({
+        "apiVersion": "outrigger.dev/v1alpha1", "kind": "ActionRun",
+        "metadata": {
+            "name": "backup", "namespace": "team-a", "uid": UID, "generation": 1,
+            "creationTimestamp": k8s_openapi::jiff::Timestamp::now().to_string(), "finalizers": ["outrigger.dev/job"],
+        },
+        "spec": {"extensionRef": {"name": "redfish"}, "action": "status", "targetRef": {"name": "node7"}},
+    })
+}
+
+pub fn extension() -> Value {
+    let spec = json!({
+        "type": "Orchestrator", "displayName": "Redfish", "description": "d", "version": "1.0.0", "maintainer": "m",
+        "source": {"type": "git", "url": "https://example.com/redfish.git"},
+        "compatibility": {"cloudstack": {"minVersion": "4.23.0"}}, "entrypoint": {"path": "redfish.sh"},
+        "customActions": [],
+    });
+    json!({
+        "apiVersion": "outrigger.dev/v1alpha1", "kind": "OrchestratorExtension",
+        "metadata": {"name": "redfish", "uid": "e"}, "spec": spec,
+        "status": {"resolved": spec, "artifact": {
+            "revision": "main@sha1:0", "treeDigest": Digest::of("tree").to_string(),
+            "manifestDigest": Digest::of("manifest").to_string(), "size": 1, "files": 1,
+            "lastUpdateTime": "2026-11-23T10:00:00Z"}},
+    })
+}
+
+pub fn target() -> Value {
+    json!({
+        "apiVersion": "outrigger.dev/v1alpha1", "kind": "ExtensionTarget", "metadata": {"name": "node7", "uid": "t"},
+        "spec": {
+            "extensionRef": {"name": "redfish"}, "host": {"url": "https://bmc"},
+            "hostFrom": [{"secretRef": {"name": "bmc"}}], "allowedNamespaces": {"names": ["team-a"]},
+        },
+    })
+}
+
+pub fn pod(uid: &str, job: u32, status: Value) -> Value {
+    let job = job_name(UID, 1, job);
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": format!("pod-{uid}"), "namespace": "outrigger-system", "uid": uid, "labels": {
+            "outrigger.dev/run-uid": UID, "batch.kubernetes.io/job-name": job}},
+        "status": status,
+    })
+}
+
+fn filled<K>(writer: &mut Writer<K>, objects: Vec<Value>)
+where
+    K: DeserializeOwned + kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    writer.apply_watcher_event(&watcher::Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&watcher::Event::InitApply(serde_json::from_value(object).unwrap()));
+    }
+    writer.apply_watcher_event(&watcher::Event::InitDone);
+}
+
+impl Fixture {
+    /// A run that nothing has happened to, an installed extension, a target and its Secret.
+    pub fn new() -> Self {
+        let api = FakeApi::default();
+        let (runs, run_writer) = reflector::store();
+        let (extensions, extension_writer) = reflector::store();
+        let (targets, target_writer) = reflector::store();
+        let (jobs, job_writer) = reflector::store();
+        let (pods, pod_writer) = reflector::store();
+        let settings = Settings {
+            operator: Operator {
+                namespace: "outrigger-system".into(),
+                claim_name: "outrigger".into(),
+                default_image: "outrigger:test".into(),
+                service_account: "outrigger-runner".into(),
+                architecture: "amd64".into(),
+                runner_subpath: "extensions/.runner/ab".into(),
+                address: "https://10.0.0.1:8443".into(),
+                ca_pem: "PEM".into(),
+            },
+            limits: RunLimits::default(),
+            insecure_without_admission: true,
+            concurrency: 4,
+        };
+        let keys = Keys { token_key: b"token".to_vec(), stamp_key: b"stamp".to_vec() };
+        let caches = Caches { runs, extensions, targets, jobs, pods };
+        let metrics = Arc::new(Metrics::new());
+        let context = Context::new(api.client(), settings, keys, Arc::new(FakeTrees), caches, metrics);
+        api.put(RUN, run());
+        api.put(TARGET, target());
+        api.put(&format!("{SECRETS}/bmc"), json!({"metadata": {"name": "bmc"}, "data": {"password": "aHVudGVyMg=="}}));
+        let mut fixture = Self {
+            api,
+            context,
+            runs: run_writer,
+            extensions: extension_writer,
+            targets: target_writer,
+            jobs: job_writer,
+            pods: pod_writer,
+        };
+        filled(&mut fixture.extensions, vec![extension()]);
+        fixture.refresh();
+        fixture
+    }
+
+    /// Brings the caches up to what the API holds.
+    pub fn refresh(&mut self) {
+        filled(&mut self.runs, self.api.get(RUN).into_iter().collect());
+        filled(&mut self.targets, self.api.get(TARGET).into_iter().collect());
+        let under = |prefix: &str| -> Vec<Value> {
+            (1..=5)
+                .flat_map(|number| {
+                    [
+                        self.api.get(&format!("{prefix}/{}", job_name(UID, 1, number))),
+                        self.api.get(&format!("{prefix}/pod-p{number}")),
+                    ]
+                })
+                .flatten()
+                .collect()
+        };
+        let (jobs, pods) = (under(JOBS), under(PODS));
+        filled(&mut self.jobs, jobs);
+        filled(&mut self.pods, pods);
+    }
+
+    /// The run's status at the API.
+    pub fn status(&self) -> Value {
+        self.api.get(RUN).unwrap()["status"].clone()
+    }
+}

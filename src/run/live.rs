@@ -1,0 +1,222 @@
+//! Reads and writes of a run at the API itself, never from a cache: what compare-and-swap rests on.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::{Error, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::context::{Context, api_version, texts};
+use super::request::{self, References, Request};
+use super::{decide::Start, status};
+use crate::action::Verdict;
+use crate::admission::stamp;
+use crate::api::run::ActionRunStatus;
+use crate::api::{ActionRun, MANAGED_BY_LABEL, MANAGER, Phase, RUN_UID_LABEL};
+use crate::protocol::Outcome;
+
+/// Why the entries of Secrets cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretsError {
+    /// For people: names the Secret.
+    #[error("{0}")]
+    NotUsable(String),
+    /// The API failed.
+    #[error(transparent)]
+    Api(#[from] Error),
+}
+
+/// Whether a write lost against another.
+pub fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 409)
+}
+
+/// Whether the object is not there.
+pub fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 404)
+}
+
+impl Context {
+    fn runs(&self, namespace: &str) -> Api<ActionRun> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The run with this UID as it is now; `None` if it is gone. The cache only says where to look.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn read(&self, uid: &str) -> Result<Option<ActionRun>, Error> {
+        let place = match self.run(uid) {
+            Some(run) => Some((run.namespace().unwrap_or_default(), run.name_any())),
+            None => {
+                let all = Api::<ActionRun>::all(self.client.clone()).list_metadata(&ListParams::default()).await?;
+                let found = all.items.into_iter().find(|run| run.metadata.uid.as_deref() == Some(uid));
+                found.map(|run| (run.namespace().unwrap_or_default(), run.name_any()))
+            }
+        };
+        let Some((namespace, name)) = place else { return Ok(None) };
+        let run = self.runs(&namespace).get_opt(&name).await?;
+        Ok(run.filter(|run| run.metadata.uid.as_deref() == Some(uid)))
+    }
+
+    /// Replaces the status that `run` was read with. Fails with a conflict if the run changed since.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn write(&self, run: &ActionRun, status: ActionRunStatus) -> Result<ActionRun, Error> {
+        let new = ActionRun { status: Some(status), ..run.clone() };
+        let namespace = run.namespace().unwrap_or_default();
+        self.runs(&namespace).replace_status(&run.name_any(), &PostParams::default(), &new).await
+    }
+
+    /// The name of the Job that made the pod with this UID, if it is one of the run's.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn job_of_pod(&self, run_uid: &str, pod_uid: &str) -> Result<Option<String>, Error> {
+        let job = |pod: &Pod| super::view::pod(pod, &self.token(run_uid, 0)).job;
+        let is_it = |pod: &Pod| pod.metadata.uid.as_deref() == Some(pod_uid);
+        if let Some(pod) = self.pods(run_uid).iter().find(|pod| is_it(pod)) {
+            return Ok(Some(job(pod)));
+        }
+        Ok(self.live_pods(run_uid).await?.iter().find(|pod| is_it(pod)).map(job))
+    }
+
+    /// The run's pods at the API.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn live_pods(&self, run_uid: &str) -> Result<Vec<Pod>, Error> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &self.settings.operator.namespace);
+        let labels = format!("{RUN_UID_LABEL}={run_uid}");
+        Ok(pods.list(&ListParams::default().labels(&labels)).await?.items)
+    }
+
+    /// Validates a run against what is in the caches.
+    ///
+    /// # Errors
+    /// The API's, where the namespace's labels are needed.
+    pub async fn request(&self, run: &ActionRun) -> Result<Result<Request, Start>, Error> {
+        let (extension, target) = (self.extension(run), self.target(run));
+        let selects = target.as_ref().is_some_and(|target| {
+            target.spec.allowed_namespaces.as_ref().is_some_and(|allowed| allowed.selector.is_some())
+        });
+        let mut namespace_labels = BTreeMap::new();
+        if selects {
+            let namespace =
+                Api::<Namespace>::all(self.client.clone()).get(&run.namespace().unwrap_or_default()).await?;
+            namespace_labels = namespace.metadata.labels.unwrap_or_default();
+        }
+        let stamp = match self.settings.insecure_without_admission {
+            true => Ok(()),
+            false => stamp::verify(&self.keys.stamp_key, run),
+        };
+        let references = References {
+            extension: extension.as_ref(),
+            target: target.as_ref(),
+            namespace_labels: &namespace_labels,
+            stamp,
+        };
+        Ok(request::request(run, &references, &self.settings.limits))
+    }
+
+    /// The entries of Secrets of the operator's namespace; later ones win over equal keys.
+    ///
+    /// # Errors
+    /// [`SecretsError`].
+    pub async fn entries(&self, names: &[String]) -> Result<BTreeMap<String, String>, SecretsError> {
+        let namespace = &self.settings.operator.namespace;
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
+        let mut entries = BTreeMap::new();
+        for name in names {
+            let Some(secret) = secrets.get_opt(name).await? else {
+                let message = format!("Secret {name:?} does not exist in namespace {namespace:?}");
+                return Err(SecretsError::NotUsable(message));
+            };
+            entries.extend(texts(secret).map_err(SecretsError::NotUsable)?);
+        }
+        Ok(entries)
+    }
+
+    /// Stores an authentic outcome: first what it says of the target and what is secret, then the run's status, so that
+    /// a crash in between repeats it all. Returns the written run.
+    ///
+    /// # Errors
+    /// The API's; a conflict means that the run must be read again.
+    pub async fn conclude(&self, run: &ActionRun, outcome: &Outcome) -> Result<ActionRun, Error> {
+        let (extension, target) = (self.extension(run), self.target(run));
+        let verdict = request::verdict(run, extension.as_ref(), target.as_ref(), outcome);
+        if let Some(target) = &target {
+            self.update_target(&target.name_any(), run, &verdict).await?;
+        }
+        let secret = match &verdict.secret {
+            Some(secret) => Some(self.keep_secret(run, secret).await?),
+            None => None,
+        };
+        let status = status::concluded(run, &verdict, secret.as_deref(), Timestamp::now());
+        let written = self.write(run, status).await?;
+        self.forget(run.metadata.uid.as_deref().unwrap_or_default());
+        self.publish(&written, "Run", verdict.reason, &verdict.message);
+        Ok(written)
+    }
+
+    /// Every field comes from the outcome alone, so a merge needs no resourceVersion. A target that is gone is no loss.
+    async fn update_target(&self, target: &str, run: &ActionRun, verdict: &Verdict) -> Result<(), Error> {
+        let last_run = format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any());
+        let mut status = json!({"lastRun": last_run});
+        if verdict.phase == Phase::Succeeded {
+            if let Some(power) = verdict.power {
+                status["powerState"] = power.as_str().into();
+            }
+            if let Some(prepared) = verdict.prepared.as_ref().filter(|prepared| !prepared.details.is_empty()) {
+                status["details"] = json!(prepared.details);
+            }
+        }
+        let targets = Api::<crate::api::ExtensionTarget>::all(self.client.clone());
+        let patch = Patch::Merge(json!({"status": status}));
+        match targets.patch_status(target, &PatchParams::default(), &patch).await {
+            Err(error) if !is_gone(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a secret result into a Secret beside the run, which owns it. Its name holds the run's UID, so that it meets
+    /// nobody else's.
+    async fn keep_secret(&self, run: &ActionRun, value: &Value) -> Result<String, Error> {
+        let uid = run.metadata.uid.clone().unwrap_or_default();
+        let name = format!("arun-{uid}-result");
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let entries: BTreeMap<String, String> = match value {
+            Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), text(value))).collect(),
+            other => BTreeMap::from([("result".to_owned(), text(other))]),
+        };
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                labels: Some(BTreeMap::from([
+                    (MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned()),
+                    (RUN_UID_LABEL.to_owned(), uid.clone()),
+                ])),
+                owner_references: Some(vec![OwnerReference {
+                    api_version: api_version(),
+                    kind: "ActionRun".into(),
+                    name: run.name_any(),
+                    uid,
+                    ..Default::default()
+                }]),
+                ..Default::default()
+            },
+            string_data: Some(entries),
+            ..Default::default()
+        };
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), &run.namespace().unwrap_or_default());
+        match secrets.create(&PostParams::default(), &secret).await {
+            Ok(_) => Ok(name),
+            Err(error) if is_conflict(&error) => Ok(name),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A run's request, validated against what is installed: pure. Whether it may start, what its runner gets, what its
+//! outcome means.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::{Selector, SelectorExt as _};
+
+use super::decide::Start;
+use crate::action::{self, Names, OutcomeInput, PayloadInput, Verdict};
+use crate::admission::stamp::StampError;
+use crate::api::run::RunRevision;
+use crate::api::target::AllowedNamespaces;
+use crate::api::{ActionRun, ExtensionTarget, OrchestratorExtension, Reason};
+use crate::manifest;
+use crate::protocol::{ClaimGrant, Outcome};
+use crate::validate::{
+    self, ActionKind, ContractLevels, Extension, Invocation, LifecycleAction, Refusal, RoleType, RunLimits,
+};
+
+/// Group whose members run actions as `Admin`.
+const ADMINISTRATORS: &str = "system:masters";
+
+/// What a run refers to, as it is now.
+#[derive(Clone)]
+pub struct References<'a> {
+    /// The extension that it names.
+    pub extension: Option<&'a OrchestratorExtension>,
+    /// The target that it names.
+    pub target: Option<&'a ExtensionTarget>,
+    /// Labels of the run's namespace, where the target selects by them.
+    pub namespace_labels: &'a BTreeMap<String, String>,
+    /// Whether the caller's stamp verifies.
+    pub stamp: Result<(), StampError>,
+}
+
+/// A request that may start.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The extension, validated.
+    pub extension: Extension,
+    /// The action, validated.
+    pub invocation: Invocation,
+    /// What the run is pinned to.
+    pub revision: RunRevision,
+    target: Option<ExtensionTarget>,
+}
+
+/// Validates a run's request.
+///
+/// # Errors
+/// [`Start::Wait`] or [`Start::Never`], with the reason.
+pub fn request(run: &ActionRun, references: &References<'_>, limits: &RunLimits) -> Result<Request, Start> {
+    let never = |reason, message: String| Start::Never(Refusal::new(reason, message));
+    let wait = |reason, message: String| Start::Wait(Refusal::new(reason, message));
+    match &references.stamp {
+        Ok(()) => {}
+        Err(StampError::Restored) => return Err(never(Reason::Restored, StampError::Restored.to_string())),
+        Err(error) => return Err(never(Reason::NotAdmitted, error.to_string())),
+    }
+    let name = &run.spec.extension_ref.name;
+    let Some(object) = references.extension else {
+        return Err(wait(Reason::ExtensionNotFound, format!("extension {name:?} does not exist")));
+    };
+    if object.metadata.deletion_timestamp.is_some() {
+        return Err(never(Reason::ExtensionDeleted, format!("extension {name:?} is being deleted")));
+    }
+    let status = object.status.as_ref();
+    let (Some(artifact), Some(resolved)) =
+        (status.and_then(|status| status.artifact.as_ref()), status.and_then(|status| status.resolved.as_ref()))
+    else {
+        let why = status
+            .and_then(|status| crate::api::conditions::find(&status.conditions, crate::api::conditions::READY))
+            .map(|ready| format!(": {}", ready.message))
+            .unwrap_or_default();
+        return Err(wait(Reason::ExtensionNotInstalled, format!("extension {name:?} is not installed yet{why}")));
+    };
+    let effective = manifest::effective(resolved, &object.spec);
+    let extension = validate::extension(name, &effective, &ContractLevels::default())
+        .map_err(|problems| wait(problems.reason(), format!("extension {name:?}: {}", problems.in_one_line())))?;
+    if let (Some(reference), None) = (&run.spec.target_ref, references.target) {
+        return Err(wait(Reason::InvalidTarget, format!("ExtensionTarget {:?} does not exist", reference.name)));
+    }
+    let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
+    if let Some(target) = references.target
+        && !is_allowed(target.spec.allowed_namespaces.as_ref(), namespace, references.namespace_labels)
+    {
+        let target = target.metadata.name.as_deref().unwrap_or_default();
+        let message = format!(
+            "ExtensionTarget {target:?} does not allow namespace {namespace:?}: its administrator can add it to spec.allowedNamespaces"
+        );
+        return Err(never(Reason::TargetNotAllowed, message));
+    }
+    let target = references.target;
+    let invocation =
+        validate::run(&run.spec, &extension, target.map(|target| &target.spec), limits).map_err(|refusals| {
+            let messages: Vec<&str> = refusals.iter().map(|refusal| refusal.message.as_str()).collect();
+            never(refusals.first().map_or(Reason::ValidationFailed, |first| first.reason), messages.join("; "))
+        })?;
+    let revision =
+        RunRevision { tree_digest: artifact.tree_digest.clone(), manifest_digest: artifact.manifest_digest.clone() };
+    Ok(Request { extension, invocation, revision, target: target.cloned() })
+}
+
+/// Whether a target may be used from a namespace: by name, by `*`, or by the namespace's labels. Unset means no.
+pub fn is_allowed(allowed: Option<&AllowedNamespaces>, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+    let Some(allowed) = allowed else { return false };
+    let by_name = allowed.names.iter().flatten().any(|name| name == "*" || name == namespace);
+    by_name || allowed.selector.as_ref().is_some_and(|selector| selects(selector, labels))
+}
+
+/// An empty selector selects everything, as everywhere in Kubernetes; a malformed one nothing.
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+}
+
+impl Request {
+    /// As a decision sees it.
+    pub fn start(&self) -> Start {
+        Start::Ready { revision: self.revision.clone(), timeout_seconds: self.invocation.timeout_seconds }
+    }
+
+    /// Names of the Secrets of the operator's namespace that [`grant`](Self::grant) needs: host details, then the
+    /// extension's.
+    pub fn secrets(&self) -> (Vec<String>, Vec<String>) {
+        let host = self.target.iter().flat_map(|target| target.spec.host_from.iter().flatten());
+        (host.map(|from| from.secret_ref.name.clone()).collect(), self.extension.details_from.clone())
+    }
+
+    /// What the runner gets. `host` and `details` are the entries of the Secrets; they win over equal keys and are
+    /// redacted from all output.
+    ///
+    /// The caller's role type is `Admin` for members of `system:masters`, else `User`.
+    pub fn grant(
+        &self,
+        run: &ActionRun,
+        host: BTreeMap<String, String>,
+        details: BTreeMap<String, String>,
+    ) -> ClaimGrant {
+        let Self { extension, invocation, target, .. } = self;
+        let redact: BTreeSet<String> =
+            invocation.password_values.iter().chain(host.values()).chain(details.values()).cloned().collect();
+        let spec = target.as_ref().map(|target| &target.spec);
+        let of = |map: Option<&Option<BTreeMap<String, String>>>| map.and_then(Clone::clone).unwrap_or_default();
+        let mut host_details = of(spec.map(|spec| &spec.host));
+        host_details.extend(host);
+        let mut extension_details = extension.details.clone();
+        extension_details.extend(details);
+        let prepared = target.as_ref().and_then(|target| target.status.as_ref()?.details.clone()).unwrap_or_default();
+        let caller = run.spec.caller.as_ref().map(|caller| {
+            let is_admin = caller.groups.iter().any(|group| group == ADMINISTRATORS);
+            action::caller(caller, if is_admin { RoleType::Admin } else { RoleType::User })
+        });
+        let payload = action::payload(&PayloadInput {
+            kind: invocation.kind,
+            action: &invocation.action,
+            extension: &extension_details,
+            resourcemap: &of(spec.map(|spec| &spec.resourcemap)),
+            host: &host_details,
+            virtualmachine: &of(spec.map(|spec| &spec.virtualmachine)),
+            action_details: &invocation.details,
+            resource_id: spec.and_then(|spec| spec.id.as_deref()),
+            resource_name: resource_name(target.as_ref()),
+            vm: spec.and_then(|spec| spec.vm.as_ref()),
+            prepared: &prepared,
+            caller,
+            parameters: &invocation.parameters,
+        });
+        ClaimGrant {
+            action: invocation.action.clone(),
+            payload: payload.to_string(),
+            timeout_seconds: invocation.timeout_seconds,
+            grace_seconds: extension.runtime.grace_seconds,
+            language: extension.entrypoint.language.clone(),
+            env: extension.runtime.env.clone(),
+            redact: redact.into_iter().collect(),
+        }
+    }
+}
+
+fn resource_name(target: Option<&ExtensionTarget>) -> Option<&str> {
+    target.and_then(|target| target.spec.name.as_deref().or(target.metadata.name.as_deref()))
+}
+
+/// What an outcome means. Needs less than a request: an extension that was disabled or changed since the claim does not
+/// lose an outcome.
+pub fn verdict(
+    run: &ActionRun,
+    extension: Option<&OrchestratorExtension>,
+    target: Option<&ExtensionTarget>,
+    outcome: &Outcome,
+) -> Verdict {
+    let resolved = extension.and_then(|extension| extension.status.as_ref()?.resolved.as_ref());
+    let custom = resolved
+        .iter()
+        .flat_map(|spec| spec.custom_actions.iter().flatten())
+        .find(|action| action.name == run.spec.action);
+    let own_name = resolved.and_then(|spec| spec.name.as_deref());
+    let timeout = run.status.as_ref().and_then(|status| status.timeout_seconds).unwrap_or_default();
+    let input = OutcomeInput {
+        kind: LifecycleAction::named(&run.spec.action).map_or(ActionKind::Custom, ActionKind::Lifecycle),
+        strict_result: extension.and_then(|extension| extension.spec.strict_result).unwrap_or_default(),
+        success_message: custom.and_then(|action| action.successmessage.as_deref()),
+        error_message: custom.and_then(|action| action.errormessage.as_deref()),
+        names: Names {
+            action: &run.spec.action,
+            extension: own_name.unwrap_or(&run.spec.extension_ref.name),
+            resource: resource_name(target).unwrap_or("VirtualMachine"),
+        },
+        timeout_seconds: u64::try_from(timeout).unwrap_or_default(),
+    };
+    action::outcome(&input, outcome)
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,98 @@
+//! Tests of the request: what a run refers to must be there, be installed and allow it.
+
+use serde_json::{Value, json};
+
+use super::super::fixture;
+use super::*;
+
+fn asked(change: impl FnOnce(&mut Value, &mut Value, &mut Value)) -> Result<Request, Start> {
+    let (mut run, mut extension, mut target) = (fixture::run(), fixture::extension(), fixture::target());
+    change(&mut run, &mut extension, &mut target);
+    let run = serde_json::from_value(run).unwrap();
+    let extension = serde_json::from_value::<OrchestratorExtension>(extension).unwrap();
+    let target = serde_json::from_value::<ExtensionTarget>(target).unwrap();
+    let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
+    let references =
+        References { extension: Some(&extension), target: Some(&target), namespace_labels: &labels, stamp: Ok(()) };
+    request(&run, &references, &RunLimits::default())
+}
+
+fn never(result: Result<Request, Start>) -> Refusal {
+    match result {
+        Err(Start::Never(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn wait(result: Result<Request, Start>) -> Refusal {
+    match result {
+        Err(Start::Wait(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_good_request_is_pinned_to_what_is_installed() {
+    let request = asked(|_, _, _| {}).unwrap();
+    assert_eq!(request.revision.tree_digest, crate::digest::Digest::of("tree").to_string());
+    assert_eq!(request.secrets(), (vec!["bmc".to_owned()], vec![]));
+}
+
+#[test]
+fn an_extension_that_is_not_installed_is_waited_for_and_one_that_goes_is_not() {
+    let refusal = wait(asked(|_, extension, _| {
+        extension["status"] = json!({"conditions": [{"type": "Ready", "status": "False", "reason": "FetchFailed",
+            "message": "no route to host", "lastTransitionTime": "2026-11-23T10:00:00Z"}]});
+    }));
+    assert_eq!(refusal.message, "extension \"redfish\" is not installed yet: no route to host");
+    let refusal = never(asked(|_, extension, _| {
+        extension["metadata"]["deletionTimestamp"] = json!("2026-11-23T10:00:00Z");
+    }));
+    assert_eq!(refusal.reason, Reason::ExtensionDeleted);
+    let refusal = never(asked(|_, extension, _| extension["spec"]["enabled"] = json!(false)));
+    assert_eq!(refusal.reason, Reason::ExtensionDisabled);
+}
+
+#[test]
+fn a_target_is_used_from_namespaces_that_it_names_or_selects_only() {
+    for allowed in
+        [json!({"names": ["team-a"]}), json!({"names": ["*"]}), json!({"selector": {"matchLabels": {"tier": "gold"}}})]
+    {
+        assert!(asked(|_, _, target| target["spec"]["allowedNamespaces"] = allowed.clone()).is_ok(), "{allowed}");
+    }
+    for allowed in [json!({}), json!({"names": ["team-b"]}), json!({"selector": {"matchLabels": {"tier": "lead"}}})] {
+        let refusal = never(asked(|_, _, target| target["spec"]["allowedNamespaces"] = allowed.clone()));
+        let expected = "ExtensionTarget \"node7\" does not allow namespace \"team-a\": its administrator can add it to spec.allowedNamespaces";
+        assert_eq!((refusal.reason, refusal.message.as_str()), (Reason::TargetNotAllowed, expected));
+    }
+    assert!(!is_allowed(None, "team-a", &BTreeMap::new()));
+}
+
+#[test]
+fn a_target_of_another_extension_is_refused() {
+    let refusal = never(asked(|_, _, target| target["spec"]["extensionRef"]["name"] = json!("other")));
+    assert_eq!(refusal.reason, Reason::InvalidTarget);
+}
+
+#[test]
+fn the_callers_role_is_admin_for_masters_and_user_for_everybody_else() {
+    let role = |groups: Value| {
+        let mut run = fixture::run();
+        run["spec"]["caller"] = json!({"username": "u", "groups": groups, "time": "t", "mac": "m"});
+        let run: ActionRun = serde_json::from_value(run).unwrap();
+        let grant = asked(|_, _, _| {}).unwrap().grant(&run, BTreeMap::new(), BTreeMap::new());
+        serde_json::from_str::<Value>(&grant.payload).unwrap()["caller"]["roletype"].clone()
+    };
+    assert_eq!(role(json!(["system:masters"])), "Admin");
+    assert_eq!(role(json!(["system:authenticated"])), "User");
+}
+
+#[test]
+fn an_unstamped_or_restored_run_never_starts() {
+    let run: ActionRun = serde_json::from_value(fixture::run()).unwrap();
+    for (stamp, reason) in [(StampError::Missing, Reason::NotAdmitted), (StampError::Restored, Reason::Restored)] {
+        let labels = BTreeMap::new();
+        let references = References { extension: None, target: None, namespace_labels: &labels, stamp: Err(stamp) };
+        assert_eq!(never(request(&run, &references, &RunLimits::default())).reason, reason);
+    }
+}

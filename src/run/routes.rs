@@ -1,0 +1,260 @@
+//! What runners ask for: claim, progress, report. Each is a compare-and-swap on the run as it is at the API now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use k8s_openapi::jiff::Timestamp;
+use kube::Error;
+use serde::de::DeserializeOwned;
+
+use super::claim::{self, Claim};
+use super::context::Context;
+use super::decide::Start;
+use super::live::{SecretsError, is_conflict, is_gone};
+use super::report::{self, Acceptance};
+use super::status;
+use crate::api::{ActionRun, Phase, Reason};
+use crate::protocol::{ClaimGrant, ClaimRequest, Progress, ProgressAnswer, Refusal, Report, Token};
+use crate::telemetry::RequestResult;
+
+/// Largest body of a request in bytes: both streams of a report, escaped.
+const BODY_BYTES: usize = 4 << 20;
+/// How often a write that lost against another is tried again before the runner is asked to come back.
+const TRIES: u32 = 8;
+
+/// Why a request got no yes.
+#[derive(Debug)]
+enum No {
+    /// 401: the token does not verify. Final.
+    Unauthorized,
+    /// 409: refused for ever.
+    Refused(String),
+    /// 410: the run is gone.
+    Gone,
+    /// 503: come back.
+    Later(String),
+}
+
+impl From<Error> for No {
+    fn from(error: Error) -> Self {
+        if is_gone(&error) { Self::Gone } else { Self::Later(error.to_string()) }
+    }
+}
+
+impl No {
+    fn result(&self) -> RequestResult {
+        match self {
+            Self::Unauthorized | Self::Refused(_) => RequestResult::Refused,
+            Self::Gone => RequestResult::Gone,
+            Self::Later(_) => RequestResult::Unavailable,
+        }
+    }
+
+    fn response(self) -> Response {
+        let (code, message) = match self {
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "the token is not this attempt's".to_owned()),
+            Self::Refused(message) => (StatusCode::CONFLICT, message),
+            Self::Gone => (StatusCode::GONE, "the run is gone".to_owned()),
+            Self::Later(message) => (StatusCode::SERVICE_UNAVAILABLE, message),
+        };
+        (code, Json(Refusal { message })).into_response()
+    }
+}
+
+/// The routes for runners. Only the leader may serve them.
+pub fn routes(context: Arc<Context>) -> Router {
+    Router::new()
+        .route("/v1/runs/{uid}/claim", post(claim_route))
+        .route("/v1/runs/{uid}/progress", post(progress_route))
+        .route("/v1/runs/{uid}/report", post(report_route))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(context)
+}
+
+type Input = (State<Arc<Context>>, Path<String>, HeaderMap);
+
+async fn claim_route(
+    State(context): State<Arc<Context>>,
+    Path(uid): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let input: Input = (State(context.clone()), Path(uid), headers);
+    let answer = match read(&input, &body, |request: &ClaimRequest| request.attempt) {
+        Ok(request) => claim(&context, &input.1, &request).await,
+        Err(no) => Err(no),
+    };
+    context.metrics.claimed(answer.as_ref().map_or_else(No::result, |_| RequestResult::Accepted));
+    answer.map_or_else(No::response, |grant| Json(grant).into_response())
+}
+
+async fn progress_route(
+    State(context): State<Arc<Context>>,
+    Path(uid): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let input: Input = (State(context.clone()), Path(uid), headers);
+    let answer = match read(&input, &body, |progress: &Progress| progress.attempt) {
+        Ok(progress) => note_progress(&context, &input.1, &progress).await,
+        Err(no) => Err(no),
+    };
+    answer.map_or_else(No::response, |answer| Json(answer).into_response())
+}
+
+async fn report_route(
+    State(context): State<Arc<Context>>,
+    Path(uid): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let input: Input = (State(context.clone()), Path(uid), headers);
+    let answer = match read(&input, &body, |report: &Report| report.attempt) {
+        Ok(report) => store_report(&context, &input.1, &report).await,
+        Err(no) => Err(no),
+    };
+    context.metrics.reported(answer.as_ref().map_or_else(No::result, |()| RequestResult::Accepted));
+    answer.map_or_else(No::response, |()| StatusCode::OK.into_response())
+}
+
+/// Reads a request and checks its token, before anything is asked of the API. A body that cannot be read comes from no
+/// runner of this version: refused for ever.
+fn read<T: DeserializeOwned>(
+    (State(context), Path(uid), headers): &Input,
+    body: &[u8],
+    attempt: impl Fn(&T) -> u32,
+) -> Result<T, No> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).and_then(Token::from_hex);
+    let token = token.filter(|_| is_uid(uid)).ok_or(No::Unauthorized)?;
+    let request: T =
+        serde_json::from_slice(body).map_err(|error| No::Refused(format!("the request cannot be read: {error}")))?;
+    if !token.matches(&context.token(uid, attempt(&request))) {
+        return Err(No::Unauthorized);
+    }
+    Ok(request)
+}
+
+fn is_uid(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+async fn claim(context: &Context, uid: &str, request: &ClaimRequest) -> Result<ClaimGrant, No> {
+    for tries in 0..TRIES {
+        pause(tries).await;
+        let run = context.read(uid).await?.ok_or(No::Gone)?;
+        let is_claimed = last_nonce(&run).is_some();
+        let job = if is_claimed { None } else { context.job_of_pod(uid, &request.pod_uid).await? };
+        let now = Timestamp::now();
+        let kind = claim::evaluate(&run, uid, request, job.as_deref(), now).map_err(No::Refused)?;
+        if kind == Claim::Again {
+            let grants = context.memory().grants.get(uid).cloned();
+            if let Some((_, grant)) = grants.filter(|(nonce_hash, _)| *nonce_hash == request.nonce.hash()) {
+                return Ok(grant);
+            }
+        }
+        let grant = grant(context, &run).await?;
+        if kind == Claim::Again {
+            return Ok(grant);
+        }
+        match context.write(&run, status::claimed(&run, &request.pod_uid, &request.nonce, now)).await {
+            Ok(written) => {
+                context.memory().grants.insert(uid.to_owned(), (request.nonce.hash(), grant.clone()));
+                context.publish(&written, "Run", Reason::Running, &format!("action {:?} started", run.spec.action));
+                return Ok(grant);
+            }
+            Err(error) if is_conflict(&error) => {}
+            // Whether it was stored is not known: the same nonce finds out.
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(No::Later("the run changes too often".into()))
+}
+
+fn last_nonce(run: &ActionRun) -> Option<&str> {
+    run.status.as_ref()?.attempts.last()?.nonce_hash.as_deref()
+}
+
+/// What the runner is to get, built from a spec that verifies now. Missing Secrets are found before the claim, while
+/// waiting for them is still safe.
+async fn grant(context: &Context, run: &ActionRun) -> Result<ClaimGrant, No> {
+    let request = match context.request(run).await? {
+        Ok(request) => request,
+        Err(Start::Never(refusal)) => return Err(No::Refused(refusal.message)),
+        Err(Start::Wait(refusal)) => return Err(No::Later(refusal.message)),
+        Err(Start::Ready { .. }) => return Err(No::Later("the run is not validated".into())),
+    };
+    let pinned = run.status.as_ref().and_then(|status| status.revision.as_ref());
+    if pinned != Some(&request.revision) {
+        // The controller is about to replace the Job by one with the new revision.
+        return Err(No::Later("the extension was upgraded: another Job starts with the new revision".into()));
+    }
+    let (host, details) = request.secrets();
+    let entries = async { Ok((context.entries(&host).await?, context.entries(&details).await?)) };
+    match entries.await {
+        Ok((host, details)) => Ok(request.grant(run, host, details)),
+        Err(SecretsError::Api(error)) => Err(error.into()),
+        Err(SecretsError::NotUsable(message)) => {
+            let message = format!("waiting: {message}");
+            let said = run.status.as_ref().and_then(|status| status.message.as_deref());
+            if super::decide::phase(run) == Phase::Pending && said != Some(message.as_str()) {
+                let status = status::waiting(run, Reason::SecretNotUsable, &message, Timestamp::now());
+                if let Err(error) = context.write(run, status).await {
+                    tracing::debug!(%error, "the run does not say which Secret it waits for");
+                }
+            }
+            Err(No::Later(message))
+        }
+    }
+}
+
+async fn note_progress(context: &Context, uid: &str, progress: &Progress) -> Result<ProgressAnswer, No> {
+    let run = context.read(uid).await?.ok_or(No::Gone)?;
+    report::holds_claim(&run, uid, progress.attempt, &progress.nonce).map_err(No::Refused)?;
+    let cancel = report::must_stop(&run);
+    let status = status::progressed(&run, &progress.stdout_tail, &progress.stderr_tail);
+    if super::decide::phase(&run) == Phase::Running
+        && run.status.as_ref() != Some(&status)
+        && context.may_write_tails(uid)
+    {
+        // Tails are news, not outcomes: one that is lost to a conflict is followed by the next.
+        if let Err(error) = context.write(&run, status).await {
+            tracing::debug!(%error, "tails were not written");
+        }
+    }
+    Ok(ProgressAnswer { cancel })
+}
+
+async fn store_report(context: &Context, uid: &str, report: &Report) -> Result<(), No> {
+    for tries in 0..TRIES {
+        pause(tries).await;
+        let run = context.read(uid).await?.ok_or(No::Gone)?;
+        report::holds_claim(&run, uid, report.attempt, &report.nonce).map_err(No::Refused)?;
+        match report::evaluate(&run) {
+            Acceptance::Stored => return Ok(()),
+            Acceptance::Store => match context.conclude(&run, &report.outcome).await {
+                Ok(_) => return Ok(()),
+                Err(error) if is_conflict(&error) => {}
+                Err(error) => return Err(error.into()),
+            },
+        }
+    }
+    Err(No::Later("the run changes too often".into()))
+}
+
+async fn pause(tries: u32) {
+    if tries > 0 {
+        tokio::time::sleep(Duration::from_millis(10 * u64::from(tries))).await;
+    }
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

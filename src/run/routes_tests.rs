@@ -1,0 +1,273 @@
+//! Tests of the handlers against an API in memory: each makes an interleaving happen.
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::super::fixture::{Fixture, PODS, RUN, SECRETS, TARGET, UID, pod};
+use super::*;
+use crate::digest::Digest;
+use crate::protocol::{Ending, Nonce, Outcome, Stream};
+
+async fn post_as(fixture: &Fixture, token: &str, what: &str, body: Value) -> (u16, Value) {
+    let request = Request::post(format!("/v1/runs/{UID}/{what}"))
+        .header("authorization", format!("Bearer {token}"))
+        .body(Body::from(body.to_string()))
+        .unwrap();
+    let response = routes(fixture.context.clone()).oneshot(request).await.unwrap();
+    let code = response.status().as_u16();
+    let body = to_bytes(response.into_body(), 1 << 22).await.unwrap();
+    (code, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+async fn send(fixture: &Fixture, what: &str, body: Value) -> (u16, Value) {
+    post_as(fixture, &fixture.context.token(UID, 1).to_hex(), what, body).await
+}
+
+fn claim_of(pod: &str, nonce: u8) -> Value {
+    json!({"attempt": 1, "podUid": pod, "nonce": Nonce::from_bytes([nonce; 16])})
+}
+
+fn report_of(nonce: u8, stdout: &str) -> Value {
+    let outcome = Outcome {
+        ending: Ending::Exited,
+        exit_code: Some(0),
+        signal: None,
+        message: None,
+        stdout: Stream { text: stdout.into(), dropped_bytes: 0 },
+        stderr: Stream::default(),
+        duration_millis: 5,
+    };
+    serde_json::to_value(Report { attempt: 1, nonce: Nonce::from_bytes([nonce; 16]), outcome }).unwrap()
+}
+
+/// A run that was decided, and its pod.
+fn decided() -> Fixture {
+    let mut fixture = Fixture::new();
+    let revision =
+        json!({"treeDigest": Digest::of("tree").to_string(), "manifestDigest": Digest::of("manifest").to_string()});
+    fixture.api.change(RUN, |run| {
+        run["status"] = json!({
+            "phase": "Pending", "revision": revision, "timeoutSeconds": 60,
+            "attempts": [{"number": 1, "jobs": 1, "job": super::super::job::job_name(UID, 1, 1)}],
+        });
+    });
+    fixture.api.put(&format!("{PODS}/pod-p1"), pod("p1", 1, json!({"phase": "Running"})));
+    fixture.refresh();
+    fixture
+}
+
+async fn claimed() -> Fixture {
+    let fixture = decided();
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 200);
+    fixture
+}
+
+#[tokio::test]
+async fn a_claim_says_running_and_hands_out_payload_and_secrets() {
+    let fixture = decided();
+    let (code, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!(code, 200, "{grant}");
+    let payload: Value = serde_json::from_str(grant["payload"].as_str().unwrap()).unwrap();
+    assert_eq!(payload["externaldetails"]["host"], json!({"url": "https://bmc", "password": "hunter2"}));
+    assert_eq!(grant["redact"], json!(["hunter2"]));
+    assert_eq!(grant["action"], "status");
+    let status = fixture.status();
+    assert_eq!(status["phase"], "Running");
+    assert_eq!(status["attempts"][0]["podUID"], "p1");
+    assert_eq!(status["attempts"][0]["nonceHash"], Nonce::from_bytes([1; 16]).hash());
+    assert!(!status.to_string().contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_wrong_token_asks_the_api_nothing() {
+    let fixture = decided();
+    fixture.api.before(|_, _, path| panic!("asked for {path}"));
+    let other = fixture.context.token(UID, 2).to_hex();
+    for token in ["", "00", other.as_str()] {
+        assert_eq!(post_as(&fixture, token, "claim", claim_of("p1", 1)).await.0, 401);
+    }
+}
+
+#[tokio::test]
+async fn of_two_claimants_that_read_the_same_run_one_wins_and_the_other_is_refused_for_ever() {
+    let fixture = decided();
+    fixture.api.put(&format!("{PODS}/pod-p2"), pod("p2", 1, json!({"phase": "Running"})));
+    let mut first = true;
+    let winner = Nonce::from_bytes([2; 16]).hash();
+    // Between the loser's read and its write, the winner's write arrives.
+    fixture.api.before(move |api, method, path| {
+        if *method == Method::PUT && path.ends_with("/status") && std::mem::take(&mut first) {
+            api.change(RUN, |run| {
+                run["status"]["phase"] = json!("Running");
+                run["status"]["attempts"][0]["podUID"] = json!("p2");
+                run["status"]["attempts"][0]["nonceHash"] = json!(winner);
+            });
+        }
+        None
+    });
+    let (code, refusal) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!((code, refusal["message"].as_str()), (409, Some("another runner claimed this attempt")));
+    assert_eq!(fixture.status()["attempts"][0]["podUID"], "p2");
+    // A container that kubelet restarted in the winner's pod draws another nonce.
+    assert_eq!(send(&fixture, "claim", claim_of("p2", 3)).await.0, 409);
+}
+
+#[tokio::test]
+async fn a_cancel_between_read_and_write_beats_the_claim() {
+    let fixture = decided();
+    let mut first = true;
+    fixture.api.before(move |api, method, path| {
+        if *method == Method::PUT && path.ends_with("/status") && std::mem::take(&mut first) {
+            api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
+        }
+        None
+    });
+    let (code, refusal) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!((code, refusal["message"].as_str()), (409, Some("the run was cancelled")));
+    assert_eq!(fixture.status()["phase"], "Pending");
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_given_again_word_for_word_and_written_once() {
+    let fixture = decided();
+    let first = send(&fixture, "claim", claim_of("p1", 1)).await;
+    // Even though the run was cancelled and its Secret is gone meanwhile: the runner holds the claim.
+    fixture.api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
+    fixture.api.remove(&format!("{SECRETS}/bmc"));
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await, first);
+    let writes = fixture.api.writes();
+    assert_eq!(writes.iter().filter(|write| write.ends_with("backup/status")).count(), 1, "{writes:?}");
+}
+
+#[tokio::test]
+async fn a_write_that_was_stored_but_not_answered_is_found_by_the_same_nonce() {
+    let fixture = decided();
+    let nonce_hash = Nonce::from_bytes([1; 16]).hash();
+    fixture.api.before(move |api, method, path| {
+        (*method == Method::PUT && path.ends_with("/status")).then(|| {
+            api.change(RUN, |run| {
+                run["status"]["phase"] = json!("Running");
+                run["status"]["attempts"][0]["podUID"] = json!("p1");
+                run["status"]["attempts"][0]["nonceHash"] = json!(nonce_hash);
+            });
+            StatusCode::GATEWAY_TIMEOUT
+        })
+    });
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 503);
+    fixture.api.before(|_, _, _| None);
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_missing_secret_is_named_in_the_run_and_waited_for() {
+    let fixture = decided();
+    fixture.api.remove(&format!("{SECRETS}/bmc"));
+    let expected = "waiting: Secret \"bmc\" does not exist in namespace \"outrigger-system\"";
+    let (code, refusal) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!((code, refusal["message"].as_str()), (503, Some(expected)));
+    assert_eq!(fixture.status()["message"], expected);
+    assert_eq!(fixture.status()["phase"], "Pending");
+    fixture.api.put(&format!("{SECRETS}/bmc"), json!({"metadata": {"name": "bmc"}, "data": {}}));
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_pod_of_a_replaced_job_and_an_unknown_pod_are_refused() {
+    let fixture = decided();
+    fixture.api.put(&format!("{PODS}/pod-p2"), pod("p2", 2, json!({"phase": "Running"})));
+    for pod in ["p2", "p9"] {
+        assert_eq!(send(&fixture, "claim", claim_of(pod, 1)).await.0, 409, "{pod}");
+    }
+    assert_eq!(fixture.status()["phase"], "Pending");
+}
+
+#[tokio::test]
+async fn a_run_without_a_stamp_is_refused_where_admission_counts() {
+    let mut fixture = decided();
+    let context = Arc::get_mut(&mut fixture.context).unwrap();
+    context.settings.insecure_without_admission = false;
+    let (code, refusal) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!(code, 409);
+    assert!(refusal["message"].as_str().unwrap().starts_with("spec.caller is missing"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_report_is_acknowledged_after_it_is_stored_and_again_unchanged() {
+    let fixture = claimed().await;
+    assert_eq!(send(&fixture, "report", report_of(1, "{\"power_state\": \"PowerOn\"}")).await.0, 200);
+    let status = fixture.status();
+    assert_eq!((&status["phase"], &status["power"]), (&json!("Succeeded"), &json!("PowerOn")));
+    assert_eq!(status["exitCode"], 0);
+    assert_eq!(
+        fixture.api.get(TARGET).unwrap()["status"],
+        json!({"powerState": "PowerOn", "lastRun": "team-a/backup"})
+    );
+    assert_eq!(send(&fixture, "report", report_of(1, "{\"power_state\": \"PowerOff\"}")).await.0, 200);
+    assert_eq!(fixture.status(), status);
+}
+
+#[tokio::test]
+async fn a_report_that_conflicts_is_stored_on_what_changed() {
+    let fixture = claimed().await;
+    let mut first = true;
+    fixture.api.before(move |api, method, path| {
+        if *method == Method::PUT && path.ends_with("backup/status") && std::mem::take(&mut first) {
+            api.change(RUN, |run| {
+                run["metadata"]["deletionTimestamp"] = json!("2026-11-23T10:00:00Z");
+                run["metadata"]["labels"] = json!({"a": "b"});
+            });
+        }
+        None
+    });
+    assert_eq!(send(&fixture, "report", report_of(1, "PowerOff")).await.0, 200);
+    let run = fixture.api.get(RUN).unwrap();
+    assert_eq!(run["status"]["phase"], "Succeeded");
+    assert_eq!(run["metadata"]["labels"]["a"], "b");
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_stored_is_not_acknowledged() {
+    let fixture = claimed().await;
+    fixture.api.before(|_, method, _| (*method == Method::PUT).then_some(StatusCode::INTERNAL_SERVER_ERROR));
+    assert_eq!(send(&fixture, "report", report_of(1, "PowerOff")).await.0, 503);
+    assert_eq!(fixture.status()["phase"], "Running");
+}
+
+#[tokio::test]
+async fn a_run_that_is_gone_is_answered_gone() {
+    let fixture = claimed().await;
+    fixture.api.remove(RUN);
+    assert_eq!(send(&fixture, "report", report_of(1, "")).await.0, 410);
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 410);
+}
+
+#[tokio::test]
+async fn another_runners_report_is_refused() {
+    let fixture = claimed().await;
+    assert_eq!(send(&fixture, "report", report_of(2, "PowerOn")).await.0, 409);
+    assert_eq!(fixture.status()["phase"], "Running");
+}
+
+#[tokio::test]
+async fn a_late_report_replaces_an_unknown_outcome_once() {
+    let fixture = claimed().await;
+    fixture.api.change(RUN, |run| run["status"]["phase"] = json!("OutcomeUnknown"));
+    assert_eq!(send(&fixture, "report", report_of(1, "PowerOn")).await.0, 200);
+    assert_eq!(fixture.status()["power"], "PowerOn");
+    assert_eq!(send(&fixture, "report", report_of(1, "PowerOff")).await.0, 200);
+    assert_eq!(fixture.status()["power"], "PowerOn");
+}
+
+#[tokio::test]
+async fn progress_writes_tails_at_a_bounded_rate_and_carries_cancel() {
+    let fixture = claimed().await;
+    let progress =
+        |text: &str| json!({"attempt": 1, "nonce": Nonce::from_bytes([1; 16]), "stdoutTail": text, "stderrTail": ""});
+    assert_eq!(send(&fixture, "progress", progress("one")).await, (200, json!({"cancel": false})));
+    assert_eq!(send(&fixture, "progress", progress("two")).await.0, 200);
+    assert_eq!(fixture.status()["stdoutTail"], "one");
+    fixture.api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
+    assert_eq!(send(&fixture, "progress", progress("three")).await, (200, json!({"cancel": true})));
+}
