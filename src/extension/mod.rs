@@ -1,1 +1,32 @@
 //! The extension controller: dereference, validate, plan, apply, status.
+//!
+//! | file            | its job                                                       | needs |
+//! |-----------------|---------------------------------------------------------------|-------|
+//! | `controller`    | watches extensions, one reconcile at a time for each           | client |
+//! | `reconcile`     | the five calls                                                 | client |
+//! | `dereference`   | reads what the resource refers to: Secret, linked manifest     | client, network |
+//! | `plan`          | what to do: leave, re-use, fetch                               | nothing |
+//! | `apply`         | does it: resolve, fetch, publish, link                         | network, volume |
+//! | `status`        | the status that follows                                        | nothing |
+//! | `finalize`      | deletion: waits for runs, then unlinks                         | client, volume |
+//! | `collect`       | removes trees that nothing uses, slowly                        | client, volume |
+//! | `check`         | what admission says about a resource                           | nothing |
+//! | `backoff`, `failure` | pauses and failures                                       | nothing |
+
+mod apply;
+mod backoff;
+mod check;
+mod collect;
+mod context;
+mod controller;
+mod dereference;
+mod failure;
+mod finalize;
+mod plan;
+mod reconcile;
+mod status;
+
+pub use check::check;
+pub use collect::collect_forever;
+pub use context::Context;
+pub use controller::run;

@@ -1,0 +1,30 @@
+//! How long to wait after failures that may pass by themselves. Pure: the caller draws the jitter.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The pause after `failures` failures in a row (1 = the first): doubling from 1 s to 5 min, of which up to half is
+/// taken off by `jitter` (0.0 to 1.0), so that a server that comes back is not met by everyone at once.
+pub fn pause(failures: u32, jitter: f64) -> Duration {
+    let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
+    doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_five_minutes() {
+        let pauses: Vec<_> = [1, 2, 3, 9, 10, u32::MAX].map(|failures| pause(failures, 0.0).as_secs()).to_vec();
+        assert_eq!(pauses, [1, 2, 4, 256, 300, 300]);
+    }
+
+    #[test]
+    fn jitter_takes_off_at_most_half() {
+        assert_eq!(pause(3, 1.0), Duration::from_secs(2));
+        assert_eq!(pause(3, 7.0), Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,138 @@
+//! What to do about an extension. Pure: no client, clock, disk or network.
+
+use crate::api::conditions;
+use crate::api::extension::{OrchestratorExtensionSpec, OrchestratorExtensionStatus};
+use crate::digest::Digest;
+use crate::source::{Request, Resolved};
+use crate::store::RelativePath;
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// `suspend` is set: look at the volume and at nothing else.
+    Suspended,
+    /// Resolve the source; what is `known` of it need not be fetched again.
+    Install {
+        /// Where the files come from.
+        wanted: Wanted,
+        /// What an earlier reconcile fetched for the same request.
+        known: Option<Box<Known>>,
+    },
+}
+
+/// Where the files come from, and which of them are the extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// What to fetch.
+    pub request: Request,
+    /// Sub-directory that is the extension's root.
+    pub root: Option<RelativePath>,
+}
+
+/// What an earlier reconcile fetched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// What was asked for: another request makes it worthless.
+    pub wanted: Wanted,
+    /// What it resolved to.
+    pub resolved: Resolved,
+    /// The tree that came of it, and what it measures.
+    pub tree: Digest,
+    /// Bytes of the tree's files.
+    pub size: u64,
+    /// Number of the tree's files.
+    pub files: u64,
+}
+
+/// The plan for a resource whose source is `wanted`, given what earlier reconciles remember.
+pub fn plan(spec: &OrchestratorExtensionSpec, wanted: Wanted, remembered: Option<&Known>) -> Plan {
+    if spec.suspend == Some(true) {
+        return Plan::Suspended;
+    }
+    let known = remembered.filter(|known| known.wanted == wanted).cloned().map(Box::new);
+    Plan::Install { wanted, known }
+}
+
+/// What a restarted controller can know from status: the installed pair, if it is of the present generation and Ready.
+pub fn remembered_by_status(
+    status: &OrchestratorExtensionStatus,
+    generation: Option<i64>,
+    wanted: &Wanted,
+) -> Option<Known> {
+    if status.observed_generation != generation || !conditions::is_true(&status.conditions, conditions::READY) {
+        return None;
+    }
+    let artifact = status.artifact.as_ref()?;
+    Some(Known {
+        wanted: wanted.clone(),
+        resolved: Resolved::known(&wanted.request, &artifact.revision),
+        tree: artifact.tree_digest.parse().ok()?,
+        size: u64::try_from(artifact.size).ok()?,
+        files: u64::try_from(artifact.files).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::conditions::Conditions;
+    use crate::api::extension::Artifact;
+    use crate::api::reason::Reason;
+    use crate::source::SourceUrl;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+
+    fn wanted(url: &str) -> Wanted {
+        Wanted { request: Request::Git { url: SourceUrl::parse(url).unwrap(), refs: None }, root: None }
+    }
+
+    fn status(generation: i64) -> OrchestratorExtensionStatus {
+        let mut status = OrchestratorExtensionStatus { observed_generation: Some(generation), ..Default::default() };
+        status.artifact = Some(Artifact {
+            revision: "main@sha1:0123456789012345678901234567890123456789".into(),
+            tree_digest: Digest::of("tree").to_string(),
+            manifest_digest: Digest::of("manifest").to_string(),
+            size: 7,
+            files: 2,
+            last_update_time: Time(Timestamp::UNIX_EPOCH),
+        });
+        Conditions::of(&mut status.conditions, Some(generation), Timestamp::UNIX_EPOCH).is_true(
+            "Ready",
+            Reason::Succeeded,
+            "",
+        );
+        status
+    }
+
+    #[test]
+    fn a_suspended_extension_is_left_alone() {
+        let spec = OrchestratorExtensionSpec { suspend: Some(true), ..Default::default() };
+        assert!(matches!(plan(&spec, wanted("https://example.com/a"), None), Plan::Suspended));
+    }
+
+    #[test]
+    fn what_was_fetched_counts_for_the_same_source_only() {
+        let same = wanted("https://example.com/a");
+        let known = remembered_by_status(&status(3), Some(3), &same).unwrap();
+        let of = |wanted| match plan(&Default::default(), wanted, Some(&known)) {
+            Plan::Install { known, .. } => known.is_some(),
+            Plan::Suspended => panic!("not suspended"),
+        };
+        assert!(of(same.clone()));
+        assert!(!of(wanted("https://example.com/b")));
+        assert!(!of(Wanted { root: Some(RelativePath::parse("sub").unwrap()), ..same }));
+    }
+
+    #[test]
+    fn status_speaks_for_its_own_generation_only() {
+        let wanted = wanted("https://example.com/a");
+        assert!(remembered_by_status(&status(3), Some(4), &wanted).is_none());
+        let mut failed = status(3);
+        Conditions::of(&mut failed.conditions, Some(3), Timestamp::UNIX_EPOCH).is_false(
+            "Ready",
+            Reason::FetchFailed,
+            "",
+        );
+        assert!(remembered_by_status(&failed, Some(3), &wanted).is_none());
+    }
+}

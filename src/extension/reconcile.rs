@@ -1,0 +1,212 @@
+//! One reconcile of one extension: five calls, and the status that follows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::controller::Action;
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource as _, ResourceExt as _};
+
+use super::check::check;
+use super::context::Context;
+use super::failure::Failure;
+use super::status::{self, Applied, Before, Object, Observation};
+use super::{apply, backoff, dereference, finalize, plan};
+use crate::api::conditions;
+use crate::api::extension::OrchestratorExtensionStatus;
+use crate::api::{EXTENSION_FINALIZER, OrchestratorExtension, RECONCILE_REQUESTED_AT, Reason};
+use crate::validate;
+
+/// How long an install may take before the status says that it is under way.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Brings one extension to its desired state, or says in its status why that cannot be.
+///
+/// # Errors
+/// Only those of the Kubernetes API: everything else is in the status.
+pub async fn reconcile(extension: Arc<OrchestratorExtension>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    if extension.meta().deletion_timestamp.is_some() {
+        return finalize::run(&extension, &context).await;
+    }
+    let extension = with_finalizer(extension, &context).await?;
+
+    let observation = {
+        let install = install(&extension, &context);
+        tokio::pin!(install);
+        match tokio::time::timeout(PATIENCE, &mut install).await {
+            Ok(observation) => observation,
+            Err(_) => {
+                say_progressing(&extension, &context).await?;
+                install.await
+            }
+        }
+    };
+
+    write_status(&extension, &context, &observation).await
+}
+
+/// dereference → validate → plan → apply.
+async fn install(extension: &OrchestratorExtension, context: &Context) -> Observation {
+    let before = apply::look(extension, context).await;
+    let result = async {
+        check(extension, &context.contracts).map_err(Failure::invalid)?;
+        let inputs = dereference::inputs(extension, context).await?;
+        let source = inputs.merged.spec.source.clone().unwrap_or_default();
+        let wanted = apply::wanted(&validate::source(&source).map_err(Failure::invalid)?)?;
+        let remembered = apply::remembered(extension, context, &wanted, &before);
+        let plan = plan::plan(&extension.spec, wanted, remembered.as_ref());
+        apply::apply(extension, context, &inputs, plan).await
+    }
+    .await;
+    Observation { before, result }
+}
+
+async fn with_finalizer(
+    extension: Arc<OrchestratorExtension>,
+    context: &Context,
+) -> Result<Arc<OrchestratorExtension>, kube::Error> {
+    if extension.finalizers().iter().any(|finalizer| finalizer == EXTENSION_FINALIZER) {
+        return Ok(extension);
+    }
+    let mut finalizers = extension.finalizers().to_vec();
+    finalizers.push(EXTENSION_FINALIZER.to_owned());
+    let patch = serde_json::json!({
+        "metadata": {"finalizers": finalizers, "resourceVersion": extension.resource_version()},
+    });
+    let api = Api::<OrchestratorExtension>::all(context.client.clone());
+    api.patch(&extension.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.map(Arc::new)
+}
+
+fn object(extension: &OrchestratorExtension) -> Object<'_> {
+    Object {
+        generation: extension.metadata.generation,
+        requested_at: extension.annotations().get(RECONCILE_REQUESTED_AT).map(String::as_str),
+        history_limit: extension.spec.revision_history_limit,
+    }
+}
+
+async fn say_progressing(extension: &OrchestratorExtension, context: &Context) -> Result<(), kube::Error> {
+    let old = extension.status.clone().unwrap_or_default();
+    if old.observed_generation == extension.metadata.generation {
+        return Ok(());
+    }
+    let status = status::progressing(&old, object(extension), "fetching the source", Timestamp::now());
+    store_status(extension, context, status).await.map(drop)
+}
+
+async fn write_status(
+    extension: &OrchestratorExtension,
+    context: &Context,
+    observation: &Observation,
+) -> Result<Action, kube::Error> {
+    let old = extension.status.clone().unwrap_or_default();
+    let new = status::next(&old, object(extension), observation, Timestamp::now());
+    if new != old {
+        store_status(extension, context, new.clone()).await?;
+        publish_events(extension, context, observation, &old, &new).await;
+    }
+    let reason = match &observation.result {
+        Ok(_) => Reason::Succeeded,
+        Err(failure) => failure.reason,
+    };
+    context.metrics.reconciled("OrchestratorExtension", reason);
+    Ok(Action::requeue(requeue_after(extension, context, observation)))
+}
+
+/// Replaces the status as a whole. While this reconcile waited it may itself have said that work is under way, so the
+/// newest resourceVersion is read again if the first try conflicts; a changed spec is reconciled again anyway.
+async fn store_status(
+    extension: &OrchestratorExtension,
+    context: &Context,
+    status: OrchestratorExtensionStatus,
+) -> Result<OrchestratorExtension, kube::Error> {
+    let api = Api::<OrchestratorExtension>::all(context.client.clone());
+    let mut object = extension.clone();
+    object.status = Some(status.clone());
+    match api.replace_status(&object.name_any(), &PostParams::default(), &object).await {
+        Err(kube::Error::Api(error)) if error.code == 409 => {
+            let mut object = api.get(&extension.name_any()).await?;
+            if object.metadata.uid != extension.metadata.uid {
+                return Ok(object);
+            }
+            object.status = Some(status);
+            api.replace_status(&object.name_any(), &PostParams::default(), &object).await
+        }
+        result => result,
+    }
+}
+
+fn requeue_after(extension: &OrchestratorExtension, context: &Context, observation: &Observation) -> Duration {
+    let uid = extension.metadata.uid.as_deref().unwrap_or_default();
+    let mut memory = context.memory(uid);
+    memory.failures = if observation.result.is_ok() { 0 } else { memory.failures.saturating_add(1) };
+    let pause = backoff::pause(memory.failures, random());
+    context.remember(uid, memory);
+    let interval = validate::interval_or_default(extension.spec.interval.as_deref());
+    status::requeue_after(&observation.result, interval, pause)
+}
+
+/// Between 0 and 1. Where the system gives no randomness, no jitter is the best there is.
+fn random() -> f64 {
+    getrandom::u32().map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX))
+}
+
+/// An event for a new revision, for drift, and for a failure that was not there before: not for every check.
+async fn publish_events(
+    extension: &OrchestratorExtension,
+    context: &Context,
+    observation: &Observation,
+    old: &OrchestratorExtensionStatus,
+    new: &OrchestratorExtensionStatus,
+) {
+    let mut events = vec![];
+    let event = |type_, reason: Reason, note: String| Event {
+        type_,
+        reason: reason.as_str().into(),
+        note: Some(conditions::truncated(note, 1000)),
+        action: "Reconcile".into(),
+        secondary: None,
+    };
+    if let Before::Broken(what) = &observation.before {
+        events.push(event(EventType::Warning, Reason::Drifted, what.clone()));
+    }
+    match &observation.result {
+        Ok(Applied::Installed(pair)) => {
+            let tree = |status: &OrchestratorExtensionStatus| {
+                status
+                    .artifact
+                    .as_ref()
+                    .map(|artifact| (artifact.tree_digest.clone(), artifact.manifest_digest.clone()))
+            };
+            let recovered = !conditions::is_true(&old.conditions, conditions::READY);
+            if tree(old) != tree(new) {
+                events.push(event(
+                    EventType::Normal,
+                    Reason::Installed,
+                    format!("installed revision {}", pair.revision),
+                ));
+            } else if recovered {
+                events.push(event(
+                    EventType::Normal,
+                    Reason::Succeeded,
+                    format!("recovered at revision {}", pair.revision),
+                ));
+            }
+        }
+        Ok(Applied::Suspended) => {}
+        Err(failure) => {
+            let said = conditions::find(&old.conditions, conditions::READY)
+                .is_some_and(|ready| ready.status == "False" && ready.reason == failure.reason.as_str());
+            if !said {
+                events.push(event(EventType::Warning, failure.reason, failure.message.clone()));
+            }
+        }
+    }
+    for event in events {
+        if let Err(error) = context.recorder.publish(&event, &extension.object_ref(&())).await {
+            tracing::warn!(extension = extension.name_any(), %error, "an event could not be written");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+use super::*;
+use crate::api::conditions::{find, is_true};
+
+const OBJECT: Object<'_> = Object { generation: Some(2), requested_at: None, history_limit: None };
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn pair(tree: &str) -> Observation {
+    Observation {
+        before: Before::Nothing,
+        result: Ok(Applied::Installed(Box::new(InstalledPair {
+            revision: format!("main@sha1:{tree}"),
+            tree_digest: format!("sha256:{tree}"),
+            manifest_digest: "sha256:m".into(),
+            size: 1,
+            files: 1,
+            resolved: OrchestratorExtensionSpec::default(),
+            enabled: true,
+            disagreements: vec![],
+        }))),
+    }
+}
+
+fn failure(class: FailureClass) -> Observation {
+    let message = "fetching https://example.com/x.git: connection refused".to_owned();
+    Observation {
+        before: Before::Intact,
+        result: Err(Failure { stage: Stage::Fetch, class, reason: Reason::FetchFailed, message }),
+    }
+}
+
+fn reason(status: &OrchestratorExtensionStatus, type_: &str) -> String {
+    find(&status.conditions, type_).map(|condition| condition.reason.clone()).unwrap_or_default()
+}
+
+#[test]
+fn an_installed_extension_is_ready_at_its_generation() {
+    let status = next(&Default::default(), OBJECT, &pair("a"), at(1));
+    assert!(is_true(&status.conditions, "Ready") && is_true(&status.conditions, "Installed"));
+    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(2)));
+    assert!(find(&status.conditions, "Reconciling").is_none() && find(&status.conditions, "Stalled").is_none());
+}
+
+#[test]
+fn the_same_pair_again_changes_nothing() {
+    let first = next(&Default::default(), OBJECT, &pair("a"), at(1));
+    assert_eq!(next(&first, OBJECT, &pair("a"), at(99)), first);
+}
+
+#[test]
+fn a_failed_upgrade_is_not_ready_but_still_installed() {
+    let before = next(&Default::default(), OBJECT, &pair("a"), at(1));
+    let after = next(&before, OBJECT, &failure(FailureClass::Transient), at(2));
+    assert!(!is_true(&after.conditions, "Ready") && is_true(&after.conditions, "Installed"));
+    assert!(is_true(&after.conditions, "Reconciling"));
+    assert_eq!(after.artifact, before.artifact);
+    assert_eq!(after.resolved, before.resolved);
+}
+
+#[test]
+fn what_needs_a_change_of_the_object_is_stalled_and_does_not_reconcile() {
+    let status = next(&Default::default(), OBJECT, &failure(FailureClass::Stalled), at(1));
+    assert!(is_true(&status.conditions, "Stalled"));
+    assert!(find(&status.conditions, "Reconciling").is_none());
+    assert_eq!(reason(&status, "SourceFetched"), "FetchFailed");
+    assert_eq!(find(&status.conditions, "Compatible").unwrap().status, "Unknown");
+}
+
+#[test]
+fn a_recovery_clears_what_the_failure_set() {
+    let failed = next(&Default::default(), OBJECT, &failure(FailureClass::Stalled), at(1));
+    let recovered = next(&failed, OBJECT, &pair("a"), at(2));
+    assert!(find(&recovered.conditions, "Stalled").is_none());
+    assert!(is_true(&recovered.conditions, "SourceFetched"));
+}
+
+#[test]
+fn former_revisions_are_kept_newest_first_up_to_the_limit() {
+    let mut status = OrchestratorExtensionStatus::default();
+    for tree in ["a", "b", "c", "b", "d", "e"] {
+        status = next(&status, Object { history_limit: Some(2), ..OBJECT }, &pair(tree), at(1));
+    }
+    let kept: Vec<_> = status.history.iter().map(|artifact| artifact.tree_digest.as_str()).collect();
+    assert_eq!(kept, ["sha256:d", "sha256:b"]);
+}
+
+#[test]
+fn a_disabled_extension_is_ready_and_says_so() {
+    let mut observation = pair("a");
+    if let Ok(Applied::Installed(pair)) = &mut observation.result {
+        pair.enabled = false;
+        pair.disagreements = vec!["description".into()];
+    }
+    let status = next(&Default::default(), OBJECT, &observation, at(1));
+    assert!(is_true(&status.conditions, "Ready"));
+    assert_eq!(reason(&status, "Ready"), "Disabled");
+    assert!(find(&status.conditions, "Compatible").unwrap().message.contains("the resource wins"));
+}
+
+#[test]
+fn a_tree_that_was_changed_from_outside_is_not_installed() {
+    let before = next(&Default::default(), OBJECT, &pair("a"), at(1));
+    let observation =
+        Observation { before: Before::Broken("run.sh was changed".into()), ..failure(FailureClass::Transient) };
+    let after = next(&before, OBJECT, &observation, at(2));
+    assert!(!is_true(&after.conditions, "Installed"));
+    assert_eq!(find(&after.conditions, "Installed").unwrap().message, "run.sh was changed");
+}
+
+#[test]
+fn the_request_to_reconcile_is_answered() {
+    let object = Object { requested_at: Some("now"), ..OBJECT };
+    for observation in [pair("a"), failure(FailureClass::Transient)] {
+        let status = next(&Default::default(), object, &observation, at(1));
+        assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
+    }
+}
+
+#[test]
+fn passing_failures_are_retried_sooner_than_stalled_ones() {
+    let (interval, pause) = (Duration::from_secs(600), Duration::from_secs(4));
+    let after = |observation: Observation| requeue_after(&observation.result, interval, pause);
+    assert_eq!(after(pair("a")), interval);
+    assert_eq!(after(failure(FailureClass::Stalled)), interval);
+    assert_eq!(after(failure(FailureClass::Transient)), pause);
+    assert_eq!(after(failure(FailureClass::Waiting(Duration::from_secs(9)))), Duration::from_secs(9));
+}
