@@ -110,6 +110,38 @@ mod tests {
         }
     }
 
+    fn required(schema: &Value, path: &str, found: &mut Vec<String>) {
+        found.extend(
+            schema["required"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(|name| format!("{path}.{name}")),
+        );
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            required(property, &format!("{path}.{name}"), found);
+            required(&property["items"], &format!("{path}.{name}[]"), found);
+        }
+    }
+
+    #[test]
+    fn only_what_makes_no_sense_without_is_required_in_a_spec() {
+        let found: Vec<_> = all()
+            .iter()
+            .map(|crd| {
+                let mut found = vec![];
+                required(
+                    &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"],
+                    "",
+                    &mut found,
+                );
+                found.join(" ")
+            })
+            .collect();
+        insta::assert_debug_snapshot!(found);
+    }
+
     #[test]
     fn every_field_is_described() {
         fn undescribed(schema: &Value, path: &str, found: &mut Vec<String>) {

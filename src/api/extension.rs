@@ -76,7 +76,7 @@ pub struct OrchestratorExtensionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orchestrator: Option<OrchestratorOptions>,
     /// Free-form details, handed to the script as `externaldetails.extension`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<128, 4096>")]
     pub details: Option<BTreeMap<String, String>>,
     /// Whether actions may run. Unset means true.
@@ -120,7 +120,7 @@ pub struct OrchestratorExtensionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_unknown_parameters: Option<bool>,
     /// Names under which the script knows an action: `create: deploy` sends "deploy" where a run asks for "create".
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<32, 128>")]
     pub action_aliases: Option<BTreeMap<String, String>>,
     /// How the Jobs of its actions look.
@@ -280,7 +280,7 @@ pub struct CustomAction {
     #[schemars(length(max = 1024))]
     pub errormessage: Option<String>,
     /// Handed to the script as `externaldetails.action`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<32, 4096>")]
     pub details: Option<BTreeMap<String, String>>,
     /// What a run may or must give.
@@ -329,19 +329,19 @@ pub struct Runtime {
     #[schemars(length(max = 8))]
     pub image_pull_secrets: Option<Vec<SecretReference>>,
     /// Limits and requests of the container. Default: limits cpu 1 and memory 512Mi, requests cpu 10m and memory 32Mi.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::resources")]
     pub resources: Option<ResourceRequirements>,
     /// Environment variables of the script. Names that begin with `OUTRIGGER_` are refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<64, 4096>")]
     pub env: Option<BTreeMap<String, String>>,
     /// Labels of nodes that may run it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<16, 63>")]
     pub node_selector: Option<BTreeMap<String, String>>,
     /// Taints that it tolerates.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Option<Vec<Toleration>>,
     /// Most runs of this extension at a time. Comes later: setting it is refused today.
@@ -377,7 +377,7 @@ pub struct OrchestratorExtensionStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
     /// The effective manifest of what is installed: the resource, filled from the fetched manifests.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_object")]
     pub resolved: Option<OrchestratorExtensionSpec>,
     /// Former revisions that are kept, newest first.

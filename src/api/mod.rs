@@ -38,6 +38,8 @@ pub const RUN_UID_LABEL: &str = "outrigger.dev/run-uid";
 pub const ATTEMPT_LABEL: &str = "outrigger.dev/attempt";
 /// Label on Jobs and pods: name of the extension, where it fits a label value.
 pub const EXTENSION_LABEL: &str = "outrigger.dev/extension";
+/// Annotation on pods: digest of the tree that they mount.
+pub const TREE_ANNOTATION: &str = "outrigger.dev/tree";
 /// Label on everything that the operator makes.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`], and the operator's field manager.

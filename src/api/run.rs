@@ -133,19 +133,19 @@ pub struct InlineTarget {
     #[schemars(length(max = 253))]
     pub id: Option<String>,
     /// `externaldetails.host`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<64, 4096>")]
     pub host: Option<BTreeMap<String, String>>,
     /// `externaldetails.resourcemap`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<64, 4096>")]
     pub resourcemap: Option<BTreeMap<String, String>>,
     /// `externaldetails.virtualmachine`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<64, 4096>")]
     pub virtualmachine: Option<BTreeMap<String, String>>,
     /// `cloudstack.vm.details`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_object")]
     pub vm: Option<serde_json::Map<String, Value>>,
 }
@@ -225,11 +225,11 @@ pub struct ActionRunStatus {
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// When the script was claimed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub start_time: Option<Time>,
     /// When the outcome was stored.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub completion_time: Option<Time>,
     /// Every attempt, oldest first.
@@ -254,7 +254,7 @@ pub struct ActionRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<i64>,
     /// The JSON that the script printed, up to 64 KiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_json")]
     pub result: Option<Value>,
     /// Power state, from `status`.
@@ -313,7 +313,7 @@ pub struct Attempt {
     #[schemars(length(max = 253))]
     pub job: String,
     /// When the newest Job was decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub decided_at: Option<MicroTime>,
     /// UID of the pod whose runner claimed.
@@ -325,7 +325,7 @@ pub struct Attempt {
     #[schemars(length(max = 64))]
     pub nonce_hash: Option<String>,
     /// When it was claimed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub claimed_at: Option<MicroTime>,
     /// The script's exit code.

@@ -11,9 +11,9 @@ pub fn string_map<const ENTRIES: u32, const LENGTH: u32>(_: &mut SchemaGenerator
     })
 }
 
-/// Free JSON of any type, kept as it is and replaced as a whole. Its size is bounded at admission.
+/// Free JSON of any type, kept as it is. Its size is bounded at admission.
 pub fn free_json(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-map-type": "atomic"})
+    json_schema!({"x-kubernetes-preserve-unknown-fields": true})
 }
 
 /// A free JSON object, kept as it is and replaced as a whole. Its size is bounded at admission.

@@ -22,11 +22,11 @@ use super::schema;
     category = "outrigger",
     status = "ExtensionTargetStatus",
     derive = "PartialEq",
-    printcolumn(name = "Extension", type_ = "string", json_path = ".spec.extensionRef.name"),
-    printcolumn(name = "Resource", type_ = "string", json_path = ".spec.name"),
-    printcolumn(name = "Power", type_ = "string", json_path = ".status.powerState"),
-    printcolumn(name = "Last Run", type_ = "string", json_path = ".status.lastRun", priority = "1"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name": "Extension", "type": "string", "jsonPath": ".spec.extensionRef.name"}"#,
+    printcolumn = r#"{"name": "Resource", "type": "string", "jsonPath": ".spec.name"}"#,
+    printcolumn = r#"{"name": "Power", "type": "string", "jsonPath": ".status.powerState"}"#,
+    printcolumn = r#"{"name": "Last Run", "type": "string", "jsonPath": ".status.lastRun", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 pub struct ExtensionTargetSpec {
     /// The extension that acts on it.
@@ -44,7 +44,7 @@ pub struct ExtensionTargetSpec {
     #[schemars(length(min = 1, max = 253))]
     pub id: Option<String>,
     /// `externaldetails.host` in the payload.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<128, 4096>")]
     pub host: Option<BTreeMap<String, String>>,
     /// Secrets of the operator's namespace whose entries are added to `host`. They win over equal keys.
@@ -52,15 +52,15 @@ pub struct ExtensionTargetSpec {
     #[schemars(length(max = 8))]
     pub host_from: Option<Vec<DetailsFrom>>,
     /// `externaldetails.resourcemap` in the payload.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<128, 4096>")]
     pub resourcemap: Option<BTreeMap<String, String>>,
     /// `externaldetails.virtualmachine` in the payload.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<128, 4096>")]
     pub virtualmachine: Option<BTreeMap<String, String>>,
     /// `cloudstack.vm.details` in the payload, as given.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_object")]
     pub vm: Option<serde_json::Map<String, serde_json::Value>>,
     /// The namespaces whose runs may use this target. Unset: none.
@@ -86,7 +86,7 @@ pub struct AllowedNamespaces {
     #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
     pub names: Option<Vec<String>>,
     /// Labels that a namespace must have.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "label_selector")]
     pub selector: Option<LabelSelector>,
 }
@@ -126,7 +126,7 @@ pub struct ExtensionTargetStatus {
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// Details that `prepare` answered; they reach later actions as the instance's details.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<128, 4096>")]
     pub details: Option<BTreeMap<String, String>>,
     /// PowerOn, PowerOff or PowerUnknown, from the last `status` that succeeded.
