@@ -1,4 +1,8 @@
 //! The `outrigger` command: the controller, and the command line for people.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    outrigger::cli::main()
+}

@@ -1,0 +1,381 @@
+//! `outrigger controller`: puts the parts of the operator together.
+//!
+//! Every replica serves admission, health, metrics and the way to the leader. The one that holds the Lease writes: it
+//! opens the store and runs the controllers, and the process ends at once if the Lease is lost.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::PostParams;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client, Config};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+
+use super::ControllerOptions;
+use crate::admission::{self, Admission};
+use crate::api::MANAGER;
+use crate::archive::Limits;
+use crate::digest::Digest;
+use crate::extension;
+use crate::lease::{Elector, Settings};
+use crate::run;
+use crate::serve::certificates::{self, Certificates, ServingCertificate};
+use crate::serve::forward::{Forwarder, leader_or_forward};
+use crate::serve::health::{self, Readiness};
+use crate::serve::keys::{self, Keys};
+use crate::serve::webhook_config::{self, DEFAULT_NAME};
+use crate::serve::{issue, tls};
+use crate::source::{AddressPolicy, FetchOptions, Fetcher};
+use crate::store::layout::tree_subpath;
+use crate::store::{RelativePath, Store};
+use crate::telemetry::{self, Metrics};
+use crate::validate::{ContractLevels, RunLimits};
+
+/// How long trash of a former process is kept.
+const TRASH_GRACE: Duration = Duration::from_secs(900);
+
+/// Runs the operator until it is told to end, or loses its Lease.
+pub fn main(options: ControllerOptions) -> anyhow::Result<()> {
+    telemetry::logs(options.log_format, &options.log_level)?;
+    // every TLS user of the process shares one provider; an error says that there is one already
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(start(options))
+}
+
+/// What all replicas have.
+struct Replica {
+    options: ControllerOptions,
+    client: Client,
+    metrics: Metrics,
+    keys: Keys,
+    certificates: Certificates,
+    /// `https://<address>:<port>` for runners.
+    address: String,
+    /// User name under which this process writes.
+    operator: String,
+    /// Answers claims and reports, from when this replica leads.
+    run_routes: OnceLock<Router>,
+    /// Resolves when the process is told to end.
+    shutdown: watch::Receiver<bool>,
+}
+
+async fn start(options: ControllerOptions) -> anyhow::Result<()> {
+    let client = client(&options).await?;
+    let metrics = Metrics::new();
+    let readiness = Readiness::waiting_for(["certificates", "listener"]);
+    let shutdown = on_signal()?;
+    let health = TcpListener::bind(options.health_listen).await.with_context(|| listening(options.health_listen))?;
+    tokio::spawn(tls::serve_plain(health, health::router(readiness.clone(), metrics.clone()), ended(shutdown.clone())));
+
+    let keys = keys::ensure(&client, &options.namespace).await?;
+    let reached = reached_at(&client, &options).await?;
+    let names = issue::names(&options.namespace, &[reached.ip()])?;
+    let certificates = certificates::ensure(&client, &options.namespace, &names, SystemTime::now()).await?;
+    readiness.reached("certificates");
+
+    let identity = options.identity.clone().unwrap_or_else(|| "outside".to_owned());
+    let own = options.pod_address.map_or(reached, |address| SocketAddr::new(address, options.listen.port()));
+    let settings = Settings::new(&options.namespace, format!("{identity}_{:08x}", random()), format!("https://{own}"));
+    let elector = Elector::start(client.clone(), settings);
+    let leadership = elector.leadership();
+
+    let serving = ServingCertificate::new(&certificates)?;
+    tokio::spawn({
+        let (serving, client, namespace) = (serving.clone(), client.clone(), options.namespace.clone());
+        async move { serving.keep_current(client, namespace, names).await }
+    });
+    let replica = Arc::new(Replica {
+        client: client.clone(),
+        metrics,
+        keys,
+        certificates,
+        address: format!("https://{reached}"),
+        operator: whoami(&client).await?,
+        run_routes: OnceLock::new(),
+        shutdown: shutdown.clone(),
+        options,
+    });
+    let listener =
+        TcpListener::bind(replica.options.listen).await.with_context(|| listening(replica.options.listen))?;
+    let forwarder = Forwarder::new(&replica.certificates.ca)?;
+    // a fallback and no wildcard route: that would leave its own parameter beside those of the routes inside
+    let runs = Router::new().fallback(answer_runs).with_state(replica.clone());
+    let router = admission::router(replica.admission()).merge(leader_or_forward(leadership.clone(), forwarder, runs));
+    tokio::spawn(tls::serve_tls(listener, serving.server_config()?, router, ended(shutdown.clone())));
+    readiness.reached("listener");
+    keep_webhooks(&replica).await?;
+
+    tokio::select! {
+        () = leadership.acquired() => {}
+        () = ended(shutdown.clone()) => {
+            elector.release().await;
+            return Ok(());
+        }
+    }
+    tracing::info!(address = replica.address, "this replica writes from now on");
+    replica.metrics.set_leader(true);
+    tokio::select! {
+        result = lead(replica.clone()) => {
+            elector.release().await;
+            result
+        }
+        // whatever is under way ends with the process, before another replica can win
+        () = leadership.lost() => bail!("the Lease was lost: another replica writes now"),
+    }
+}
+
+/// Runs the controllers until shutdown.
+async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
+    let options = &replica.options;
+    let root = options.store.clone();
+    let store = tokio::task::spawn_blocking(move || Store::open(&root)).await??;
+    let swept = {
+        let store = store.clone();
+        tokio::task::spawn_blocking(move || store.recover(SystemTime::now(), TRASH_GRACE)).await??
+    };
+    tracing::info!(?swept, "the store is open");
+    let store = Arc::new(store);
+    let context = Arc::new(extension::Context {
+        client: replica.client.clone(),
+        namespace: options.namespace.clone(),
+        store: store.clone(),
+        fetcher: Fetcher::new(replica.fetch_options())?,
+        limits: Limits {
+            unpacked_bytes: options.max_unpacked_bytes,
+            file_bytes: options.max_unpacked_bytes,
+            entries: options.max_entries,
+            ..Limits::default()
+        },
+        contracts: replica.contracts(),
+        recorder: replica.recorder(),
+        metrics: replica.metrics.clone(),
+        memory: Default::default(),
+    });
+    let mut helpers = JoinSet::new();
+    helpers.spawn(extension::collect_forever(context.clone()));
+    let runs = start_runs(&replica, store).await?;
+    helpers.spawn(run::sweep::run(runs.context.clone()));
+    let shutdown = || ended(replica.shutdown.clone());
+    tokio::join!(
+        extension::run(context, options.extension_concurrency, shutdown()),
+        run::controller::run(runs.context, runs.triggers, shutdown()),
+    );
+    Ok(())
+}
+
+struct Runs {
+    context: Arc<run::Context>,
+    triggers: run::controller::Triggers,
+}
+
+/// Publishes the runner, and lets claims and reports in.
+async fn start_runs(replica: &Replica, store: Arc<Store>) -> anyhow::Result<Runs> {
+    let options = &replica.options;
+    let runner = replica.runner()?;
+    let installed = {
+        let store = store.clone();
+        tokio::task::spawn_blocking(move || store.install_runner(&runner)).await??
+    };
+    let operator = run::job::Operator {
+        namespace: options.namespace.clone(),
+        claim_name: options.store_claim.clone(),
+        default_image: options.action_image.clone(),
+        service_account: options.action_service_account.clone(),
+        architecture: architecture().to_owned(),
+        runner_subpath: installed.subpath,
+        address: replica.address.clone(),
+        ca_pem: replica.certificates.ca.clone(),
+    };
+    let settings = run::Settings {
+        operator,
+        policy: replica.policy(),
+        insecure_without_admission: options.insecure_no_admission,
+        concurrency: options.run_concurrency,
+    };
+    let (caches, triggers) = run::watches(&replica.client, &options.namespace);
+    let (keys, metrics) = (replica.keys.clone(), Arc::new(replica.metrics.clone()));
+    let context =
+        run::Context::new(replica.client.clone(), settings, keys, Arc::new(InstalledTrees(store)), caches, metrics);
+    let _ = replica.run_routes.set(run::routes(context.clone()));
+    Ok(Runs { context, triggers })
+}
+
+/// Claims and reports, once the controller that they belong to has started.
+async fn answer_runs(State(replica): State<Arc<Replica>>, request: Request) -> Response {
+    match replica.run_routes.get() {
+        Some(routes) => routes.clone().oneshot(request).await.into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the leader is starting; try again\n").into_response(),
+    }
+}
+
+/// The store, as runs see it.
+struct InstalledTrees(Arc<Store>);
+
+impl run::Trees for InstalledTrees {
+    fn entrypoint_digest(&self, tree: &Digest, path: &str) -> Result<Digest, String> {
+        let path = RelativePath::parse(path).map_err(|fault| fault.to_string())?;
+        let found = self.0.entrypoint_digest(tree, &path).map_err(|error| error.to_string())?;
+        found.ok_or_else(|| format!("tree {tree} has no file {:?}", path.as_str()))
+    }
+
+    fn subpath(&self, tree: &Digest) -> String {
+        tree_subpath(tree)
+    }
+}
+
+/// This machine's architecture, as `kubernetes.io/arch` spells it: the published runner is for it alone.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+impl Replica {
+    fn admission(&self) -> Admission {
+        let contracts = self.contracts();
+        Admission {
+            stamp_key: self.keys.stamp_key.clone(),
+            operator: Some(self.operator.clone()),
+            check_run: run::checker(self.client.clone(), self.policy()),
+            check_extension: Arc::new(move |extension| {
+                let problems = extension::check(extension, &contracts);
+                problems.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+            }),
+        }
+    }
+
+    fn contracts(&self) -> ContractLevels {
+        ContractLevels { orchestrator: self.options.orchestrator_contract.clone() }
+    }
+
+    fn policy(&self) -> run::Policy {
+        let limits = RunLimits {
+            default_timeout_seconds: self.options.default_timeout_seconds,
+            max_timeout_seconds: self.options.max_timeout_seconds,
+        };
+        run::Policy { limits, contracts: self.contracts() }
+    }
+
+    fn recorder(&self) -> Recorder {
+        let reporter = Reporter { controller: MANAGER.to_owned(), instance: self.options.identity.clone() };
+        Recorder::new(self.client.clone(), reporter)
+    }
+
+    fn fetch_options(&self) -> FetchOptions {
+        FetchOptions {
+            allow: AddressPolicy::new(self.options.allow_address.clone(), vec![]),
+            max_download_bytes: self.options.max_download_bytes,
+            proxy: self.options.proxy.clone(),
+            ..FetchOptions::default()
+        }
+    }
+
+    fn runner(&self) -> anyhow::Result<PathBuf> {
+        if let Some(runner) = &self.options.runner {
+            return Ok(runner.clone());
+        }
+        let own = std::env::current_exe().context("finding outrigger-runner beside this executable")?;
+        Ok(own.with_file_name("outrigger-runner"))
+    }
+}
+
+async fn client(options: &ControllerOptions) -> anyhow::Result<Client> {
+    let config = match &options.kubeconfig {
+        Some(file) => {
+            let config =
+                kube::config::Kubeconfig::read_from(file).with_context(|| format!("reading {}", file.display()))?;
+            Config::from_custom_kubeconfig(config, &Default::default()).await?
+        }
+        None => {
+            Config::infer().await.context("finding the cluster: neither a service account nor a kubeconfig fits")?
+        }
+    };
+    Ok(Client::try_from(config)?)
+}
+
+/// The user name under which the API server knows this process.
+async fn whoami(client: &Client) -> anyhow::Result<String> {
+    let review = Api::<SelfSubjectReview>::all(client.clone())
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await
+        .context("asking the API server who this process is")?;
+    review.status.and_then(|status| status.user_info?.username).context("the API server knows no name of this process")
+}
+
+/// Tells a restarted process from its predecessor. Without randomness the process id must do.
+fn random() -> u32 {
+    getrandom::u32().unwrap_or_else(|_| std::process::id())
+}
+
+/// Where runners and webhooks reach the operator: the Service's cluster IP, or what was advertised.
+async fn reached_at(client: &Client, options: &ControllerOptions) -> anyhow::Result<SocketAddr> {
+    if let Some(address) = options.advertise {
+        return Ok(address);
+    }
+    let name = options.service.as_deref().unwrap_or(MANAGER);
+    let where_ = format!("Service {}/{name}", options.namespace);
+    let service = Api::<Service>::namespaced(client.clone(), &options.namespace)
+        .get(name)
+        .await
+        .with_context(|| format!("reading {where_}"))?;
+    let spec = service.spec.unwrap_or_default();
+    let address: IpAddr = spec
+        .cluster_ip
+        .as_deref()
+        .and_then(|address| address.parse().ok())
+        .with_context(|| format!("{where_} has no cluster IP; runners need one"))?;
+    let ports = spec.ports.unwrap_or_default();
+    let port = ports.iter().find(|port| port.name.as_deref() == Some("https")).or(ports.first());
+    let port = port.and_then(|port| u16::try_from(port.port).ok()).with_context(|| format!("{where_} has no port"))?;
+    Ok(SocketAddr::new(address, port))
+}
+
+/// Keeps the webhooks pointed at this operator: the chart's get its CA; outside a cluster they are made with its address.
+async fn keep_webhooks(replica: &Replica) -> anyhow::Result<()> {
+    let (client, ca) = (replica.client.clone(), replica.certificates.ca.clone());
+    if replica.options.insecure_no_admission {
+        tracing::warn!("running without admission: anyone who can create a run can claim to be anyone");
+    } else if replica.options.advertise.is_some() {
+        webhook_config::apply_url_configuration(&client, DEFAULT_NAME, &replica.address, &ca, &replica.operator)
+            .await?;
+    } else {
+        tokio::spawn(webhook_config::keep_injected(client, DEFAULT_NAME.to_owned(), ca));
+    }
+    Ok(())
+}
+
+/// Turns true at SIGTERM or SIGINT.
+fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (sender, receiver) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+        tracing::info!("told to end");
+        let _ = sender.send(true);
+    });
+    Ok(receiver)
+}
+
+async fn ended(mut shutdown: watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|ended| *ended).await;
+}
+
+fn listening(address: SocketAddr) -> String {
+    format!("listening on {address}")
+}

@@ -1,0 +1,94 @@
+//! The options of `outrigger controller`, with their defaults.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+/// Options of the operator. In a cluster the chart sets them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ControllerOptions {
+    /// Kubeconfig of the cluster; without it the pod's service account, or $KUBECONFIG, is used.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The operator's own namespace: its Secrets, the store's claim and the Jobs live there.
+    #[arg(long, default_value = "outrigger-system")]
+    pub namespace: String,
+    /// Directory at which the shared volume is mounted here.
+    #[arg(long, value_name = "DIR")]
+    pub store: PathBuf,
+    /// PersistentVolumeClaim of the same volume, for the Jobs.
+    #[arg(long, value_name = "NAME", default_value = "outrigger-store")]
+    pub store_claim: String,
+
+    /// Address for webhooks and runners (TLS).
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:9443")]
+    pub listen: SocketAddr,
+    /// Address for health and metrics (plain HTTP).
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
+    pub health_listen: SocketAddr,
+    /// The Service in front of the operator: runners dial its cluster IP.
+    #[arg(long, value_name = "NAME", conflicts_with = "advertise")]
+    pub service: Option<String>,
+    /// Address at which runners and the API server reach this process, where there is no Service.
+    #[arg(long, value_name = "ADDR:PORT", required_unless_present = "service")]
+    pub advertise: Option<SocketAddr>,
+    /// This pod's address, at which the other replicas reach it.
+    #[arg(long, value_name = "ADDR", requires = "service")]
+    pub pod_address: Option<IpAddr>,
+    /// This replica's identity in the Lease. Default: $POD_NAME, else host name and process id.
+    #[arg(long, env = "POD_NAME")]
+    pub identity: Option<String>,
+    /// Run without admission: anyone who can create an ActionRun can claim to be anyone.
+    #[arg(long)]
+    pub insecure_no_admission: bool,
+
+    /// Image in which actions run unless their extension names another.
+    #[arg(long, value_name = "IMAGE")]
+    pub action_image: String,
+    /// Service account of the Jobs.
+    #[arg(long, value_name = "NAME", default_value = "outrigger-action")]
+    pub action_service_account: String,
+    /// The runner to publish on the volume. Default: `outrigger-runner` beside this executable.
+    #[arg(long, value_name = "FILE")]
+    pub runner: Option<PathBuf>,
+    /// Seconds an action may run where neither run nor action says anything.
+    #[arg(long, value_name = "SECONDS", default_value_t = crate::api::DEFAULT_TIMEOUT_SECONDS)]
+    pub default_timeout_seconds: u64,
+    /// Seconds that no action may exceed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    pub max_timeout_seconds: u64,
+
+    /// Network that sources may be fetched from although it is private, loopback or link-local; repeatable.
+    #[arg(long, value_name = "CIDR")]
+    pub allow_address: Vec<IpNet>,
+    /// HTTP proxy for fetching sources. The environment is not consulted.
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<url::Url>,
+    /// Most bytes of a download.
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
+    pub max_download_bytes: u64,
+    /// Most bytes of an unpacked extension.
+    #[arg(long, value_name = "BYTES", default_value_t = 512 << 20)]
+    pub max_unpacked_bytes: u64,
+    /// Most files and directories of an unpacked extension.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pub max_entries: u64,
+    /// Contract level served for the type Orchestrator, for `compatibility.cloudstack.minVersion`.
+    #[arg(long, value_name = "VERSION", default_value = "4.23.0")]
+    pub orchestrator_contract: String,
+
+    /// Extensions reconciled at a time.
+    #[arg(long, value_name = "COUNT", default_value_t = 8)]
+    pub extension_concurrency: u16,
+    /// Runs reconciled at a time.
+    #[arg(long, value_name = "COUNT", default_value_t = 32)]
+    pub run_concurrency: u16,
+
+    /// How logs are written: `text` or `json`.
+    #[arg(long, default_value = "text")]
+    pub log_format: crate::telemetry::LogFormat,
+    /// What is logged: `error`, `warn`, `info`, `debug`, or a filter as `outrigger=debug,kube=info`.
+    #[arg(long, default_value = "info")]
+    pub log_level: String,
+}
