@@ -10,6 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, META_API_VERSION_V1, META_KIND};
@@ -18,10 +19,19 @@ use serde_json::Value;
 use super::review::{self, Request};
 use crate::api::{ActionRun, GROUP, OrchestratorExtension};
 
-/// Judges what a run means: extension, action, parameters, target. The errors are for the user.
-pub type RunChecker = Arc<dyn Fn(&ActionRun) -> Result<(), Vec<String>> + Send + Sync>;
+/// Judges what a run means: extension, action, parameters, target. May ask the API.
+pub type RunChecker = Arc<dyn Fn(ActionRun) -> BoxFuture<'static, RunCheck> + Send + Sync>;
 /// Judges an extension. The errors are for the user.
 pub type ExtensionChecker = Arc<dyn Fn(&OrchestratorExtension) -> Result<(), Vec<String>> + Send + Sync>;
+
+/// What a run means, for the user who asked for it.
+#[derive(Clone, Debug, Default)]
+pub struct RunCheck {
+    /// Why it can never start.
+    pub refusals: Vec<String>,
+    /// What it will wait for; `kubectl` prints them.
+    pub warnings: Vec<String>,
+}
 
 /// Path of the webhook that stamps runs.
 pub const MUTATE_RUNS: &str = "/admission/actionruns/mutate";
@@ -58,28 +68,39 @@ pub fn router(admission: Admission) -> Router {
 
 async fn mutate_runs(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
     answer(&admission, &body, "actionruns", |request| {
-        let patch = review::mutate_run(request, &admission.stamp_key, Timestamp::now());
-        Ok(patch)
+        Ok(Judged { patch: review::mutate_run(request, &admission.stamp_key, Timestamp::now()), ..Judged::default() })
     })
 }
 
 async fn validate_runs(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
+    let check = match review::created_run(&body) {
+        Some(run) => (admission.check_run)(run).await,
+        None => RunCheck::default(),
+    };
     answer(&admission, &body, "actionruns", |request| {
-        review::validate_run(request, &admission.stamp_key, &*admission.check_run).map(|()| Vec::new())
+        review::validate_run(request, &admission.stamp_key, &check.refusals)?;
+        Ok(Judged { warnings: check.warnings, ..Judged::default() })
     })
 }
 
 async fn validate_extensions(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
     answer(&admission, &body, "orchestratorextensions", |request| {
-        review::validate_extension(request, &*admission.check_extension).map(|()| Vec::new())
+        review::validate_extension(request, &*admission.check_extension).map(|()| Judged::default())
     })
+}
+
+/// What is answered to a request that passes.
+#[derive(Default)]
+struct Judged {
+    patch: review::Patch,
+    warnings: Vec<String>,
 }
 
 fn answer(
     admission: &Admission,
     body: &[u8],
     resource: &str,
-    judge: impl FnOnce(&Request) -> Result<review::Patch, Vec<String>>,
+    judge: impl FnOnce(&Request) -> Result<Judged, Vec<String>>,
 ) -> Response {
     let request = match read(body, resource) {
         Ok(request) => request,
@@ -87,9 +108,13 @@ fn answer(
     };
     let response = AdmissionResponse::from(&request);
     let seen = !review::is_exempt(&request, admission.operator.as_deref()) && !is_subresource(&request);
-    let verdict = if seen { judge(&request) } else { Ok(Vec::new()) };
+    let verdict = if seen { judge(&request) } else { Ok(Judged::default()) };
     let (response, patch) = match verdict {
-        Ok(patch) => (response, patch),
+        Ok(judged) => {
+            let mut response = response;
+            response.warnings = Some(judged.warnings).filter(|warnings| !warnings.is_empty());
+            (response, judged.patch)
+        }
         Err(problems) => {
             let mut response = response.deny(problems.join("; "));
             response.result.code = 422;

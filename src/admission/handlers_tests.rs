@@ -12,7 +12,11 @@ fn admission() -> Admission {
     Admission {
         stamp_key: b"key".to_vec(),
         operator: Some("system:serviceaccount:outrigger-system:outrigger".to_owned()),
-        check_run: Arc::new(|_| Err(vec!["a is wrong".to_owned(), "b is wrong".to_owned()])),
+        check_run: Arc::new(|run| {
+            assert_eq!(run.metadata.namespace.as_deref(), Some("team-a"));
+            let refusals = vec!["a is wrong".to_owned(), "b is wrong".to_owned()];
+            Box::pin(async { RunCheck { refusals, ..RunCheck::default() } })
+        }),
         check_extension: Arc::new(|_| Err(vec!["spec.source is missing".to_owned()])),
     }
 }

@@ -14,4 +14,4 @@ pub mod limits;
 pub mod review;
 pub mod stamp;
 
-pub use handlers::{Admission, ExtensionChecker, RunChecker, router};
+pub use handlers::{Admission, ExtensionChecker, RunCheck, RunChecker, router};

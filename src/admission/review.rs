@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
-use kube::core::admission::{AdmissionRequest, Operation};
+use kube::core::admission::{AdmissionRequest, AdmissionReview, Operation};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -93,16 +93,21 @@ fn restored_annotation(object: &DynamicObject, mark: &str) -> Value {
     json!({"op": "add", "path": "/metadata/annotations", "value": annotations})
 }
 
-/// Judges a run after every mutation: on creation its stamp, its sizes and, through `check`, its meaning; on update
-/// that nothing but `cancel` changed.
+/// The run that an AdmissionReview wants to create, if that is what it is about.
+pub fn created_run(review: &[u8]) -> Option<ActionRun> {
+    let review: AdmissionReview<DynamicObject> = serde_json::from_slice(review).ok()?;
+    let request = review.request.filter(|request| request.operation == Operation::Create)?;
+    let mut run: ActionRun = parse(request.object.as_ref()?).ok()?;
+    run.metadata.namespace = request.namespace;
+    Some(run)
+}
+
+/// Judges a run after every mutation: on creation its stamp, its sizes and its meaning, in which the caller found
+/// `refusals`; on update that nothing but `cancel` changed.
 ///
 /// # Errors
 /// Everything that is wrong, for the user who asked.
-pub fn validate_run(
-    request: &Request,
-    key: &[u8],
-    check: &dyn Fn(&ActionRun) -> Result<(), Vec<String>>,
-) -> Result<(), Vec<String>> {
+pub fn validate_run(request: &Request, key: &[u8], refusals: &[String]) -> Result<(), Vec<String>> {
     match (&request.operation, &request.object, &request.old_object) {
         (Operation::Create, Some(object), _) => {
             let mut run: ActionRun = parse(object)?;
@@ -115,7 +120,7 @@ pub fn validate_run(
             let mut problems = limits::problems(&run.spec);
             // A record from a backup never starts: what it refers to may be gone.
             if annotation(object, RESTORED).is_none() {
-                problems.extend(check(&run).err().unwrap_or_default());
+                problems.extend_from_slice(refusals);
             }
             if problems.is_empty() { Ok(()) } else { Err(problems) }
         }

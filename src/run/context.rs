@@ -15,6 +15,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use super::decide::phase;
 use super::job::{Operator, tree_of};
+use super::request::Policy;
 use crate::api::{
     ActionRun, ExtensionTarget, GROUP, MANAGER, OrchestratorExtension, Phase, RUN_UID_LABEL, Reason, VERSION,
 };
@@ -22,7 +23,6 @@ use crate::digest::Digest;
 use crate::protocol::{ClaimGrant, Token};
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
-use crate::validate::RunLimits;
 
 /// How long a Job that was just created counts as there although the cache does not show it.
 const CACHE_LAG: Duration = Duration::from_secs(10);
@@ -44,8 +44,8 @@ pub trait Trees: Send + Sync {
 pub struct Settings {
     /// What every Job has in common.
     pub operator: Operator,
-    /// Limits of runs.
-    pub limits: RunLimits,
+    /// Timeouts and contract levels.
+    pub policy: Policy,
     /// Start runs that carry no stamp of the operator's admission: anybody who may create a run then acts as anybody.
     pub insecure_without_admission: bool,
     /// Most reconciles at a time.

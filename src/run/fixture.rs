@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::context::{Caches, Context, Settings, Trees};
 use super::fake_api::FakeApi;
 use super::job::{Operator, job_name};
+use super::request::Policy;
 use crate::digest::Digest;
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
-use crate::validate::RunLimits;
 
 pub const UID: &str = "6f1c0000-0000-0000-0000-000000000001";
 pub const RUN: &str = "/apis/outrigger.dev/v1alpha1/namespaces/team-a/actionruns/backup";
@@ -127,7 +127,7 @@ impl Fixture {
                 address: "https://10.0.0.1:8443".into(),
                 ca_pem: "PEM".into(),
             },
-            limits: RunLimits::default(),
+            policy: Policy::default(),
             insecure_without_admission: true,
             concurrency: 4,
         };

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::api::{ATTEMPT_LABEL, EXTENSION_LABEL, MANAGED_BY_LABEL, MANAGER, RUN_UID_LABEL};
+use crate::api::{ATTEMPT_LABEL, EXTENSION_LABEL, MANAGED_BY_LABEL, MANAGER, RUN_UID_LABEL, TREE_ANNOTATION};
 use crate::digest::Digest;
 use crate::protocol::{EXIT_NOT_STARTED, Token, TreePin, env};
 use crate::validate::Runtime;
@@ -28,8 +28,6 @@ use crate::validate::Runtime;
 pub const RUN_NAME_ANNOTATION: &str = "outrigger.dev/run-name";
 /// Annotation on Jobs and pods: namespace of the ActionRun.
 pub const RUN_NAMESPACE_ANNOTATION: &str = "outrigger.dev/run-namespace";
-/// Annotation on Jobs and pods: digest of the tree that the pod mounts.
-pub const TREE_ANNOTATION: &str = "outrigger.dev/tree";
 
 /// Name of the pod's one container.
 pub const CONTAINER: &str = "runner";

@@ -120,7 +120,7 @@ impl Context {
             namespace_labels: &namespace_labels,
             stamp,
         };
-        Ok(request::request(run, &references, &self.settings.limits))
+        Ok(request::request(run, &references, &self.settings.policy))
     }
 
     /// The entries of Secrets of the operator's namespace; later ones win over equal keys.

@@ -6,9 +6,10 @@
 //!  runner ─► routes: claim, report ─► compare-and-swap on the run ─┘
 //! ```
 //!
-//! `claim`, `decide`, `job`, `report`, `request`, `status` and `view` are pure; `context`, `live`, `routes`, `controller`
+//! `claim`, `decide`, `job`, `report`, `request`, `status` and `view` are pure; `check`, `context`, `live`, `routes`, `controller`
 //! and `sweep` do I/O and decide nothing.
 
+mod check;
 pub mod claim;
 pub mod context;
 pub mod controller;
@@ -26,6 +27,8 @@ pub mod status;
 pub mod sweep;
 pub mod view;
 
+pub use check::checker;
 pub use context::{Caches, Context, NotSynced, Settings, Trees};
 pub use controller::watches;
+pub use request::Policy;
 pub use routes::routes;

@@ -34,6 +34,15 @@ pub struct References<'a> {
     pub stamp: Result<(), StampError>,
 }
 
+/// What the operator's flags say about requests.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Timeouts.
+    pub limits: RunLimits,
+    /// Contract levels that are served.
+    pub contracts: ContractLevels,
+}
+
 /// A request that may start.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -50,7 +59,7 @@ pub struct Request {
 ///
 /// # Errors
 /// [`Start::Wait`] or [`Start::Never`], with the reason.
-pub fn request(run: &ActionRun, references: &References<'_>, limits: &RunLimits) -> Result<Request, Start> {
+pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) -> Result<Request, Start> {
     let never = |reason, message: String| Start::Never(Refusal::new(reason, message));
     let wait = |reason, message: String| Start::Wait(Refusal::new(reason, message));
     match &references.stamp {
@@ -76,7 +85,7 @@ pub fn request(run: &ActionRun, references: &References<'_>, limits: &RunLimits)
         return Err(wait(Reason::ExtensionNotInstalled, format!("extension {name:?} is not installed yet{why}")));
     };
     let effective = manifest::effective(resolved, &object.spec);
-    let extension = validate::extension(name, &effective, &ContractLevels::default())
+    let extension = validate::extension(name, &effective, &policy.contracts)
         .map_err(|problems| wait(problems.reason(), format!("extension {name:?}: {}", problems.in_one_line())))?;
     if let (Some(reference), None) = (&run.spec.target_ref, references.target) {
         return Err(wait(Reason::InvalidTarget, format!("ExtensionTarget {:?} does not exist", reference.name)));
@@ -92,11 +101,12 @@ pub fn request(run: &ActionRun, references: &References<'_>, limits: &RunLimits)
         return Err(never(Reason::TargetNotAllowed, message));
     }
     let target = references.target;
-    let invocation =
-        validate::run(&run.spec, &extension, target.map(|target| &target.spec), limits).map_err(|refusals| {
+    let invocation = validate::run(&run.spec, &extension, target.map(|target| &target.spec), &policy.limits).map_err(
+        |refusals| {
             let messages: Vec<&str> = refusals.iter().map(|refusal| refusal.message.as_str()).collect();
             never(refusals.first().map_or(Reason::ValidationFailed, |first| first.reason), messages.join("; "))
-        })?;
+        },
+    )?;
     let revision =
         RunRevision { tree_digest: artifact.tree_digest.clone(), manifest_digest: artifact.manifest_digest.clone() };
     Ok(Request { extension, invocation, revision, target: target.cloned() })

@@ -14,7 +14,7 @@ fn asked(change: impl FnOnce(&mut Value, &mut Value, &mut Value)) -> Result<Requ
     let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
     let references =
         References { extension: Some(&extension), target: Some(&target), namespace_labels: &labels, stamp: Ok(()) };
-    request(&run, &references, &RunLimits::default())
+    request(&run, &references, &Policy::default())
 }
 
 fn never(result: Result<Request, Start>) -> Refusal {
@@ -93,6 +93,6 @@ fn an_unstamped_or_restored_run_never_starts() {
     for (stamp, reason) in [(StampError::Missing, Reason::NotAdmitted), (StampError::Restored, Reason::Restored)] {
         let labels = BTreeMap::new();
         let references = References { extension: None, target: None, namespace_labels: &labels, stamp: Err(stamp) };
-        assert_eq!(never(request(&run, &references, &RunLimits::default())).reason, reason);
+        assert_eq!(never(request(&run, &references, &Policy::default())).reason, reason);
     }
 }
