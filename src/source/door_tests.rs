@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::testing::{FixedLookup, Server, bytes, fetcher, options};
 use super::*;
+use crate::api::reason::Reason;
 
 struct Pair {
     certificate: rcgen::Certificate,
@@ -116,7 +117,7 @@ async fn a_proxy_is_used_without_being_filtered_and_the_filter_holds_behind_it()
     assert_eq!(proxy.seen()[0].headers[HOST], "public.example");
     for (address, target) in [("169.254.169.254", "http://rebind.example/"), ("1.1.1.1", "http://10.0.0.1/")] {
         let error = through(&[&[address]]).fetch_text(&url(target), None).await.unwrap_err();
-        assert_eq!(error.reason(), SourceReason::AddressDenied, "{error}");
+        assert_eq!(error.reason(), Reason::AddressDenied, "{error}");
     }
     assert_eq!(proxy.seen().len(), 1);
 }

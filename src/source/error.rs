@@ -6,19 +6,9 @@ use super::address::DeniedAddress;
 use super::credentials::CredentialsFault;
 use super::git::RefFault;
 use super::url::{Origin, UrlFault};
+use crate::api::reason::{FailureClass, Reason};
 use crate::archive::UnpackError;
 use crate::digest::Digest;
-
-/// What helps against an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorClass {
-    /// A change of the object, or of what its source holds: trying at once again is useless.
-    Stalled,
-    /// Waiting for as long as the server asks.
-    Waiting(Duration),
-    /// Trying again, with growing pauses.
-    Transient,
-}
 
 /// Why a source could not be resolved or fetched. No text holds a credential or the query of a URL.
 #[derive(Debug, thiserror::Error)]
@@ -235,89 +225,46 @@ pub enum ContentFault {
     Mode,
 }
 
-/// A name for each kind of error, for conditions, events and metric labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SourceReason {
-    /// URL or ref cannot be used.
-    InvalidSource,
-    /// The Secret cannot be used, or not for this server.
-    CredentialsRefused,
-    /// The filter refused the address.
-    AddressDenied,
-    /// The server refused access.
-    AuthenticationFailed,
-    /// The server or the repository has no such thing.
-    NotFound,
-    /// The bytes are not the pinned ones.
-    DigestMismatch,
-    /// The content was refused.
-    UnpackRefused,
-    /// More bytes than allowed.
-    TooLarge,
-    /// The server was too slow.
-    TimedOut,
-    /// Anything else.
-    FetchFailed,
-}
-
-impl SourceReason {
-    /// The name in CamelCase, as in a condition's `reason`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidSource => "InvalidSource",
-            Self::CredentialsRefused => "CredentialsRefused",
-            Self::AddressDenied => "AddressDenied",
-            Self::AuthenticationFailed => "AuthenticationFailed",
-            Self::NotFound => "NotFound",
-            Self::DigestMismatch => "DigestMismatch",
-            Self::UnpackRefused => "UnpackRefused",
-            Self::TooLarge => "TooLarge",
-            Self::TimedOut => "TimedOut",
-            Self::FetchFailed => "FetchFailed",
-        }
-    }
-}
-
 impl SourceError {
     /// What helps.
     ///
     /// What the server's side can cure by itself (a Secret corrected, a release uploaded, a branch pushed) is transient.
-    pub fn class(&self) -> ErrorClass {
+    pub fn class(&self) -> FailureClass {
         match self {
             Self::Url(_) | Self::Ref(_) | Self::OriginNotAllowed { .. } | Self::AddressDenied { .. } => {
-                ErrorClass::Stalled
+                FailureClass::Stalled
             }
-            Self::DigestMismatch { .. } | Self::TooLarge { .. } | Self::Content { .. } => ErrorClass::Stalled,
-            Self::Redirect { .. } | Self::ObjectTooLarge { .. } => ErrorClass::Stalled,
-            Self::Unpack { source, .. } if !source.is_transient() => ErrorClass::Stalled,
-            Self::Status { retry_after: Some(wait), .. } => ErrorClass::Waiting(*wait),
-            Self::Status { status, .. } if *status < 500 && !matches!(status, 408 | 425 | 429) => ErrorClass::Stalled,
+            Self::DigestMismatch { .. } | Self::TooLarge { .. } | Self::Content { .. } => FailureClass::Stalled,
+            Self::Redirect { .. } | Self::ObjectTooLarge { .. } => FailureClass::Stalled,
+            Self::Unpack { source, .. } if !source.is_transient() => FailureClass::Stalled,
+            Self::Status { retry_after: Some(wait), .. } => FailureClass::Waiting(*wait),
+            Self::Status { status, .. } if *status < 500 && !matches!(status, 408 | 425 | 429) => FailureClass::Stalled,
             Self::Status { .. } | Self::Unpack { .. } | Self::Credentials(_) | Self::AuthenticationFailed { .. } => {
-                ErrorClass::Transient
+                FailureClass::Transient
             }
             Self::NotFound { .. } | Self::RefNotFound { .. } | Self::Truncated { .. } | Self::TimedOut { .. } => {
-                ErrorClass::Transient
+                FailureClass::Transient
             }
-            Self::Network { .. } | Self::Git { .. } | Self::Client(_) | Self::Io { .. } => ErrorClass::Transient,
+            Self::Network { .. } | Self::Git { .. } | Self::Client(_) | Self::Io { .. } => FailureClass::Transient,
         }
     }
 
     /// The kind of error.
-    pub fn reason(&self) -> SourceReason {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Url(_) | Self::Ref(_) => SourceReason::InvalidSource,
-            Self::Credentials(_) | Self::OriginNotAllowed { .. } => SourceReason::CredentialsRefused,
-            Self::AddressDenied { .. } => SourceReason::AddressDenied,
-            Self::AuthenticationFailed { .. } => SourceReason::AuthenticationFailed,
-            Self::NotFound { .. } | Self::RefNotFound { .. } => SourceReason::NotFound,
-            Self::DigestMismatch { .. } => SourceReason::DigestMismatch,
-            Self::Content { .. } | Self::Unpack { .. } => SourceReason::UnpackRefused,
-            Self::TooLarge { .. } | Self::ObjectTooLarge { .. } => SourceReason::TooLarge,
-            Self::TimedOut { .. } => SourceReason::TimedOut,
+            Self::Url(_) | Self::Ref(_) => Reason::ValidationFailed,
+            Self::Credentials(_) | Self::OriginNotAllowed { .. } => Reason::SecretNotUsable,
+            Self::AddressDenied { .. } => Reason::AddressDenied,
+            Self::AuthenticationFailed { .. } => Reason::AuthenticationFailed,
+            Self::NotFound { .. } | Self::RefNotFound { .. } => Reason::NotFound,
+            Self::DigestMismatch { .. } => Reason::DigestMismatch,
+            Self::Content { .. } | Self::Unpack { .. } => Reason::UnpackRefused,
+            Self::TooLarge { .. } | Self::ObjectTooLarge { .. } => Reason::TooLarge,
+            Self::TimedOut { .. } => Reason::TimedOut,
             Self::Status { .. } | Self::Redirect { .. } | Self::Truncated { .. } | Self::Network { .. } => {
-                SourceReason::FetchFailed
+                Reason::FetchFailed
             }
-            Self::Git { .. } | Self::Client(_) | Self::Io { .. } => SourceReason::FetchFailed,
+            Self::Git { .. } | Self::Client(_) | Self::Io { .. } => Reason::FetchFailed,
         }
     }
 }

@@ -9,6 +9,7 @@ use axum::response::Response;
 
 use super::testing::{FixedLookup, Seen, Server, bytes, fetcher, options, raw_server, redirect, status};
 use super::*;
+use crate::api::reason::{FailureClass, Reason};
 use crate::archive::Limits;
 use crate::digest::Digest;
 
@@ -107,7 +108,7 @@ async fn bytes_other_than_the_pinned_ones_are_never_unpacked() {
             Digest::of("other")
         )
     );
-    assert_eq!((error.reason(), error.class()), (SourceReason::DigestMismatch, ErrorClass::Stalled));
+    assert_eq!((error.reason(), error.class()), (Reason::DigestMismatch, FailureClass::Stalled));
     let pinned = request(&url, Some(Digest::of(archive())));
     let known = changed(fetcher().resolve(&pinned, None, None).await.unwrap()).resolved().clone();
     let before = server.seen().len();
@@ -121,7 +122,7 @@ async fn an_answer_that_is_no_archive_is_refused() {
     let pending = changed(resolve(&server.url("/x.zip")).await.unwrap());
     let dest = tempfile::tempdir().unwrap();
     let error = fetcher().fetch(pending, None, dest.path(), Limits::default()).await.unwrap_err();
-    assert_eq!((error.reason(), error.class()), (SourceReason::UnpackRefused, ErrorClass::Stalled), "{error}");
+    assert_eq!((error.reason(), error.class()), (Reason::UnpackRefused, FailureClass::Stalled), "{error}");
 }
 
 #[tokio::test]
@@ -131,11 +132,7 @@ async fn loopback_is_denied_unless_an_administrator_opens_it() {
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
         let url = format!("http://{host}:{}/x", server.address.port());
         let error = fetcher.resolve(&request(&url, None), None, None).await.unwrap_err();
-        assert_eq!(
-            (error.reason(), error.class()),
-            (SourceReason::AddressDenied, ErrorClass::Stalled),
-            "{host}: {error}"
-        );
+        assert_eq!((error.reason(), error.class()), (Reason::AddressDenied, FailureClass::Stalled), "{host}: {error}");
         assert!(error.to_string().contains("is a loopback address; an administrator can allow its range"), "{error}");
     }
     assert!(server.seen().is_empty());
@@ -172,7 +169,7 @@ async fn a_name_is_looked_up_once_for_each_dial_and_each_answer_is_checked() {
     };
     changed(fetch("/x").await.unwrap());
     let error = fetch("/redirect-and-close").await.unwrap_err();
-    assert_eq!(error.reason(), SourceReason::AddressDenied, "{error}");
+    assert_eq!(error.reason(), Reason::AddressDenied, "{error}");
     assert!(error.to_string().contains("connect to rebind.example: 169.254.169.254"), "{error}");
     assert_eq!(server.seen().len(), 2);
 }
@@ -207,7 +204,7 @@ async fn a_source_outside_the_allowed_origins_is_refused_before_any_request() {
             url = server.url("")
         )
     );
-    assert_eq!(error.reason(), SourceReason::CredentialsRefused);
+    assert_eq!(error.reason(), Reason::SecretNotUsable);
     assert!(server.seen().is_empty());
 }
 
@@ -240,7 +237,7 @@ async fn a_body_larger_than_allowed_is_cut_off() {
     for url in [announced.url("/x"), format!("http://{endless}/x")] {
         let error = fetcher.resolve(&request(&url, None), None, None).await.unwrap_err();
         assert_eq!(error.to_string(), format!("fetch {url}: larger than the 10000 bytes that are allowed"));
-        assert_eq!(error.reason(), SourceReason::TooLarge);
+        assert_eq!(error.reason(), Reason::TooLarge);
     }
 }
 
@@ -249,7 +246,7 @@ async fn a_body_shorter_than_announced_is_an_error() {
     let server = raw_server("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"0123456789", Duration::ZERO, 1).await;
     let error = refusal(&format!("http://{server}/x")).await;
     assert!(error.to_string().ends_with("the connection ended after 10 of 100 bytes"), "{error}");
-    assert_eq!(error.class(), ErrorClass::Transient);
+    assert_eq!(error.class(), FailureClass::Transient);
 }
 
 #[tokio::test]
@@ -261,7 +258,7 @@ async fn a_server_that_stalls_or_trickles_is_given_up() {
     for address in [stalls, silent, trickles] {
         let url = format!("http://{address}/x");
         let error = fetcher.resolve(&request(&url, None), None, None).await.unwrap_err();
-        assert_eq!((error.reason(), error.class()), (SourceReason::TimedOut, ErrorClass::Transient), "{error}");
+        assert_eq!((error.reason(), error.class()), (Reason::TimedOut, FailureClass::Transient), "{error}");
     }
 }
 
@@ -274,14 +271,14 @@ async fn statuses_are_told_apart() {
     })
     .await;
     for (code, reason, class) in [
-        (401, SourceReason::AuthenticationFailed, ErrorClass::Transient),
-        (403, SourceReason::AuthenticationFailed, ErrorClass::Transient),
-        (404, SourceReason::NotFound, ErrorClass::Transient),
-        (410, SourceReason::NotFound, ErrorClass::Transient),
-        (400, SourceReason::FetchFailed, ErrorClass::Stalled),
-        (429, SourceReason::FetchFailed, ErrorClass::Waiting(Duration::from_secs(7))),
-        (529, SourceReason::FetchFailed, ErrorClass::Waiting(Duration::from_secs(5))),
-        (503, SourceReason::FetchFailed, ErrorClass::Transient),
+        (401, Reason::AuthenticationFailed, FailureClass::Transient),
+        (403, Reason::AuthenticationFailed, FailureClass::Transient),
+        (404, Reason::NotFound, FailureClass::Transient),
+        (410, Reason::NotFound, FailureClass::Transient),
+        (400, Reason::FetchFailed, FailureClass::Stalled),
+        (429, Reason::FetchFailed, FailureClass::Waiting(Duration::from_secs(7))),
+        (529, Reason::FetchFailed, FailureClass::Waiting(Duration::from_secs(5))),
+        (503, Reason::FetchFailed, FailureClass::Transient),
     ] {
         let error = refusal(&server.url(&format!("/{code}"))).await;
         assert_eq!((error.reason(), error.class()), (reason, class), "{error}");
@@ -302,7 +299,7 @@ async fn a_refused_connection_says_so_without_the_query() {
     let error = refusal("http://127.0.0.1:1/x?sig=s3cret").await;
     assert!(error.to_string().starts_with("fetch http://127.0.0.1:1/x?…: ") && !error.to_string().contains("s3cret"));
     assert!(error.to_string().contains("refused"), "{error}");
-    assert_eq!(error.class(), ErrorClass::Transient);
+    assert_eq!(error.class(), FailureClass::Transient);
 }
 
 #[tokio::test]
@@ -311,7 +308,7 @@ async fn a_small_text_is_read_and_a_large_one_refused() {
     let url = |path: &str| SourceUrl::parse(&server.url(path)).unwrap();
     assert_eq!(fetcher().fetch_text(&url("/small"), None).await.unwrap(), b"xxxxx");
     let error = fetcher().fetch_text(&url("/big"), None).await.unwrap_err();
-    assert_eq!(error.reason(), SourceReason::TooLarge);
+    assert_eq!(error.reason(), Reason::TooLarge);
 }
 
 #[tokio::test]

@@ -65,6 +65,13 @@ pub struct Resolved {
     validators: Validators,
 }
 
+impl Resolved {
+    /// What is known of `request` where only the revision was kept: no validators, so an archive is downloaded once more.
+    pub fn known(request: &Request, revision: &str) -> Self {
+        Self { revision: revision.to_owned(), request: request.identity(), validators: Validators::default() }
+    }
+}
+
 /// What [`Fetcher::resolve`] found.
 #[derive(Debug)]
 pub enum Resolution {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::testing::{GitServer, Server, fetcher, options, redirect};
 use super::*;
+use crate::api::reason::{FailureClass, Reason};
 use crate::archive::Limits;
 
 fn request(url: &str, refs: Option<&str>) -> Request {
@@ -135,13 +136,13 @@ async fn what_the_repository_does_not_have_is_named() {
         error.to_string(),
         format!("fetch {}: the repository has no branch or tag \"nope\"", server.http.url("/x.git"))
     );
-    assert_eq!(error.reason(), SourceReason::NotFound);
+    assert_eq!(error.reason(), Reason::NotFound);
     let error = refusal(&server, Some(&"1".repeat(40))).await;
     assert!(error.to_string().contains("has no commit 1111"), "{error}");
-    assert_eq!(error.reason(), SourceReason::NotFound);
+    assert_eq!(error.reason(), Reason::NotFound);
     let dest = tempfile::tempdir().unwrap();
     let error = fetch(&request(&server.http.url("/y.git"), None), dest.path()).await.unwrap_err();
-    assert_eq!(error.reason(), SourceReason::NotFound, "{error}");
+    assert_eq!(error.reason(), Reason::NotFound, "{error}");
 }
 
 #[tokio::test]
@@ -162,7 +163,7 @@ async fn submodules_and_lfs_pointers_are_refused_by_path() {
     server.push();
     let error = refusal(&server, Some("trunk")).await;
     assert!(error.to_string().contains("\"vendor/lib\" is a submodule; submodules are not fetched"), "{error}");
-    assert_eq!((error.reason(), error.class()), (SourceReason::UnpackRefused, ErrorClass::Stalled));
+    assert_eq!((error.reason(), error.class()), (Reason::UnpackRefused, FailureClass::Stalled));
     server.in_work(&["checkout", "-q", "-b", "lfs", &first]);
     fs::write(server.work().join("big.bin"), "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
         .unwrap();
@@ -178,7 +179,7 @@ async fn a_symbolic_link_that_leaves_the_tree_is_refused() {
     server.publish("evil");
     let error = refusal(&server, Some("trunk")).await;
     assert!(error.to_string().contains("\"evil\""), "{error}");
-    assert_eq!(error.reason(), SourceReason::UnpackRefused);
+    assert_eq!(error.reason(), Reason::UnpackRefused);
 }
 
 #[tokio::test]
@@ -192,7 +193,7 @@ async fn a_repository_larger_than_allowed_is_refused_while_it_comes() {
     let dest = tempfile::tempdir().unwrap();
     let request = request(&server.http.url("/x.git"), None);
     let error = fetch_with(&fetcher, &request, None, dest.path()).await.unwrap_err();
-    assert_eq!(error.reason(), SourceReason::TooLarge, "{error}");
+    assert_eq!(error.reason(), Reason::TooLarge, "{error}");
     assert_eq!(fs::read_dir(dest.path()).unwrap().count(), 0);
 }
 
@@ -207,7 +208,7 @@ async fn an_object_that_inflates_beyond_memory_is_refused() {
     let request = request(&server.http.url("/x.git"), None);
     let error = fetch_with(&fetcher, &request, None, dest.path()).await.unwrap_err();
     assert!(error.to_string().ends_with("needs more than 134217728 bytes of memory; use an archive"), "{error}");
-    assert_eq!((error.reason(), error.class()), (SourceReason::TooLarge, ErrorClass::Stalled));
+    assert_eq!((error.reason(), error.class()), (Reason::TooLarge, FailureClass::Stalled));
 }
 
 #[tokio::test]
@@ -271,7 +272,7 @@ async fn a_private_repository_needs_the_right_credentials() {
         error.to_string().ends_with("refused access (HTTP 401); name a Secret with credentials in secretRef"),
         "{error}"
     );
-    assert_eq!(error.reason(), SourceReason::AuthenticationFailed);
+    assert_eq!(error.reason(), Reason::AuthenticationFailed);
     let wrong = credentials(&origin, "guess");
     let error = fetch_with(&fetcher(), &request, Some(&wrong), dest.path()).await.unwrap_err();
     assert!(error.to_string().ends_with("check the credentials in the Secret that secretRef names"), "{error}");
@@ -301,5 +302,5 @@ async fn a_page_that_is_no_git_server_is_an_error_that_says_so() {
     let dest = tempfile::tempdir().unwrap();
     let error = fetch(&request(&server.url("/x.git"), None), dest.path()).await.unwrap_err();
     assert!(error.to_string().contains(": git: ") && error.to_string().contains("smart"), "{error}");
-    assert_eq!(error.reason(), SourceReason::FetchFailed);
+    assert_eq!(error.reason(), Reason::FetchFailed);
 }

@@ -32,7 +32,7 @@ pub use address::{AddressKind, AddressPolicy, DeniedAddress};
 pub use credentials::{ALLOWED_ORIGINS, Credentials, CredentialsFault, CredentialsFaultKind};
 pub use door::FetchOptions;
 pub use download::Validators;
-pub use error::{ContentFault, ErrorClass, RedirectFault, SourceError, SourceReason};
+pub use error::{ContentFault, RedirectFault, SourceError};
 pub use fetcher::{Fetched, Fetcher, MAX_TEXT_BYTES, Pending, Request, Resolution, Resolved};
 pub use git::{GitRef, RefFault};
 pub use resolver::{Lookup, SystemLookup};

@@ -20,6 +20,11 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How often a source is checked: `spec.interval` if it can be read, else the default.
+pub fn interval_or_default(text: Option<&str>) -> Duration {
+    text.and_then(|text| interval(text).ok()).unwrap_or(DEFAULT_INTERVAL)
+}
+
 /// One or more of a decimal number and a unit of `h`, `m`, `s`, `ms`.
 fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text;

@@ -6,7 +6,7 @@ use super::action::actions;
 use super::duration::{DEFAULT_INTERVAL, interval};
 use super::problem::{Problem, Problems, quoted};
 use super::runtime::runtime;
-use super::types::{Entrypoint, Extension, LifecycleAction, RelativePath, TargetDir};
+use super::types::{Entrypoint, Extension, LifecycleAction, TargetDir, relative_path};
 use super::version::{self, ContractLevels};
 
 /// Former revisions that are kept where nothing is said.
@@ -129,7 +129,7 @@ fn entrypoint(name: &str, spec: &OrchestratorExtensionSpec, problems: &mut Vec<P
     let given = spec.entrypoint.clone().unwrap_or_default();
     let path = match given.path.as_deref().filter(|path| !path.is_empty()) {
         None => Err("is missing: set it, or put a manifest.yaml that has it at the root of the source".to_owned()),
-        Some(path) => RelativePath::parse(path),
+        Some(path) => relative_path(path),
     };
     let path = path.map_err(|message| problems.push(Problem::new("spec.entrypoint.path", message))).ok();
     let target_dir = match given.target_dir.as_deref().filter(|text| !text.is_empty()) {

@@ -15,13 +15,13 @@ mod source;
 mod types;
 mod version;
 
+pub use duration::interval_or_default;
 pub use extension::extension;
 pub use parameter::{ParameterDefinition, ParameterKind, Typed};
 pub use problem::{Location, Problem, Problems, did_you_mean, quoted};
 pub use run::{ActionKind, Invocation, Refusal, RunLimits, run};
 pub use source::{Source, SourceKind, source};
 pub use types::{
-    Action, ActionName, Entrypoint, Extension, LifecycleAction, RelativePath, ResourceType, RoleType, Runtime,
-    TargetDir,
+    Action, ActionName, Entrypoint, Extension, LifecycleAction, ResourceType, RoleType, Runtime, TargetDir,
 };
 pub use version::ContractLevels;

@@ -41,11 +41,13 @@ impl fmt::Display for Refusal {
 pub struct RunLimits {
     /// Seconds that an action may take where its definition says nothing: also the most for a lifecycle action.
     pub default_timeout_seconds: u64,
+    /// Seconds that no action may exceed, whatever its definition says.
+    pub max_timeout_seconds: u64,
 }
 
 impl Default for RunLimits {
     fn default() -> Self {
-        Self { default_timeout_seconds: crate::api::DEFAULT_TIMEOUT_SECONDS }
+        Self { default_timeout_seconds: crate::api::DEFAULT_TIMEOUT_SECONDS, max_timeout_seconds: 86_400 }
     }
 }
 
@@ -141,6 +143,7 @@ pub fn run(
         let message = format!("spec.parameters: the lifecycle action {:?} takes no parameters", spec.action);
         refusals.push(Refusal::new(Reason::InvalidParameters, message));
     }
+    invocation.timeout_seconds = invocation.timeout_seconds.min(limits.max_timeout_seconds);
     if let Some(asked) = spec.timeout_seconds {
         invocation.timeout_seconds = invocation.timeout_seconds.min(asked).max(1);
     }

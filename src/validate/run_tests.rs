@@ -50,7 +50,7 @@ fn a_custom_action_is_invoked_with_typed_parameters() {
 #[test]
 fn a_lifecycle_action_has_the_operators_timeout_and_an_alias() {
     let extension = redfish(json!({"actionAliases": {"create": "deploy"}}));
-    let limits = RunLimits { default_timeout_seconds: 900 };
+    let limits = RunLimits { default_timeout_seconds: 900, ..RunLimits::default() };
     let invocation = run(&request(json!({"action": "create"})), &extension, Some(&target(json!({}))), &limits).unwrap();
     assert_eq!((invocation.name.as_str(), invocation.action.as_str()), ("create", "deploy"));
     assert_eq!(invocation.kind, ActionKind::Lifecycle(LifecycleAction::Create));
@@ -144,4 +144,11 @@ fn lifecycle_actions_take_no_parameters() {
         refusals(json!({"parameters": {"a": 1}}), &redfish(json!({"allowUnknownParameters": true})), None),
         [(Reason::InvalidParameters, "spec.parameters: the lifecycle action \"start\" takes no parameters".to_owned())]
     );
+}
+
+#[test]
+fn no_action_exceeds_the_operators_ceiling() {
+    let limits = RunLimits { default_timeout_seconds: 900, max_timeout_seconds: 60 };
+    let spec = request(json!({"action": "status"}));
+    assert_eq!(run(&spec, &redfish(json!({})), None, &limits).unwrap().timeout_seconds, 60);
 }

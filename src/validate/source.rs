@@ -5,7 +5,8 @@ use crate::api::extension as api;
 use crate::digest::Digest;
 
 use super::problem::{Problem, Problems, quoted};
-use super::types::RelativePath;
+use super::types::relative_path;
+use crate::archive::RelativePath;
 
 /// Forges whose plain repository addresses are git, also without `.git` at the end.
 const FORGES: &[&str] = &["github.com", "gitlab.com", "codeberg.org", "bitbucket.org"];
@@ -82,7 +83,7 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
         problems.push(Problem::new("spec.source.digest", message));
     }
     let path = text(&given.path).filter(|path| !matches!(path.as_str(), "." | "./")).and_then(|path| {
-        RelativePath::parse(&path).map_err(|message| problems.push(Problem::new("spec.source.path", message))).ok()
+        relative_path(&path).map_err(|message| problems.push(Problem::new("spec.source.path", message))).ok()
     });
     if given.verify.is_some() {
         problems.push(Problem::unsupported("spec.source.verify", "checking signatures"));

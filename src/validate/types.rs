@@ -7,44 +7,28 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 
 use super::parameter::ParameterDefinition;
+use crate::archive::RelativePath;
 
-/// A normalised path beneath a directory: not empty, not absolute, without `.`, `..`, empty parts, `\` and NUL.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RelativePath(String);
-
-impl RelativePath {
-    /// Reads a path; `./` and doubled slashes are removed. The error says what is allowed.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let allowed = "allowed is a path relative to the extension's root, such as \"bin/run.py\", without \"..\"";
-        if text.starts_with('/') {
-            return Err(format!("{text:?} is absolute; {allowed}"));
-        }
-        if text.contains('\\') || text.chars().any(char::is_control) {
-            return Err(format!("{text:?} holds a backslash or a control character; {allowed}"));
-        }
-        let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-        if parts.contains(&"..") {
-            return Err(format!("{text:?} holds \"..\"; {allowed}"));
-        }
-        if parts.is_empty() {
-            return Err(format!("{text:?} names nothing; {allowed}"));
-        }
-        if parts.iter().any(|part| part.len() > 255) || text.len() > 1024 {
-            return Err("is too long: a name in it may have 255 bytes, the path 1024".into());
-        }
-        Ok(Self(parts.join("/")))
+/// Reads a path beneath the extension's root; `./` and doubled slashes are removed. The error says what is allowed.
+pub(super) fn relative_path(text: &str) -> Result<RelativePath, String> {
+    let allowed = "allowed is a path relative to the extension's root, such as \"bin/run.py\", without \"..\"";
+    if text.starts_with('/') {
+        return Err(format!("{text:?} is absolute; {allowed}"));
     }
-
-    /// The path.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    if text.contains('\\') || text.chars().any(char::is_control) {
+        return Err(format!("{text:?} holds a backslash or a control character; {allowed}"));
     }
-}
-
-impl fmt::Display for RelativePath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if parts.contains(&"..") {
+        return Err(format!("{text:?} holds \"..\"; {allowed}"));
     }
+    if parts.is_empty() {
+        return Err(format!("{text:?} names nothing; {allowed}"));
+    }
+    if parts.iter().any(|part| part.len() > 255) || text.len() > 1024 {
+        return Err("is too long: a name in it may have 255 bytes, the path 1024".into());
+    }
+    RelativePath::parse(parts.join("/")).map_err(|fault| format!("{text:?} {fault}; {allowed}"))
 }
 
 /// Directories that a tree is mounted neither at nor beneath: the kernel's, the system's and the runner's.
