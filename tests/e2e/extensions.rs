@@ -1,0 +1,249 @@
+//! Extensions: from `kubectl apply` to a tree on the volume, and what users see when it does not get there.
+
+use std::process::Command;
+
+use outrigger::serve::webhook_config::{Endpoint, webhooks};
+
+use crate::Test;
+use crate::harness::{NAMESPACE, World, condition, run};
+use crate::repositories::Repository;
+
+/// The tests.
+pub const TESTS: &[Test] = &[
+    ("a_git_branch_is_installed_and_a_push_upgrades_it", a_git_branch_is_installed_and_a_push_upgrades_it),
+    ("a_commit_and_archives_are_installed", a_commit_and_archives_are_installed),
+    ("a_converted_manifest_is_taken_by_kubectl", a_converted_manifest_is_taken_by_kubectl),
+    ("a_wrong_url_is_named", a_wrong_url_is_named),
+    ("a_private_address_is_refused_unless_opened", a_private_address_is_refused_unless_opened),
+    ("a_wrong_entrypoint_is_named_and_a_fix_recovers", a_wrong_entrypoint_is_named_and_a_fix_recovers),
+    ("an_archive_that_leaves_its_directory_is_refused", an_archive_that_leaves_its_directory_is_refused),
+    ("a_misspelt_field_is_refused_by_kubectl", a_misspelt_field_is_refused_by_kubectl),
+    ("a_bad_manifest_in_the_tree_is_named_with_its_line", a_bad_manifest_in_the_tree_is_named_with_its_line),
+    ("a_failed_upgrade_keeps_what_is_installed", a_failed_upgrade_keeps_what_is_installed),
+    ("a_changed_tree_is_repaired", a_changed_tree_is_repaired),
+    ("the_webhooks_of_the_chart_are_those_of_the_operator", the_webhooks_of_the_chart_are_those_of_the_operator),
+    ("a_deleted_extension_leaves_the_volume", a_deleted_extension_leaves_the_volume),
+    (
+        "credentials_reach_only_the_origin_that_their_secret_allows",
+        credentials_reach_only_the_origin_that_their_secret_allows,
+    ),
+];
+
+fn extension(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: outrigger.dev/v1alpha1\nkind: OrchestratorExtension\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+    )
+}
+
+fn reconcile_now(world: &World, name: &str, token: &str) {
+    let annotation = format!("reconcile.outrigger.dev/requestedAt={token}");
+    assert!(world.kubectl(&["annotate", "--overwrite", "oext", name, &annotation]).success);
+    world.wait(&format!("oext/{name}"), "answer to the request", |object| {
+        (object["status"]["lastHandledReconcileAt"] == token).then_some(())
+    });
+}
+
+fn a_git_branch_is_installed_and_a_push_upgrades_it(world: &World) {
+    let repository = Repository::probe(world, "branch");
+    world.applied(&extension("branch", &format!("{{source: {{url: {}, refs: main}}}}", repository.url)));
+    let waited = world.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "oext/branch"]);
+    assert!(waited.success, "{}", waited.text);
+    let first = world.get("oext/branch");
+    let tree = first["status"]["artifact"]["treeDigest"].as_str().unwrap();
+    assert_eq!(world.volume("readlink branch").trim(), format!(".store/{}", tree.replace(':', "-")));
+    assert!(world.volume("cat branch/probe.sh").contains("Shows how actions are run"));
+    // the manifest of the tree fills what the resource leaves unset
+    assert_eq!(first["status"]["resolved"]["entrypoint"]["path"], "probe.sh");
+    assert_eq!(first["status"]["resolved"]["compatibility"]["cloudstack"]["minVersion"], "4.20");
+
+    let commit = repository.write("probe.sh", "#!/bin/sh\necho two\n").push("second");
+    reconcile_now(world, "branch", "after-push");
+    let second = world.get("oext/branch");
+    assert_eq!(second["status"]["artifact"]["revision"], format!("main@sha1:{commit}"));
+    assert_eq!(second["status"]["history"][0]["treeDigest"], tree);
+    assert!(world.volume("cat branch/probe.sh").contains("echo two"));
+    let described = world.kubectl(&["describe", "oext", "branch"]).text;
+    assert!(described.contains("Installed") && described.contains(&commit), "{described}");
+    let listed = world.kubectl(&["get", "oext", "branch"]).text;
+    assert!(listed.contains("READY") && listed.contains("True") && listed.contains(&commit), "{listed}");
+}
+
+fn a_commit_and_archives_are_installed(world: &World) {
+    let repository = Repository::probe(world, "forms");
+    let commit = repository.write("README", "forms").push("commit");
+    let sources = [
+        ("commit", format!("{{type: git, url: {}, refs: {commit}}}", repository.url)),
+        ("targz", format!("{{type: archive, url: {}}}", repository.archive(world, "forms.tar.gz"))),
+        ("zip", format!("{{type: archive, url: {}}}", repository.archive(world, "forms.zip"))),
+    ];
+    for (name, source) in &sources {
+        world.applied(&extension(name, &format!("{{source: {source}}}")));
+    }
+    let trees = sources.map(|(name, _)| {
+        world.condition(&format!("oext/{name}"), "Ready", "True");
+        world.get(&format!("oext/{name}"))["status"]["artifact"]["treeDigest"].clone()
+    });
+    // the same files are the same tree, whatever way they came
+    assert_eq!(trees[0], trees[1]);
+    assert_eq!(trees[0], trees[2]);
+}
+
+fn a_converted_manifest_is_taken_by_kubectl(world: &World) {
+    let repository = Repository::probe(world, "converted");
+    repository.replace("manifest.yaml", "https://example.com/probe", &repository.url);
+    repository
+        .replace("manifest.yaml", "name: probe\n  displayName", "name: Converted\n  displayName")
+        .push("real url");
+    let manifest = world.dir.path().join("work/converted/manifest.yaml");
+    let converted = run(Command::new(env!("CARGO_BIN_EXE_outrigger")).arg("convert").arg(manifest)).unwrap();
+    world.applied(&converted);
+    world.condition("oext/converted", "Ready", "True");
+    assert_eq!(world.get("oext/converted")["spec"]["name"], "Converted");
+    // applying it again changes nothing
+    assert!(world.apply(&converted).text.contains("unchanged"));
+}
+
+fn a_wrong_url_is_named(world: &World) {
+    let url = format!("{}/no-such.git", world.git.trim_end_matches('/'));
+    world.applied(&extension("wrong-url", &format!("{{source: {{url: {url}}}}}")));
+    let ready = world.condition("oext/wrong-url", "Ready", "False");
+    assert_eq!(ready["reason"], "NotFound", "{ready}");
+    assert!(ready["message"].as_str().unwrap().contains("no-such.git"), "{ready}");
+    let described = world.kubectl(&["describe", "oext", "wrong-url"]).text;
+    assert!(described.contains("Warning") && described.contains("NotFound"), "{described}");
+}
+
+fn a_private_address_is_refused_unless_opened(world: &World) {
+    world.applied(&extension("metadata", "{source: {type: archive, url: 'http://169.254.169.254/latest/x.tar.gz'}}"));
+    let stalled = world.condition("oext/metadata", "Stalled", "True");
+    assert_eq!(stalled["reason"], "AddressDenied", "{stalled}");
+    assert!(stalled["message"].as_str().unwrap().contains("169.254.169.254"), "{stalled}");
+}
+
+fn a_wrong_entrypoint_is_named_and_a_fix_recovers(world: &World) {
+    let repository = Repository::probe(world, "entrypoint");
+    let source = format!("source: {{url: {}}}", repository.url);
+    world.applied(&extension("entrypoint", &format!("{{{source}, entrypoint: {{path: prob.sh}}}}")));
+    let stalled = world.condition("oext/entrypoint", "Stalled", "True");
+    assert_eq!(stalled["reason"], "EntrypointMissing", "{stalled}");
+    let message = stalled["message"].as_str().unwrap();
+    assert!(message.contains("prob.sh") && message.contains("probe.sh"), "{message}");
+    assert_eq!(world.volume("ls entrypoint 2>&1 | grep -c 'No such'").trim(), "1");
+    world.applied(&extension("entrypoint", &format!("{{{source}, entrypoint: {{path: probe.sh}}}}")));
+    world.condition("oext/entrypoint", "Ready", "True");
+    assert!(condition(&world.get("oext/entrypoint"), "Stalled").is_none());
+}
+
+fn an_archive_that_leaves_its_directory_is_refused(world: &World) {
+    let dir = world.dir.path().join("work/hostile");
+    std::fs::create_dir_all(dir.join("x")).unwrap();
+    std::fs::write(dir.join("evil.sh"), "#!/bin/sh\n").unwrap();
+    let archive = world.dir.path().join("archives/hostile.tar.gz");
+    run(Command::new("tar").arg("-czPf").arg(&archive).arg("-C").arg(dir.join("x")).arg("../evil.sh")).unwrap();
+    let url = format!("{}/hostile.tar.gz", world.archives.trim_end_matches('/'));
+    world.applied(&extension(
+        "hostile",
+        &format!("{{source: {{type: archive, url: {url}}}, entrypoint: {{path: evil.sh}}}}"),
+    ));
+    let stalled = world.condition("oext/hostile", "Stalled", "True");
+    assert_eq!(stalled["reason"], "UnpackRefused", "{stalled}");
+    assert!(stalled["message"].as_str().unwrap().contains("../evil.sh"), "{stalled}");
+    let left = world.volume("ls -A .staging; find . -name 'evil*'");
+    assert!(!left.contains("evil"), "{left}");
+}
+
+fn a_misspelt_field_is_refused_by_kubectl(world: &World) {
+    let refused =
+        world.apply(&extension("misspelt", "{source: {url: https://example.com/x.git}, entrypont: {path: x}}"));
+    assert!(!refused.success && refused.text.contains("unknown field \"spec.entrypont\""), "{}", refused.text);
+    let refused =
+        world.apply(&extension("misspelt", "{source: {type: svn, url: 'ftp://x'}, entrypoint: {path: ../x}}"));
+    for text in ["must be one of git, archive", "must start with https://", "must not contain \"..\""] {
+        assert!(!refused.success && refused.text.contains(text), "{text}: {}", refused.text);
+    }
+}
+
+fn a_bad_manifest_in_the_tree_is_named_with_its_line(world: &World) {
+    let repository = Repository::probe(world, "manifest");
+    repository.replace("manifest.yaml", "  entrypoint:\n", "  entrypont:\n").push("misspelt");
+    world.applied(&extension("manifest", &format!("{{source: {{url: {}}}}}", repository.url)));
+    let stalled = world.condition("oext/manifest", "Stalled", "True");
+    assert_eq!(stalled["reason"], "ManifestInvalid", "{stalled}");
+    let message = stalled["message"].as_str().unwrap();
+    assert!(message.contains("manifest.yaml:15:3") && message.contains("entrypoint"), "{message}");
+}
+
+fn a_failed_upgrade_keeps_what_is_installed(world: &World) {
+    let repository = Repository::probe(world, "keeps");
+    world.applied(&extension("keeps", &format!("{{source: {{url: {}}}}}", repository.url)));
+    world.condition("oext/keeps", "Ready", "True");
+    let before = world.get("oext/keeps");
+    repository.replace("manifest.yaml", "minVersion: 4.20", "minVersion: 99.0").push("too new");
+    reconcile_now(world, "keeps", "upgrade");
+    let after = world.get("oext/keeps");
+    assert_eq!(condition(&after, "Ready").unwrap()["reason"], "Incompatible", "{after}");
+    assert_eq!(condition(&after, "Installed").unwrap()["status"], "True");
+    assert_eq!(after["status"]["artifact"], before["status"]["artifact"]);
+    let tree = before["status"]["artifact"]["treeDigest"].as_str().unwrap().replace(':', "-");
+    assert_eq!(world.volume("readlink keeps").trim(), format!(".store/{tree}"));
+}
+
+fn a_changed_tree_is_repaired(world: &World) {
+    let repository = Repository::probe(world, "drift");
+    repository.write("README", "a tree of its own").push("own tree");
+    world.applied(&extension("drift", &format!("{{source: {{url: {}}}}}", repository.url)));
+    world.condition("oext/drift", "Ready", "True");
+    world.volume("chmod u+w drift/probe.sh && echo '# changed' >> drift/probe.sh");
+    reconcile_now(world, "drift", "repair");
+    assert!(!world.volume("cat drift/probe.sh").contains("# changed"));
+    world.condition("oext/drift", "Ready", "True");
+    let described = world.kubectl(&["describe", "oext", "drift"]).text;
+    assert!(described.contains("Drifted") && described.contains("probe.sh"), "{described}");
+}
+
+fn a_deleted_extension_leaves_the_volume(world: &World) {
+    let repository = Repository::probe(world, "gone");
+    world.applied(&extension("gone", &format!("{{source: {{url: {}}}}}", repository.url)));
+    world.condition("oext/gone", "Ready", "True");
+    assert!(world.kubectl(&["delete", "oext", "gone", "--timeout=60s"]).success);
+    assert!(!world.volume("ls").lines().any(|line| line == "gone"));
+}
+
+fn credentials_reach_only_the_origin_that_their_secret_allows(world: &World) {
+    let secret = |origin: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: private\n  namespace: outrigger-system\n  annotations: \
+             {{outrigger.dev/allowed-origins: '{origin}'}}\nstringData: {{username: reader, password: swordfish-7}}\n"
+        )
+    };
+    world.applied(&secret("https://elsewhere.example.com"));
+    let url = format!("{}/private-archive", world.archives.trim_end_matches('/'));
+    let source = format!("{{type: archive, url: {url}, secretRef: {{name: private}}}}");
+    world.applied(&extension("private", &format!("{{source: {source}}}")));
+    let stalled = world.condition("oext/private", "Stalled", "True");
+    assert_eq!(stalled["reason"], "SecretNotUsable", "{stalled}");
+    assert!(!stalled.to_string().contains("swordfish-7"));
+}
+
+fn the_webhooks_of_the_chart_are_those_of_the_operator(world: &World) {
+    let operator = format!("system:serviceaccount:{NAMESPACE}:outrigger");
+    let endpoint = Endpoint::Service { namespace: NAMESPACE.into(), name: "outrigger".into(), port: 443 };
+    let ca = world.wait("mutatingwebhookconfiguration/outrigger", "CA of the operator", |object| {
+        object["webhooks"][0]["clientConfig"]["caBundle"].as_str().map(str::to_owned)
+    });
+    let (mutating, validating) = webhooks("outrigger", &endpoint, None, &operator);
+    let installed = |kind: &str| {
+        let mut webhooks = world.get(&format!("{kind}/outrigger"))["webhooks"].clone();
+        for webhook in webhooks.as_array_mut().unwrap() {
+            let config = webhook["clientConfig"].as_object_mut().unwrap();
+            assert_eq!(config.remove("caBundle"), Some(ca.clone().into()));
+            // what the API server adds
+            for default in ["namespaceSelector", "objectSelector"] {
+                assert_eq!(webhook.as_object_mut().unwrap().remove(default), Some(serde_json::json!({})));
+            }
+        }
+        webhooks
+    };
+    assert_eq!(installed("mutatingwebhookconfiguration"), serde_json::to_value(mutating.webhooks).unwrap());
+    assert_eq!(installed("validatingwebhookconfiguration"), serde_json::to_value(validating.webhooks).unwrap());
+}

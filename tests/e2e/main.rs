@@ -1,0 +1,65 @@
+//! End-to-end tests on a real cluster: the chart is installed once, the tests run against it, then it is removed.
+//!
+//! Needs a cluster (`make cluster-up`) with the image loaded; `make e2e` sees to both.
+//! Tests of one group run side by side; those that kill or restart the operator run one after the other.
+
+#![allow(clippy::unwrap_used, reason = "all of this is tests, which clippy cannot see without #[test]")]
+
+mod harness;
+
+mod disruption;
+mod extensions;
+mod outside;
+mod redfish;
+mod repositories;
+mod runs;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+use harness::World;
+
+/// A named test.
+pub type Test = (&'static str, fn(&World));
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let groups: [(&str, &[Test], usize); 5] = [
+        ("extensions", extensions::TESTS, 4),
+        ("runs", runs::TESTS, 4),
+        ("redfish", redfish::TESTS, 1),
+        ("disruption", disruption::TESTS, 1),
+        ("outside", outside::TESTS, 1),
+    ];
+    let count: usize = groups.iter().map(|(_, tests, _)| tests.len()).sum();
+    if arguments.list || count == 0 {
+        let trials =
+            groups.iter().flat_map(|(_, tests, _)| tests.iter()).map(|(name, _)| Trial::test(*name, || Ok(())));
+        return libtest_mimic::run(&arguments, trials.collect()).exit_code();
+    }
+    let world = match World::start() {
+        Ok(world) => Arc::new(world),
+        Err(problem) => {
+            eprintln!("setting up the end-to-end tests: {problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut failed = false;
+    for (group, tests, threads) in groups {
+        println!("\n{group}:");
+        let trials = tests.iter().map(|&(name, test)| {
+            let world = world.clone();
+            Trial::test(name, move || {
+                test(&world);
+                Ok(())
+            })
+        });
+        let arguments =
+            Arguments { test_threads: Some(arguments.test_threads.unwrap_or(threads)), ..arguments.clone() };
+        failed |= libtest_mimic::run(&arguments, trials.collect()).has_failed();
+    }
+    world.finish(failed);
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

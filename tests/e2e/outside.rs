@@ -1,0 +1,70 @@
+//! The controller outside the cluster, with `--kubeconfig`, `--store` and `--advertise`: the chart is gone, and a process
+//! beside the cluster takes its place, on the same volume.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Stdio};
+
+use crate::Test;
+use crate::harness::{NAMESPACE, World, cluster, end_group, run as command};
+use crate::runs::{finished, probe, run};
+
+/// The tests. They end with the chart uninstalled.
+pub const TESTS: &[Test] = &[("the_controller_runs_outside_the_cluster", the_controller_runs_outside_the_cluster)];
+
+struct Controller(Child);
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        end_group(&mut self.0);
+    }
+}
+
+fn the_controller_runs_outside_the_cluster(world: &World) {
+    probe(world, "outside");
+    // the volume outlives the chart's claim: another claim of the same name binds another volume
+    command(std::process::Command::new("helm").args(["uninstall", "outrigger", "--namespace", NAMESPACE, "--wait"]))
+        .unwrap();
+    world.applied(&format!(
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: outside, namespace: {NAMESPACE}}}\nspec: {{accessModes: \
+         [ReadWriteMany], resources: {{requests: {{storage: 1Gi}}}}}}\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: \
+         {{name: outrigger-action, namespace: {NAMESPACE}}}\nautomountServiceAccountToken: false\n"
+    ));
+    let volume = world.wait(&format!("-n {NAMESPACE} pvc/outside"), "volume", |claim| {
+        claim["spec"]["volumeName"].as_str().map(str::to_owned)
+    });
+    let volume = world.get(&format!("pv/{volume}"));
+    let Some(store) = volume["spec"]["hostPath"]["path"].as_str() else {
+        println!("skipped: the cluster's volumes are no directories of this machine");
+        return world.install().unwrap();
+    };
+    let image = std::env::var("OUTRIGGER_IMAGE").unwrap_or_else(|_| "localhost/outrigger:dev".into());
+    let log = std::fs::File::create(world.dir.path().join("outside.log")).unwrap();
+    let mut outside = cluster(&["exec", env!("CARGO_BIN_EXE_outrigger"), "controller"]);
+    outside.args(["--store", store, "--store-claim=outside", "--namespace", NAMESPACE]);
+    outside.args(["--runner", env!("CARGO_BIN_EXE_outrigger-runner"), "--action-image", &image]);
+    outside.args([format!("--advertise={}:18443", world.address), format!("--listen={}:18443", world.address)]);
+    outside.args(["--health-listen=127.0.0.1:18089", &format!("--allow-address={}/32", world.address)]);
+    let child =
+        outside.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let controller = Controller(child);
+
+    // a new revision on the new volume: what status says was installed elsewhere is fetched again
+    world.wait("oext/outside", "tree on the new volume", |_| {
+        std::fs::read_link(std::path::Path::new(store).join("extensions/outside")).ok().map(drop)
+    });
+    world.condition("oext/outside", "Installed", "True");
+    world.wait("validatingwebhookconfiguration/outrigger", "webhooks", |object| (!object.is_null()).then_some(()));
+    let log = || std::fs::read_to_string(world.dir.path().join("outside.log")).unwrap_or_default();
+    let ended = finished(world, "outside", "one", "action: Echo, parameters: {text: from-outside}");
+    assert_eq!(ended["status"]["phase"], "Succeeded", "{ended}\n{}", log());
+    assert_eq!(ended["status"]["result"]["text"], "from-outside");
+    assert!(!world.apply(&run("outside", "bad", "action: Ecko")).success, "admission works outside, too");
+    drop(controller);
+    for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+        world.kubectl(&["delete", kind, "outrigger"]);
+    }
+    // Helm takes over nothing that it did not make
+    world.kubectl(&["-n", NAMESPACE, "delete", "serviceaccount", "outrigger-action"]);
+    world.install().unwrap();
+    world.kubectl(&["-n", NAMESPACE, "delete", "pvc", "outside", "--wait=false"]);
+}

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Shows how actions are run: <action> <payload file> <timeout seconds>.
+set -euo pipefail
+action=$1 payload=$2 timeout=$3
+
+parameter() { jq -r ".parameters.$1 // empty" "$payload"; }
+
+case $action in
+    Echo)
+        echo "working on it" >&2
+        echo "the secret is $(parameter secret)" >&2
+        jq -c --arg timeout "$timeout" '{status: "success", text: .parameters.text, count: .parameters.count, timeout: $timeout}' "$payload"
+        ;;
+    Payload)
+        jq -c --arg path "$payload" --arg home "$HOME" --arg user "$(id -u)" --arg mode "$(stat -c %a "$payload")" \
+            --arg environment "$(env | grep -c OUTRIGGER_ || true)" \
+            '. + {seen: {path: $path, home: $home, user: $user, mode: $mode, environment: $environment}}' "$payload"
+        ;;
+    Fail)
+        echo '{"status": "error", "error": "the disk is on fire"}'
+        exit 7
+        ;;
+    Noise)
+        echo "connecting…"
+        printf 'no JSON at all'
+        ;;
+    Children)
+        (trap '' TERM; setsid sleep 1000) &
+        trap '' TERM
+        while :; do sleep 1000 || true; done
+        ;;
+    Append)
+        curl -fsS -X POST --data "$(hostname)" "$(parameter url)"
+        sleep "$(jq -r ".parameters.seconds // 0" "$payload")"
+        echo '{"status": "success"}'
+        ;;
+    status)
+        echo '{"status": "success", "power_state": "poweron"}'
+        ;;
+    *)
+        echo "{\"error\": \"unknown action $action\"}"
+        exit 1
+        ;;
+esac

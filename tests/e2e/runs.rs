@@ -1,0 +1,327 @@
+//! Runs: from `kubectl apply` of an ActionRun to its outcome, and every way in which one can end.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::Test;
+use crate::harness::{NAMESPACE, World, condition};
+use crate::repositories::Repository;
+
+/// The tests.
+pub const TESTS: &[Test] = &[
+    ("a_run_succeeds_with_its_result", a_run_succeeds_with_its_result),
+    ("the_payload_is_what_cloudstack_would_write", the_payload_is_what_cloudstack_would_write),
+    ("a_failing_script_fails_the_run_with_its_words", a_failing_script_fails_the_run_with_its_words),
+    ("output_without_json_is_kept_as_tails", output_without_json_is_kept_as_tails),
+    ("a_timeout_reaches_every_process", a_timeout_reaches_every_process),
+    ("a_cancelled_run_is_stopped", a_cancelled_run_is_stopped),
+    ("a_deleted_run_leaves_nothing", a_deleted_run_leaves_nothing),
+    ("a_deleted_job_or_pod_ends_the_run", a_deleted_job_or_pod_ends_the_run),
+    ("a_finished_run_is_not_run_again", a_finished_run_is_not_run_again),
+    ("bad_requests_are_refused_at_apply", bad_requests_are_refused_at_apply),
+    ("the_caller_is_who_created_the_run", the_caller_is_who_created_the_run),
+    ("a_target_gives_details_to_the_namespaces_that_it_lists", a_target_gives_details_to_the_namespaces_that_it_lists),
+    ("an_image_that_cannot_be_pulled_ends_the_run", an_image_that_cannot_be_pulled_ends_the_run),
+    ("a_run_waits_for_its_extension_until_the_deadline", a_run_waits_for_its_extension_until_the_deadline),
+    ("deleting_an_extension_waits_for_its_run", deleting_an_extension_waits_for_its_run),
+];
+
+/// Installs the probe extension under a name of the test's own, and makes its namespace.
+pub fn probe(world: &World, name: &str) {
+    probe_with(world, name, "");
+}
+
+fn probe_with(world: &World, name: &str, more: &str) {
+    let repository = Repository::probe(world, &format!("runs-{name}"));
+    world.namespace(name);
+    world.applied(&format!(
+        "apiVersion: outrigger.dev/v1alpha1\nkind: OrchestratorExtension\nmetadata: {{name: {name}}}\nspec: {{source: \
+         {{url: {}}}{more}}}\n",
+        repository.url
+    ));
+    world.condition(&format!("oext/{name}"), "Ready", "True");
+}
+
+/// An ActionRun of the extension that has the namespace's name.
+pub fn run(namespace: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: outrigger.dev/v1alpha1\nkind: ActionRun\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: \
+         {{extensionRef: {{name: {namespace}}}, {spec}}}\n"
+    )
+}
+
+/// Applies a run and waits for its end.
+pub fn finished(world: &World, namespace: &str, name: &str, spec: &str) -> Value {
+    world.applied(&run(namespace, name, spec));
+    world.finished(namespace, name)
+}
+
+/// Waits until the script of a run has been claimed.
+pub fn running(world: &World, namespace: &str, name: &str) -> Value {
+    world.wait(&format!("-n {namespace} arun/{name}"), "claim", |run| {
+        (run["status"]["phase"] == "Running").then(|| run.clone())
+    })
+}
+
+fn uid(run: &Value) -> &str {
+    run["metadata"]["uid"].as_str().unwrap()
+}
+
+/// What of a run is left in the operator's namespace.
+fn leftovers(world: &World, run: &Value) -> String {
+    let label = format!("outrigger.dev/run-uid={}", uid(run));
+    world.kubectl(&["-n", NAMESPACE, "get", "jobs,pods", "-l", &label, "-o", "name"]).text
+}
+
+fn a_run_succeeds_with_its_result(world: &World) {
+    probe(world, "succeeds");
+    let spec = "action: Echo, parameters: {text: hello, count: 3, secret: swordfish-9, mode: fast}";
+    let run = finished(world, "succeeds", "one", spec);
+    let status = &run["status"];
+    assert_eq!(status["phase"], "Succeeded", "{status}");
+    assert_eq!(status["exitCode"], 0);
+    assert_eq!(status["result"]["text"], "hello");
+    assert_eq!(status["result"]["count"], 3);
+    assert_eq!(status["result"]["timeout"], "60");
+    assert_eq!(status["timeoutSeconds"], 60);
+    assert_eq!(status["message"], "Echo of probe did it");
+    assert!(status["stderrTail"].as_str().unwrap().contains("working on it"));
+    assert!(status["stderrTail"].as_str().unwrap().contains("the secret is ********"), "{status}");
+    assert_eq!(status["revision"]["treeDigest"], world.get("oext/succeeds")["status"]["artifact"]["treeDigest"]);
+    assert_eq!(condition(&run, "Succeeded").unwrap()["status"], "True");
+    assert_eq!(condition(&run, "Ready").unwrap()["status"], "True");
+    // the Job is gone once its outcome is stored
+    world.wait(
+        &format!("-n {NAMESPACE} job/{}", status["attempts"][0]["job"].as_str().unwrap()),
+        "end of the Job",
+        |job| job.is_null().then_some(()),
+    );
+    let waited = world.kubectl(&["-n", "succeeds", "wait", "--for=condition=Succeeded", "arun/one", "--timeout=1s"]);
+    assert!(waited.success, "{}", waited.text);
+    let described = world.kubectl(&["-n", "succeeds", "describe", "arun", "one"]).text;
+    assert!(described.contains("Succeeded") && !described.contains("swordfish-9 is"), "{described}");
+}
+
+fn the_payload_is_what_cloudstack_would_write(world: &World) {
+    probe_with(world, "payload", ", details: {region: north}");
+    let run = finished(world, "payload", "one", "action: Payload");
+    let payload = &run["status"]["result"];
+    assert_eq!(payload["action"], "Payload", "{run}");
+    assert_eq!(payload["externaldetails"]["extension"]["region"], "north");
+    assert!(payload["caller"]["name"].is_string(), "{payload}");
+    assert!(payload.get("parameters").is_none(), "{payload}");
+    let seen = &payload["seen"];
+    assert!(seen["path"].as_str().unwrap().starts_with("/run/outrigger/payload/"), "{seen}");
+    assert_eq!((&seen["home"], &seen["user"], &seen["mode"]), (&"/tmp".into(), &"65532".into(), &"400".into()));
+    assert_eq!(seen["environment"], "0", "nothing of the runner's configuration reaches the script");
+}
+
+fn a_failing_script_fails_the_run_with_its_words(world: &World) {
+    probe(world, "fails");
+    let run = finished(world, "fails", "one", "action: Fail");
+    let status = &run["status"];
+    assert_eq!(status["phase"], "Failed", "{status}");
+    assert_eq!(status["exitCode"], 7);
+    assert_eq!(status["reason"], "ActionFailed");
+    let message = status["message"].as_str().unwrap();
+    assert!(message.contains("no luck with Fail") && message.contains("the disk is on fire"), "{message}");
+    assert_eq!(condition(&run, "Complete").unwrap()["status"], "True");
+    assert_eq!(condition(&run, "Succeeded").unwrap()["status"], "False");
+    assert_eq!(condition(&run, "Stalled").unwrap()["status"], "True", "kstatus sees a failure: {run}");
+}
+
+fn output_without_json_is_kept_as_tails(world: &World) {
+    probe(world, "noise");
+    let run = finished(world, "noise", "one", "action: Noise");
+    assert_eq!(run["status"]["phase"], "Succeeded", "{run}");
+    assert!(run["status"].get("result").is_none(), "{run}");
+    assert_eq!(run["status"]["stdoutTail"], "connecting…\nno JSON at all");
+}
+
+fn a_timeout_reaches_every_process(world: &World) {
+    probe_with(world, "timeout", ", runtime: {terminationGracePeriodSeconds: 1}");
+    let run = finished(world, "timeout", "one", "action: Children");
+    assert_eq!(run["status"]["phase"], "Failed", "{run}");
+    assert_eq!(run["status"]["reason"], "Timeout");
+    assert!(run["status"]["message"].as_str().unwrap().contains("3 s"), "{run}");
+    world.wait("-n timeout arun/one", "end of every process, with Job and pod", |_| {
+        leftovers(world, &run).trim().is_empty().then_some(())
+    });
+}
+
+fn a_cancelled_run_is_stopped(world: &World) {
+    probe(world, "cancel");
+    let spec = format!("action: Append, parameters: {{url: '{}append/cancelled', seconds: 600}}", slash(&world.append));
+    world.applied(&run("cancel", "one", &spec));
+    running(world, "cancel", "one");
+    let patched =
+        world.kubectl(&["-n", "cancel", "patch", "arun", "one", "--type=merge", "-p", "{\"spec\":{\"cancel\":true}}"]);
+    assert!(patched.success, "{}", patched.text);
+    let ended = world.finished("cancel", "one");
+    assert_eq!(ended["status"]["phase"], "Canceled", "{ended}");
+    let back =
+        world.kubectl(&["-n", "cancel", "patch", "arun", "one", "--type=merge", "-p", "{\"spec\":{\"cancel\":false}}"]);
+    assert!(!back.success && back.text.contains("cancel"), "{}", back.text);
+}
+
+/// `url` with exactly one slash at its end.
+pub fn slash(url: &str) -> String {
+    format!("{}/", url.trim_end_matches('/'))
+}
+
+fn a_deleted_run_leaves_nothing(world: &World) {
+    probe(world, "deleted");
+    let spec = format!("action: Append, parameters: {{url: '{}append/deleted', seconds: 600}}", slash(&world.append));
+    world.applied(&run("deleted", "one", &spec));
+    let run = running(world, "deleted", "one");
+    let deleted = world.kubectl(&["-n", "deleted", "delete", "arun", "one", "--timeout=60s"]);
+    assert!(deleted.success, "{}", deleted.text);
+    assert_eq!(leftovers(world, &run).trim(), "");
+}
+
+fn a_deleted_job_or_pod_ends_the_run(world: &World) {
+    probe(world, "torn");
+    for (name, kind) in [("job", "jobs"), ("pod", "pods")] {
+        let spec =
+            format!("action: Append, parameters: {{url: '{}append/torn-{name}', seconds: 600}}", slash(&world.append));
+        world.applied(&run("torn", name, &spec));
+        let started = running(world, "torn", name);
+        world.wait(&format!("-n torn arun/{name}"), "line", |_| {
+            (!world.appended(&format!("torn-{name}")).is_empty()).then_some(())
+        });
+        let label = format!("outrigger.dev/run-uid={}", uid(&started));
+        let deleted = world.kubectl(&["-n", NAMESPACE, "delete", kind, "-l", &label, "--wait=false"]);
+        assert!(deleted.success, "{}", deleted.text);
+        let ended = world.finished("torn", name);
+        // the runner hears TERM, stops the script and reports; were it killed, nobody would know
+        let reason = ended["status"]["reason"].as_str().unwrap();
+        assert!(["PodDeleted", "OutcomeUnknown"].contains(&reason), "{ended}");
+        assert_eq!(world.appended(&format!("torn-{name}")).len(), 1, "started once");
+    }
+}
+
+fn a_finished_run_is_not_run_again(world: &World) {
+    probe(world, "again");
+    let spec = format!("action: Append, parameters: {{url: '{}append/again'}}", slash(&world.append));
+    let first = finished(world, "again", "one", &spec);
+    assert_eq!(first["status"]["phase"], "Succeeded", "{first}");
+    let applied = world.apply(&run("again", "one", &spec));
+    assert!(applied.success && applied.text.contains("unchanged"), "{}", applied.text);
+    let changed = world.apply(&run("again", "one", &spec.replace("again'", "other'")));
+    assert!(!changed.success && changed.text.contains("immutable"), "{}", changed.text);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(world.get("-n again arun/one")["status"], first["status"]);
+    assert_eq!(world.appended("again").len(), 1);
+}
+
+fn bad_requests_are_refused_at_apply(world: &World) {
+    probe(world, "refused");
+    let refused = |spec: &str, texts: &[&str]| {
+        let printed = world.apply(&run("refused", "bad", spec));
+        assert!(!printed.success, "{spec} was taken: {}", printed.text);
+        for text in texts {
+            assert!(printed.text.contains(text), "{spec}: {text:?} is not in: {}", printed.text);
+        }
+    };
+    refused("action: Ecko", &["Ecko", "Echo", "Fail", "getconsole"]);
+    refused("action: Disabled", &["Disabled", "is disabled"]);
+    refused("action: Echo", &["text"]);
+    // several problems come back together, and a password is not echoed
+    refused(
+        "action: Echo, parameters: {text: x, count: many, mode: medium, colour: red, secret: ' '}",
+        &["count", "many", "mode", "fast", "slow", "colour", "secret"],
+    );
+    refused("action: Echo, parameters: {text: [1]}", &["text"]);
+    refused("action: Echo, parameters: {text: x}, retries: 2", &["retries", "not supported yet"]);
+    refused("action: Echo, parameters: {text: x}, target: {name: y}", &["target", "not supported yet"]);
+    let printed =
+        world.apply(&run("refused", "bad", &format!("action: Echo, parameters: {{text: {}}}", "x".repeat(9000))));
+    assert!(!printed.success && printed.text.contains("8 KiB"), "{}", printed.text);
+}
+
+fn the_caller_is_who_created_the_run(world: &World) {
+    probe(world, "caller");
+    let forged =
+        run("caller", "one", "action: Payload, caller: {username: root, time: '2026-01-01T00:00:00Z', mac: aa}");
+    let alice = ["--as=alice", "--as-group=system:masters"];
+    let path = world.dir.path().join("forged.yaml");
+    std::fs::write(&path, forged).unwrap();
+    let created = world.kubectl(&[&["create", "-f", &path.display().to_string()], &alice[..]].concat());
+    assert!(created.success, "{}", created.text);
+    let ended = world.finished("caller", "one");
+    assert_eq!(ended["spec"]["caller"]["username"], "alice", "{ended}");
+    assert_eq!(ended["status"]["result"]["caller"]["name"], "alice", "{ended}");
+    // a restored run carries a stamp that fits: it is kept, and never started
+    let mut restored = ended.clone();
+    for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "finalizers"] {
+        restored["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    restored.as_object_mut().unwrap().remove("status");
+    assert!(world.kubectl(&["-n", "caller", "delete", "arun", "one", "--timeout=30s"]).success);
+    world.applied(&restored.to_string());
+    let restored = world.finished("caller", "one");
+    assert_eq!(restored["status"]["reason"], "Restored", "{restored}");
+    assert!(restored["status"].get("attempts").is_none(), "{restored}");
+}
+
+fn a_target_gives_details_to_the_namespaces_that_it_lists(world: &World) {
+    probe(world, "target");
+    world.namespace("stranger");
+    world.applied(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: target-host, namespace: outrigger-system}\nstringData: {password: \
+         hunter2-hunter2}\n---\napiVersion: outrigger.dev/v1alpha1\nkind: ExtensionTarget\nmetadata: {name: \
+         target}\nspec:\n  extensionRef: {name: target}\n  name: i-2-100-VM\n  id: 6f1c\n  host: {url: \
+         https://bmc.example.com}\n  hostFrom: [{secretRef: {name: target-host}}]\n  virtualmachine: {slot: \
+         '7'}\n  allowedNamespaces: {names: [target]}\n",
+    );
+    let ended = finished(world, "target", "one", "action: Payload, targetRef: {name: target}");
+    let payload = &ended["status"]["result"];
+    assert_eq!(payload["externaldetails"]["host"]["url"], "https://bmc.example.com", "{ended}");
+    assert_eq!(payload["externaldetails"]["host"]["password"], "********", "{ended}");
+    assert_eq!(payload["externaldetails"]["virtualmachine"]["slot"], "7");
+    assert_eq!((&payload["virtualmachinename"], &payload["virtualmachineid"]), (&"i-2-100-VM".into(), &"6f1c".into()));
+    let status = finished(world, "target", "power", "action: status, targetRef: {name: target}");
+    assert_eq!(status["status"]["power"], "PowerOn", "{status}");
+    world.wait("xtgt/target", "power state", |target| (target["status"]["powerState"] == "PowerOn").then_some(()));
+    let foreign = run("stranger", "one", "action: Payload, targetRef: {name: target}")
+        .replace("{name: stranger},", "{name: target},");
+    let printed = world.apply(&foreign);
+    assert!(!printed.success && printed.text.contains("allowedNamespaces"), "{}", printed.text);
+}
+
+fn an_image_that_cannot_be_pulled_ends_the_run(world: &World) {
+    probe_with(world, "image", ", runtime: {image: 'localhost/no-such-image:1'}");
+    let ended = finished(world, "image", "one", "action: Echo, parameters: {text: x}, startDeadlineSeconds: 8");
+    assert_eq!(ended["status"]["phase"], "Failed", "{ended}");
+    assert_eq!(ended["status"]["reason"], "StartDeadlineExceeded", "{ended}");
+    assert!(ended["status"]["message"].as_str().unwrap().contains("no-such-image"), "{ended}");
+}
+
+fn a_run_waits_for_its_extension_until_the_deadline(world: &World) {
+    world.namespace("early");
+    world.applied(&run("early", "late", "action: Echo, parameters: {text: x}, startDeadlineSeconds: 3"));
+    let ended = world.finished("early", "late");
+    assert_eq!(ended["status"]["phase"], "Failed", "{ended}");
+    assert!(ended["status"]["message"].as_str().unwrap().contains("early"), "{ended}");
+    // applied together with its extension, a run starts as soon as that is installed
+    world.applied(&run("early", "one", "action: Echo, parameters: {text: x}"));
+    probe(world, "early");
+    assert_eq!(world.finished("early", "one")["status"]["phase"], "Succeeded");
+}
+
+fn deleting_an_extension_waits_for_its_run(world: &World) {
+    probe(world, "busy");
+    let spec = format!("action: Append, parameters: {{url: '{}append/busy', seconds: 8}}", slash(&world.append));
+    world.applied(&run("busy", "one", &spec));
+    running(world, "busy", "one");
+    assert!(world.kubectl(&["delete", "oext", "busy", "--wait=false"]).success);
+    let waiting = world.wait("oext/busy", "waiting deletion", |object| {
+        condition(object, "Ready").filter(|ready| ready["reason"] == "WaitingForRuns").cloned()
+    });
+    assert!(waiting["message"].as_str().unwrap().contains("busy/one"), "{waiting}");
+    let ended = world.finished("busy", "one");
+    assert_eq!(ended["status"]["phase"], "Succeeded", "{ended}");
+    world.wait("oext/busy", "end of the extension", |object| object.is_null().then_some(()));
+    assert!(!world.volume("ls").lines().any(|line| line == "busy"));
+}
