@@ -84,10 +84,25 @@ lint-chart:
 	@$(CLUSTER) build helm
 	export PATH="$$OUTRIGGER_CACHE/bin:$$PATH"
 	for chart in charts/*/Chart.yaml; do helm lint --strict "$${chart%/*}"; done
+	helm template outrigger charts/outrigger --namespace outrigger-system | diff -u deploy/outrigger.yaml - || \
+	  { echo "deploy/outrigger.yaml is stale; run: make generate" >&2; exit 1; }
+
+.PHONY: generate
+generate: ## write what is generated: definitions, plain manifests
+	cargo run --quiet -- crds --dir crds
+	cargo run --quiet -- crds --dir charts/outrigger/files/crds
+	$(CLUSTER) build helm
+	export PATH="$$OUTRIGGER_CACHE/bin:$$PATH"
+	helm template outrigger charts/outrigger --namespace outrigger-system > deploy/outrigger.yaml
 
 .PHONY: unit
 unit: ## run the tests that need no cluster
 	cargo test --lib --bins $(addprefix --test ,$(INTEGRATION))
+
+.PHONY: examples
+examples: ## test the example extension and the small servers that the tests use
+	@tests/servers/run
+	tests/redfish/run
 
 .PHONY: e2e e2e-run
 e2e: ## run the end-to-end tests: cluster, image, tests
