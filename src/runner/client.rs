@@ -148,11 +148,17 @@ pub fn persist<T>(
     mut request: impl FnMut() -> Result<T, RequestError>,
 ) -> Result<T, RequestError> {
     let mut pause = FIRST_PAUSE;
+    let mut failures = 0_u32;
     loop {
         let error = match request() {
             Err(error @ RequestError::Failed(_)) => error,
             settled => return settled,
         };
+        failures += 1;
+        // rarely, for whoever reads the pod's log; not at once, because a leader may just be changing
+        if failures >= 8 && failures.is_power_of_two() {
+            eprintln!("outrigger-runner: {error}; trying again");
+        }
         let next = Instant::now() + jittered(pause);
         if deadline.is_some_and(|deadline| next > deadline) {
             return Err(error);
