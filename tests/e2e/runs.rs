@@ -234,7 +234,7 @@ fn bad_requests_are_refused_at_apply(world: &World) {
     );
     refused("action: Echo, parameters: {text: [1]}", &["text"]);
     refused("action: Echo, parameters: {text: x}, retries: 2", &["retries", "not supported yet"]);
-    refused("action: Echo, parameters: {text: x}, target: {name: y}", &["target", "not supported yet"]);
+    refused("action: Echo, parameters: {text: x}, target: {name: node-9}", &["target", "not supported yet"]);
     let printed =
         world.apply(&run("refused", "bad", &format!("action: Echo, parameters: {{text: {}}}", "x".repeat(9000))));
     assert!(!printed.success && printed.text.contains("8 KiB"), "{}", printed.text);
