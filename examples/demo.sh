@@ -10,11 +10,15 @@ CLUSTER=tests/cluster/cluster
 GIT_PORT=18091
 REDFISH_PORT=18092
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+# Bold and faint on a terminal, plain elsewhere.
+BOLD='' FAINT='' PLAIN=''
+[[ ! -t 1 ]] || BOLD=$'\033[1m' FAINT=$'\033[2m' PLAIN=$'\033[0m'
+
+say() { printf '\n%s\n' "$BOLD$*$PLAIN"; }
 
 # Shows a command as one would type it, then runs it.
 show() {
-  printf '\033[2m$\033[0m %s\n' "$*"
+  echo "$FAINT\$$PLAIN $*"
   "$@"
 }
 
@@ -117,8 +121,7 @@ act() {
   say "$4"
   run "$1" "$2" "$3"
   name=$(run "$1" "$2" "$3" | kubectl create -f - -o name)
-  printf '\033[2m$\033[0m kubectl -n team-a wait --for=condition=Complete %s\n' "$name"
-  kubectl -n team-a wait --for=condition=Complete --timeout=120s "$name" >/dev/null
+  show kubectl -n team-a wait --for=condition=Complete --timeout=120s "$name"
   kubectl -n team-a get "$name"
   kubectl -n team-a get "$name" -o jsonpath='{.status.result}' | jq .
 }

@@ -25,7 +25,7 @@ use super::schema;
     derive = "PartialEq",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message"),
-    printcolumn(name = "Revision", type_ = "string", json_path = ".status.artifact.revision"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.artifact.revision", priority = "1"),
     printcolumn(name = "Enabled", type_ = "boolean", json_path = ".status.resolved.enabled", priority = "1"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters: it is a directory name and a label value")
