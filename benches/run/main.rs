@@ -16,8 +16,11 @@
 //! next starts when the last one's pod is gone. One of each is made before and not counted. With `--burst`, so many
 //! are created at once, first Jobs, then runs; `burst_ratio` is that of the times until the last has finished.
 //!
-//! Percentiles are by nearest rank: of 20 values p50 is the 10th, p95 the 19th. Nothing is asserted about time: the program fails only
-//! where something that it runs fails. It writes `bench/run.json` in Cargo's target directory.
+//! Percentiles are by nearest rank: of 20 values p50 is the 10th, p95 the 19th. Nothing is asserted about time: the
+//! program fails only where something that it runs fails. It writes `bench/run.json` in Cargo's target directory.
+//!
+//! Needs a cluster (`make cluster-up`) with the image loaded; `make bench` sees to both. The chart is removed again
+//! where it was not installed before.
 
 mod floor;
 #[path = "../../tests/e2e/installation.rs"]
