@@ -32,7 +32,7 @@ mod watching;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, value_parser};
 use kube::Client;
 
 use measure::Measure;
@@ -43,10 +43,11 @@ use setup::World;
 #[derive(Parser)]
 struct Options {
     /// How many of each to create, one after the other.
-    #[arg(long, env = "BENCH_RUNS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, env = "BENCH_RUNS", default_value_t = 20, value_parser = value_parser!(u32).range(1..=1000))]
     runs: u32,
     /// Also create so many of each at once.
-    #[arg(long, env = "BENCH_BURST", num_args = 0..=1, default_missing_value = "100", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, env = "BENCH_BURST", num_args = 0..=1, default_missing_value = "100")]
+    #[arg(value_parser = value_parser!(u32).range(1..=1000))]
     burst: Option<u32>,
     /// Given by "cargo bench"; means nothing here.
     #[arg(long, hide = true)]
