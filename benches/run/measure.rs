@@ -18,6 +18,9 @@ use crate::installation::NAMESPACE as OPERATOR_NAMESPACE;
 use crate::setup::{ACTION, EXTENSION, NAMESPACE};
 use crate::watching::Watched;
 
+/// Longest wait for the operator's webhooks to be reached.
+const WEBHOOKS_LIMIT: Duration = Duration::from_secs(30);
+
 /// How long a bare Job took.
 pub struct JobTimes {
     /// Until the Job's condition `Complete`.
@@ -62,7 +65,7 @@ impl Measure {
             |pod| pod.labels().get("batch.kubernetes.io/job-name").cloned(),
             ended_container,
         );
-        let first = runs.create(&PostParams::default(), &action_run(&format!("first-{tag}"))).await?;
+        let first = first_run(&runs, &format!("first-{tag}")).await?;
         let (_, status) = run_ends.found(&first.name_any()).await?;
         container_ends.gone(&succeeded(&first.name_any(), &status)?).await?;
         let (_, operators_job) = operators_jobs.found(&first.uid().context("the first run has no uid")?).await?;
@@ -137,6 +140,20 @@ impl Measure {
 
     fn bare_job(&self, name: &str) -> anyhow::Result<Job> {
         bare_job(&self.operators_job, &format!("bench-{}", self.name(name)))
+    }
+}
+
+/// Creates the first run, again and again for a while: just after the installation, the way to the operator's webhooks
+/// may not have reached the API server's node yet.
+async fn first_run(runs: &Api<ActionRun>, name: &str) -> anyhow::Result<ActionRun> {
+    let started = Instant::now();
+    loop {
+        match runs.create(&PostParams::default(), &action_run(name)).await {
+            Err(kube::Error::Api(status)) if status.code == 500 && started.elapsed() < WEBHOOKS_LIMIT => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            created => return Ok(created?),
+        }
     }
 }
 
