@@ -1,6 +1,6 @@
 //! What the benchmark needs in the cluster: the chart, the extension with its archive, and a namespace.
 
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -12,7 +12,7 @@ use outrigger::api::conditions::{READY, STALLED, find, is_true};
 use outrigger::api::{ActionRun, OrchestratorExtension};
 use serde_json::{Value, json};
 
-use crate::installation::{NAMESPACE as OPERATOR_NAMESPACE, cluster, install, root, run, server, uninstall};
+use crate::installation::{NAMESPACE as OPERATOR_NAMESPACE, Server, cluster, install, root, run, uninstall};
 
 /// Namespace of the runs.
 pub const NAMESPACE: &str = "bench";
@@ -23,12 +23,10 @@ pub const ACTION: &str = "Echo";
 
 /// Longest wait for the extension, and for what is deleted.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Port of the archive server.
-const PORT: u16 = 18085;
 
 /// The installed chart and the server of the extension's archive.
 pub struct World {
-    server: Child,
+    server: Server,
     /// Holds the archive.
     _dir: tempfile::TempDir,
     was_installed: bool,
@@ -44,8 +42,7 @@ impl World {
         run(Command::new("tar").arg("-czf").arg(&archive).arg("-C").arg(files).arg("echo.sh"))
             .map_err(anyhow::Error::msg)?;
         let served = dir.path().display().to_string();
-        let (server, url) =
-            server("archive-server", &address, PORT, &["--root", &served]).map_err(anyhow::Error::msg)?;
+        let server = Server::start("archive-server", &address, &["--root", &served]).map_err(anyhow::Error::msg)?;
         let was_installed =
             run(Command::new("helm").args(["status", "outrigger", "--namespace", OPERATOR_NAMESPACE])).is_ok();
         let world = Self { server, _dir: dir, was_installed };
@@ -60,7 +57,7 @@ impl World {
             }),
         )
         .await?;
-        extend(client, &format!("{}/echo.tar.gz", url.trim_end_matches('/'))).await?;
+        extend(client, &format!("{}/echo.tar.gz", world.server.url.trim_end_matches('/'))).await?;
         Ok(world)
     }
 
@@ -71,13 +68,6 @@ impl World {
         delete::<Namespace>(client, NAMESPACE).await?;
         delete::<OrchestratorExtension>(client, EXTENSION).await?;
         if self.was_installed { Ok(()) } else { uninstall().map_err(anyhow::Error::msg) }
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }
 

@@ -93,7 +93,7 @@ impl Server {
         let path: PathBuf = root().join("tests/servers").join(program);
         let mut command = cluster(&["exec"]);
         command.arg(path).args(["--bind", address]).args(arguments);
-        // a group of its own: the script that enters the cluster's network stays its parent
+        // a group of its own, so that whatever it starts ends with it
         let mut child = command
             .process_group(0)
             .stdin(Stdio::null())
