@@ -1,20 +1,12 @@
-//! What the end-to-end tests share: the cluster, the installed chart, and servers that pods can reach.
+//! What the end-to-end tests share: the installed operator, and what they ask and tell it through kubectl.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// The operator's namespace.
-pub const NAMESPACE: &str = "outrigger-system";
-
-/// The image that `make image` built and loaded.
-fn image() -> String {
-    std::env::var("OUTRIGGER_IMAGE").unwrap_or_else(|_| "localhost/outrigger:dev".into())
-}
+pub use crate::installation::{NAMESPACE, Printed, Server, cluster, end_group, root, run};
+use crate::installation::{install, printed, uninstall};
 
 /// The installed operator, and servers beside it.
 pub struct World {
@@ -29,15 +21,6 @@ pub struct World {
     /// URL of the server that appends lines to files.
     pub append: String,
     _servers: Vec<Server>,
-}
-
-/// What a command printed, and whether it succeeded.
-#[derive(Debug)]
-pub struct Printed {
-    /// Exit code 0.
-    pub success: bool,
-    /// Standard output, then standard error.
-    pub text: String,
 }
 
 impl World {
@@ -66,21 +49,7 @@ impl World {
 
     /// Installs or upgrades the chart and waits until it is ready.
     pub fn install(&self) -> Result<(), String> {
-        let image = image();
-        let (repository, tag) = image.rsplit_once(':').ok_or("IMAGE has no tag")?;
-        let chart = root().join("charts/outrigger");
-        run(Command::new("helm").args(["upgrade", "--install", "outrigger"]).arg(chart).args([
-            "--namespace",
-            NAMESPACE,
-            "--create-namespace",
-            "--wait",
-            "--timeout=120s",
-            &format!("--set=image.repository={repository},image.tag={tag}"),
-            &format!("--set=fetch.allowAddresses={{{}/32}}", self.address),
-        ]))?;
-        // the operator and its Jobs live under the strictest Pod Security level
-        let label = "pod-security.kubernetes.io/enforce=restricted";
-        run(Command::new("kubectl").args(["label", "--overwrite", "namespace", NAMESPACE, label])).map(drop)
+        install(&self.address)
     }
 
     /// Stops the servers. The chart is removed after success and left for a look after failure.
@@ -95,7 +64,7 @@ impl World {
         for kinds in ["actionruns", "extensiontargets,orchestratorextensions"] {
             self.kubectl(&["delete", kinds, "--all", "--all-namespaces", "--wait", "--timeout=60s"]);
         }
-        let _ = run(Command::new("helm").args(["uninstall", "outrigger", "--namespace", NAMESPACE, "--wait"]));
+        let _ = uninstall();
     }
 
     /// Runs kubectl.
@@ -178,84 +147,4 @@ impl World {
 /// The condition of an object.
 pub fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == type_)
-}
-
-/// The repository's root.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A command of the cluster script.
-pub fn cluster(arguments: &[&str]) -> Command {
-    let mut command = Command::new(root().join("tests/cluster/cluster"));
-    command.args(arguments);
-    command
-}
-
-/// Runs a command to its end; its output, or why it failed.
-pub fn run(command: &mut Command) -> Result<String, String> {
-    let printed = printed(command, None);
-    if printed.success { Ok(printed.text) } else { Err(format!("{command:?}: {}", printed.text)) }
-}
-
-fn printed(command: &mut Command, input: Option<&str>) -> Printed {
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
-        stdin.write_all(input.as_bytes()).unwrap();
-    }
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    Printed { success: output.status.success(), text }
-}
-
-/// A program of `tests/servers` where pods can reach it. It ends when this is dropped.
-pub struct Server {
-    /// Where it listens.
-    pub url: String,
-    child: Child,
-}
-
-impl Server {
-    /// Starts a program on a free port, and waits until it listens.
-    pub fn start(program: &str, address: &str, arguments: &[&str]) -> Result<Self, String> {
-        let path: PathBuf = root().join("tests/servers").join(program);
-        let mut command = cluster(&["exec"]);
-        command.arg(path).args(["--bind", address]).args(arguments);
-        // a group of its own: the script that enters the cluster's network stays its parent
-        let mut child = command
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("{command:?}: {error}"))?;
-        let mut line = String::new();
-        let stdout = child.stdout.take().ok_or("no standard output")?;
-        let mut server = Self { url: String::new(), child };
-        BufReader::new(stdout).read_line(&mut line).map_err(|error| error.to_string())?;
-        match line.trim().strip_prefix("listening on ") {
-            Some(url) => {
-                url.clone_into(&mut server.url);
-                Ok(server)
-            }
-            None => Err(format!("{command:?} said {line:?} instead of where it listens")),
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        end_group(&mut self.child);
-    }
-}
-
-/// Ends a process that was started in a group of its own, with all that it started.
-pub fn end_group(child: &mut Child) {
-    let group = format!("-{}", child.id());
-    let _ = Command::new("kill").args(["-TERM", "--", &group]).status();
-    let _ = child.wait();
 }

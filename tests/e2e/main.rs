@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is tests, which clippy cannot see without #[test]")]
 
 mod harness;
+mod installation;
 
 mod disruption;
 mod extensions;
