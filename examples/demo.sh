@@ -184,12 +184,13 @@ down() {
   fi
   stop git
   stop redfish
-  # an own cluster, given by KUBECONFIG, stays
-  [[ -n ${KUBECONFIG_GIVEN:-} ]] || make cluster-down
+  # a cluster of the user's own, given by KUBECONFIG, stays
+  [[ -n $OWN_CLUSTER ]] || make cluster-down
   rm -rf "$DEMO"
 }
 
-KUBECONFIG_GIVEN=${KUBECONFIG:-}
+OWN_CLUSTER=${KUBECONFIG:-}
+[[ $OWN_CLUSTER != /var/lib/outrigger-clusters/* ]] || OWN_CLUSTER=''
 case ${1:-} in
   up) up ;;
   down) down ;;
