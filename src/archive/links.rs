@@ -41,14 +41,18 @@ const MAX_LINKS: usize = 40;
 /// Components that are looked at before giving up; bounds the time that a hostile web of links costs.
 const MAX_STEPS: usize = 1024;
 
-/// The node that the link at `path` leads to in the end: its path, empty for the root.
+/// Whether the link at `path` stays within the tree. It may lead to nothing: repositories have links that broke when a
+/// directory moved, a tree never gets another entry, and so nothing can be reached through one.
 ///
 /// # Errors
-/// The [`LinkFault`] if it leads outside, nowhere or in a circle.
-pub(crate) fn resolve_link(nodes: &Nodes, path: &str, target: &str) -> Result<String, LinkFault> {
+/// The [`LinkFault`] if it leads outside or in a circle.
+pub(crate) fn check_link(nodes: &Nodes, path: &str, target: &str) -> Result<(), LinkFault> {
     let parent: Vec<&str> = super::path::split(path).0.map(|p| p.split('/').collect()).unwrap_or_default();
     check_text(parent.len(), target)?;
-    walk(nodes, parent, target, 1)
+    match walk(nodes, parent, target, 1) {
+        Ok(_) | Err(LinkFault::Dangling) => Ok(()),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// The node at `path`, links on the way and at its end followed: its path, empty for the root.
@@ -104,10 +108,23 @@ fn walk<'a>(nodes: &'a Nodes, start: Vec<&'a str>, target: &'a str, links: usize
                 at.pop();
                 rest.extend(next.split('/').rev());
             }
-            Some(Node::File) | None => return Err(LinkFault::Dangling),
+            Some(Node::File) | None => return Err(beyond(at.len(), &rest)),
         }
     }
     Err(LinkFault::Loop)
+}
+
+/// What is wrong with the path `rest` (last component first) beyond a node at `depth` that is not there.
+fn beyond(mut depth: usize, rest: &[&str]) -> LinkFault {
+    for component in rest.iter().rev() {
+        match *component {
+            "" | "." => {}
+            ".." if depth == 0 => return LinkFault::Escapes,
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    LinkFault::Dangling
 }
 
 #[cfg(test)]
@@ -126,7 +143,8 @@ mod tests {
     fn led(nodes: &[(&str, &str)], path: &str) -> Result<String, LinkFault> {
         let nodes = tree(nodes);
         let Some(Node::Link(target)) = nodes.get(path) else { panic!("{path} is no link") };
-        resolve_link(&nodes, path, target)
+        check_link(&nodes, path, target)?;
+        resolve(&nodes, path)
     }
 
     #[test]
@@ -154,9 +172,24 @@ mod tests {
     }
 
     #[test]
-    fn links_to_nothing_or_in_a_circle_are_refused() {
-        assert_eq!(led(&[("l", "x")], "l"), Err(LinkFault::Dangling));
-        assert_eq!(led(&[("f", "file"), ("l", "f/x")], "l"), Err(LinkFault::Dangling));
+    fn a_link_to_nothing_stays_and_leads_nowhere() {
+        for nodes in [&[("l", "x")][..], &[("f", "file"), ("l", "f/x")], &[("l", "gone/../x")]] {
+            let nodes = tree(nodes);
+            let Some(Node::Link(target)) = nodes.get("l") else { panic!("l is no link") };
+            assert_eq!(check_link(&nodes, "l", target), Ok(()));
+            assert_eq!(resolve(&nodes, "l"), Err(LinkFault::Dangling));
+        }
+    }
+
+    #[test]
+    fn a_link_to_nothing_that_would_leave_the_tree_is_refused() {
+        // the text of each link alone stays within; followed one after the other they would not
+        let nodes = [("a", "dir"), ("a/b", "dir"), ("top", "a/.."), ("a/b/l", "../../top/gone/../../../x")];
+        assert_eq!(led(&nodes, "a/b/l"), Err(LinkFault::Escapes));
+    }
+
+    #[test]
+    fn links_in_a_circle_are_refused() {
         assert_eq!(led(&[("l", "l")], "l"), Err(LinkFault::Loop));
         assert_eq!(led(&[("a", "b"), ("b", "a")], "a"), Err(LinkFault::Loop));
         assert_eq!(led(&[("l", "l/x")], "l"), Err(LinkFault::Loop));

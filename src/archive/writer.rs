@@ -10,7 +10,7 @@ use rustix::fs::Mode;
 use super::beneath;
 use super::error::{EntryName, UnpackError};
 use super::limits::Limits;
-use super::links::{LinkFault, Node, Nodes, resolve_link};
+use super::links::{LinkFault, Node, Nodes, check_link};
 use super::path::{NameFault, RelativePath, fold};
 use crate::protocol::TREE_MARKER;
 
@@ -174,7 +174,7 @@ impl TreeWriter {
             })
         };
         for (path, target) in links() {
-            resolve_link(&self.nodes, path, target).map_err(|fault| UnpackError::Link {
+            check_link(&self.nodes, path, target).map_err(|fault| UnpackError::Link {
                 entry: EntryName::new(path),
                 target: EntryName::new(target),
                 fault,

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::archive::RelativePath;
-use crate::archive::links::{LinkFault, Node, Nodes, resolve, resolve_link};
+use crate::archive::links::{LinkFault, Node, Nodes, check_link, resolve};
 use crate::digest::Digest;
 
 /// An entry of a tree.
@@ -114,7 +114,7 @@ impl Listing {
         let nodes = self.nodes();
         self.iter().find_map(|(path, entry)| match entry {
             Entry::Link { target } => {
-                resolve_link(&nodes, path, target).err().map(|fault| (path, target.as_str(), fault))
+                check_link(&nodes, path, target).err().map(|fault| (path, target.as_str(), fault))
             }
             Entry::Directory | Entry::File { .. } => None,
         })
