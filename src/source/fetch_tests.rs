@@ -254,7 +254,12 @@ async fn a_server_that_stalls_or_trickles_is_given_up() {
     let stalls = raw_server("HTTP/1.1 200 OK\r\n\r\n", b"x", Duration::from_secs(60), 2).await;
     let silent = raw_server("", b"", Duration::from_secs(60), 2).await;
     let trickles = raw_server("HTTP/1.1 200 OK\r\n\r\n", b"x", Duration::from_millis(100), 1000).await;
-    let fetcher = Fetcher::new(FetchOptions { total_timeout: Duration::from_secs(3), ..options() }).unwrap();
+    let fetcher = Fetcher::new(FetchOptions {
+        stall_timeout: Duration::from_secs(1),
+        total_timeout: Duration::from_secs(3),
+        ..options()
+    })
+    .unwrap();
     for address in [stalls, silent, trickles] {
         let url = format!("http://{address}/x");
         let error = fetcher.resolve(&request(&url, None), None, None).await.unwrap_err();

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::time::Duration;
 
 use super::testing::{GitServer, Server, fetcher, options, redirect};
 use super::*;
@@ -202,8 +201,7 @@ async fn an_object_that_inflates_beyond_memory_is_refused() {
     let (server, ..) = sample().await;
     fs::File::create(server.work().join("zeros")).unwrap().set_len(130 << 20).unwrap();
     server.publish("zeros");
-    // Git needs a while to pack it.
-    let fetcher = Fetcher::new(FetchOptions { stall_timeout: Duration::from_secs(15), ..options() }).unwrap();
+    let fetcher = fetcher();
     let dest = tempfile::tempdir().unwrap();
     let request = request(&server.http.url("/x.git"), None);
     let error = fetch_with(&fetcher, &request, None, dest.path()).await.unwrap_err();
