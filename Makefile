@@ -19,7 +19,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 TARGET := $(CARGO_TARGET_DIR)
 
 CLUSTER := tests/cluster/cluster
-SCRIPTS = $(shell grep -rlI --exclude-dir=.git --exclude-dir=target -m 1 -E '^\#!(/usr)?/bin/(env )?(ba)?sh' . ) $(wildcard tests/cluster/lib/*.sh)
+SCRIPTS = $(shell git ls-files -z | xargs -0 awk 'FNR == 1 && /^\#!(\/usr)?\/bin\/(env )?(ba)?sh/ { print FILENAME } { nextfile }') $(wildcard tests/cluster/lib/*.sh)
 # Every file of tests/ is a test program of its own; only e2e needs a cluster.
 INTEGRATION = $(filter-out e2e,$(basename $(notdir $(wildcard tests/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs))))
 
