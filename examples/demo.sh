@@ -128,6 +128,7 @@ act() {
 
 up() {
   local address
+  hack/prerequisites demo
   mkdir -p "$DEMO"
   say "1/6  A Kubernetes cluster (a first build takes about 10 minutes, later ones seconds)"
   make cluster-up
