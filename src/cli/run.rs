@@ -1,7 +1,9 @@
 //! `outrigger run --local`: one action of an extension on this machine, without a cluster.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -113,7 +115,11 @@ fn start(options: &Options, local: &LocalRun) -> anyhow::Result<Phase> {
     let grant = &local.grant;
     let control = Control::new();
     stop_at_signals(&control, grant.grace_seconds).context("handling signals")?;
-    let scratch = tempfile::Builder::new().prefix("outrigger-").tempdir().context("creating a temporary directory")?;
+    let scratch = tempfile::Builder::new()
+        .prefix("outrigger-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .context("creating a temporary directory")?;
     let (payload_dir, cwd) = (scratch.path().join("payload"), scratch.path().join("work"));
     for dir in [&payload_dir, &cwd] {
         std::fs::create_dir(dir).with_context(|| format!("creating {}", dir.display()))?;
