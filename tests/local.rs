@@ -1,4 +1,5 @@
 //! `outrigger new`, `lint` and `run --local`, as an author of extensions uses them.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

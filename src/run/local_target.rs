@@ -73,16 +73,10 @@ fn known_fields(object: &Value) -> Result<(), String> {
     let fields = definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties");
     let known: Vec<&str> =
         fields.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str()).collect();
-    let given = object.get("spec").and_then(Value::as_object).into_iter().flatten();
-    for (field, _) in given.filter(|(field, _)| !known.contains(&field.as_str())) {
-        let suggestion = did_you_mean(field, known.iter().copied());
-        return Err(format!(
-            "spec: {} is an unknown field{suggestion}; allowed are {}",
-            quoted(field),
-            known.join(", ")
-        ));
-    }
-    Ok(())
+    let mut given = object.get("spec").and_then(Value::as_object).into_iter().flatten();
+    let Some((field, _)) = given.find(|(field, _)| !known.contains(&field.as_str())) else { return Ok(()) };
+    let suggestion = did_you_mean(field, known.iter().copied());
+    Err(format!("spec: {} is an unknown field{suggestion}; allowed are {}", quoted(field), known.join(", ")))
 }
 
 #[cfg(test)]
