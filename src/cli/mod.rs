@@ -3,7 +3,12 @@
 mod controller;
 mod convert;
 mod crds;
+mod directory;
+mod lint;
+mod new;
 mod options;
+mod run;
+mod status;
 mod store;
 
 use std::process::ExitCode;
@@ -22,6 +27,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Create a directory with a manifest and a script to begin with.
+    New(new::Options),
+    /// Print every problem of a manifest with its line, and of the directory around it.
+    Lint(lint::Options),
+    Run(run::Options),
     /// Run the operator: in a cluster, or outside one with --kubeconfig and --store.
     Controller(Box<ControllerOptions>),
     /// Print the CustomResourceDefinitions, or write them to a directory.
@@ -35,6 +45,10 @@ enum Command {
 /// Runs the command line. Problems go to standard error, one per line; the exit code is 1 for them, 2 for wrong usage.
 pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::New(options) => new::run(&options),
+        Command::Lint(options) => lint::run(&options),
+        // Its exit codes are its own.
+        Command::Run(options) => return run::run(&options),
         Command::Controller(options) => controller::main(*options),
         Command::Crds(options) => crds::run(&options),
         Command::Convert(options) => convert::run(&options),

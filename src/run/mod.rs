@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `claim`, `decide`, `job`, `report`, `request`, `status` and `view` are pure; `check`, `context`, `live`, `routes`, `controller`
-//! and `sweep` do I/O and decide nothing.
+//! and `sweep` do I/O and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod check;
 pub mod claim;
@@ -20,6 +20,8 @@ mod fake_api;
 mod fixture;
 pub mod job;
 pub mod live;
+pub mod local;
+pub mod local_target;
 pub mod report;
 pub mod request;
 pub mod routes;

@@ -19,7 +19,7 @@ use crate::validate::{
 };
 
 /// Group whose members run actions as `Admin`.
-const ADMINISTRATORS: &str = "system:masters";
+pub(super) const ADMINISTRATORS: &str = "system:masters";
 
 /// What a run refers to, as it is now.
 #[derive(Clone)]
@@ -109,7 +109,7 @@ pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) ->
     )?;
     let revision =
         RunRevision { tree_digest: artifact.tree_digest.clone(), manifest_digest: artifact.manifest_digest.clone() };
-    Ok(Request { extension, invocation, revision, target: target.cloned() })
+    Ok(Request::validated(extension, invocation, revision, target.cloned()))
 }
 
 /// Whether a target may be used from a namespace: by name, by `*`, or by the namespace's labels. Unset means no.
@@ -125,6 +125,16 @@ fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
 }
 
 impl Request {
+    /// A request whose parts were validated one by one, against `target`.
+    pub(super) fn validated(
+        extension: Extension,
+        invocation: Invocation,
+        revision: RunRevision,
+        target: Option<ExtensionTarget>,
+    ) -> Self {
+        Self { extension, invocation, revision, target }
+    }
+
     /// As a decision sees it.
     pub fn start(&self) -> Start {
         Start::Ready { revision: self.revision.clone(), timeout_seconds: self.invocation.timeout_seconds }
