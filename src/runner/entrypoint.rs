@@ -142,16 +142,23 @@ pub fn decide(entrypoint: &Entrypoint<'_>, find: impl Fn(&str) -> Option<PathBuf
     }
 }
 
+/// No such file: the script, its interpreter or its loader (errno(3), Linux).
+const ENOENT: i32 = 2;
+/// Not in a format that the kernel executes.
+const ENOEXEC: i32 = 8;
+/// No execute permission, or a `noexec` mount.
+const EACCES: i32 = 13;
+
 /// What an exec that failed with ENOENT, ENOEXEC or EACCES means for this entrypoint.
 pub fn explain(entrypoint: &Entrypoint<'_>, start: &Start, error: &std::io::Error) -> Option<StartError> {
     let script = entrypoint.path.to_owned();
-    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error)? {
-        rustix::io::Errno::NOENT => Some(match shebang(entrypoint.head) {
+    match error.raw_os_error()? {
+        ENOENT => Some(match shebang(entrypoint.head) {
             Some(line) => line.not_found(entrypoint.path),
             None => StartError::NoLoader { script },
         }),
-        rustix::io::Errno::NOEXEC => Some(StartError::NotAProgram { script }),
-        rustix::io::Errno::ACCESS => Some(StartError::Denied { program: start.program.clone() }),
+        ENOEXEC => Some(StartError::NotAProgram { script }),
+        EACCES => Some(StartError::Denied { program: start.program.clone() }),
         _ => None,
     }
 }
