@@ -67,6 +67,26 @@ pub struct Caches {
     pub pods: Store<Pod>,
 }
 
+impl Caches {
+    /// Whether every cache holds what the API held when its watch began. An empty cache looks like missing extensions,
+    /// and like pods that are gone.
+    pub fn are_filled(&self) -> bool {
+        use futures::FutureExt as _;
+        fn is_filled<K>(cache: &Store<K>) -> bool
+        where
+            K: kube::runtime::reflector::Lookup + Clone + 'static,
+            K::DynamicType: Eq + std::hash::Hash + Clone,
+        {
+            cache.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
+        }
+        is_filled(&self.runs)
+            && is_filled(&self.extensions)
+            && is_filled(&self.targets)
+            && is_filled(&self.jobs)
+            && is_filled(&self.pods)
+    }
+}
+
 /// What controller and handlers share. Only the leader uses it.
 pub struct Context {
     /// API client.

@@ -156,6 +156,8 @@ impl Request {
         host_details.extend(host);
         let mut extension_details = extension.details.clone();
         extension_details.extend(details);
+        // The leader gives up by the timeout in status, which another flag of the operator must not change meanwhile.
+        let decided = run.status.as_ref().and_then(|status| u64::try_from(status.timeout_seconds?).ok());
         let prepared = target.as_ref().and_then(|target| target.status.as_ref()?.details.clone()).unwrap_or_default();
         let caller = run.spec.caller.as_ref().map(|caller| {
             let is_admin = caller.groups.iter().any(|group| group == ADMINISTRATORS);
@@ -179,7 +181,7 @@ impl Request {
         ClaimGrant {
             action: invocation.action.clone(),
             payload: payload.to_string(),
-            timeout_seconds: invocation.timeout_seconds,
+            timeout_seconds: decided.unwrap_or(invocation.timeout_seconds),
             grace_seconds: extension.runtime.grace_seconds,
             language: extension.entrypoint.language.clone(),
             env: extension.runtime.env.clone(),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::super::fixture::{Fixture, PODS, RUN, SECRETS, TARGET, UID, pod};
+use super::super::request::Policy;
 use super::*;
 use crate::digest::Digest;
 use crate::protocol::{Ending, Nonce, Outcome, Stream};
@@ -270,4 +271,38 @@ async fn progress_writes_tails_at_a_bounded_rate_and_carries_cancel() {
     assert_eq!(fixture.status()["stdoutTail"], "one");
     fixture.api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
     assert_eq!(send(&fixture, "progress", progress("three")).await, (200, json!({"cancel": true})));
+}
+
+#[tokio::test]
+async fn the_largest_report_is_taken() {
+    use crate::runner::stream::{KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES};
+    let fixture = claimed().await;
+    // Control bytes are what JSON makes the most of.
+    let mut report = report_of(1, &"\0".repeat(KEEP_STDOUT_BYTES));
+    report["outcome"]["stderr"]["text"] = json!("\0".repeat(KEEP_STDERR_BYTES));
+    assert_eq!(send(&fixture, "report", report).await.0, 200);
+    assert_eq!(fixture.status()["phase"], "Succeeded");
+}
+
+#[tokio::test]
+async fn a_leader_that_does_not_know_the_extensions_yet_takes_no_report() {
+    let mut fixture = claimed().await;
+    let context = Arc::get_mut(&mut fixture.context).unwrap();
+    let extensions = std::mem::replace(&mut context.caches.extensions, kube::runtime::reflector::store().0);
+    for (what, body) in [("report", report_of(1, "PowerOn")), ("claim", claim_of("p1", 1))] {
+        assert_eq!(send(&fixture, what, body).await.0, 503, "{what}");
+    }
+    assert_eq!(fixture.status()["phase"], "Running");
+    assert_eq!(fixture.api.get(TARGET).unwrap()["status"], Value::Null);
+    Arc::get_mut(&mut fixture.context).unwrap().caches.extensions = extensions;
+    assert_eq!(send(&fixture, "report", report_of(1, "PowerOn")).await.0, 200);
+    assert_eq!(fixture.api.get(TARGET).unwrap()["status"]["powerState"], "PowerOn");
+}
+
+#[tokio::test]
+async fn the_script_gets_the_timeout_by_which_the_leader_gives_it_up() {
+    let fixture = decided();
+    assert_ne!(Policy::default().limits.default_timeout_seconds, 60);
+    let (_, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!((&grant["timeoutSeconds"], &fixture.status()["timeoutSeconds"]), (&json!(60), &json!(60)));
 }
