@@ -306,3 +306,46 @@ async fn the_script_gets_the_timeout_by_which_the_leader_gives_it_up() {
     let (_, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
     assert_eq!((&grant["timeoutSeconds"], &fixture.status()["timeoutSeconds"]), (&json!(60), &json!(60)));
 }
+
+async fn claimed_as(action: &str) -> Fixture {
+    let fixture = decided();
+    fixture.api.change(RUN, |run| run["spec"]["action"] = json!(action));
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 200);
+    fixture
+}
+
+const PREPARED: &str = r#"{"details": {"a b": "x"}, "vncPassword": "hunter2", "a b": 1}"#;
+const TENANTS_SECRETS: &str = "/api/v1/namespaces/team-a/secrets";
+
+#[tokio::test]
+async fn a_result_that_the_api_refuses_does_not_keep_the_run_from_ending() {
+    // A quota, or a namespace that is being deleted; a detail that the target's schema does not allow; a status that no
+    // schema foresaw.
+    for (refused, note) in [
+        (TENANTS_SECRETS, "the result is lost, the API refused the Secret for it: InternalError"),
+        ("node7/status", "its target could not be updated: InternalError"),
+        ("backup/status", "result and output are lost, the API refused them: InternalError"),
+    ] {
+        let fixture = claimed_as("prepare").await;
+        let mut first = true;
+        fixture.api.before(move |_, method, path| {
+            let is_refused = *method != Method::GET && path.ends_with(refused) && std::mem::take(&mut first);
+            is_refused.then_some(StatusCode::UNPROCESSABLE_ENTITY)
+        });
+        assert_eq!(send(&fixture, "report", report_of(1, PREPARED)).await.0, 200, "{refused}");
+        let status = fixture.status();
+        assert_eq!((&status["phase"], &status["reason"]), (&json!("Succeeded"), &json!("ApiError")), "{refused}");
+        assert!(status["message"].as_str().unwrap().contains(note), "{status}");
+        assert_eq!(status["resultRef"].is_null(), refused == TENANTS_SECRETS);
+        assert!(!status.to_string().contains("hunter2"));
+    }
+}
+
+#[tokio::test]
+async fn a_secret_result_whose_keys_are_no_names_of_entries_is_kept_as_a_whole() {
+    let fixture = claimed_as("prepare").await;
+    assert_eq!(send(&fixture, "report", report_of(1, PREPARED)).await.0, 200);
+    let secret = fixture.api.get(&format!("{TENANTS_SECRETS}/arun-{UID}-result")).unwrap();
+    let kept: Value = serde_json::from_str(secret["stringData"]["result"].as_str().unwrap()).unwrap();
+    assert_eq!(kept, serde_json::from_str::<Value>(PREPARED).unwrap());
+}
