@@ -349,3 +349,19 @@ async fn a_secret_result_whose_keys_are_no_names_of_entries_is_kept_as_a_whole()
     let kept: Value = serde_json::from_str(secret["stringData"]["result"].as_str().unwrap()).unwrap();
     assert_eq!(kept, serde_json::from_str::<Value>(PREPARED).unwrap());
 }
+
+#[tokio::test]
+async fn nothing_is_remembered_of_a_run_that_was_removed_by_force() {
+    let mut fixture = claimed().await;
+    assert!(context_remembers(&fixture));
+    super::super::sweep::sweep(&fixture.context).await.unwrap();
+    assert!(context_remembers(&fixture), "it still runs");
+    fixture.api.remove(RUN);
+    fixture.refresh();
+    super::super::sweep::sweep(&fixture.context).await.unwrap();
+    assert!(!context_remembers(&fixture));
+}
+
+fn context_remembers(fixture: &Fixture) -> bool {
+    fixture.context.memory().grants.contains_key(UID)
+}
