@@ -40,7 +40,7 @@ pub struct OutcomeInput<'a> {
     pub timeout_seconds: u64,
 }
 
-/// What goes to status, and what must not.
+/// What goes to status, and what must not. Written by [`outcome`] alone, but for what then cannot be kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// Succeeded, Failed or Canceled.
@@ -108,6 +108,16 @@ pub fn outcome(input: &OutcomeInput<'_>, outcome: &Outcome) -> Verdict {
     verdict.message = head(&message, MESSAGE_BYTES);
     bound(outcome, &mut verdict);
     verdict
+}
+
+impl Verdict {
+    /// Something that the script answered cannot be kept: the run says so and stays what it is, because the script ran.
+    pub fn lose(&mut self, note: &str) {
+        if self.phase == Phase::Succeeded {
+            self.reason = Reason::ApiError;
+        }
+        self.message = head(&format!("{} ({note})", self.message), MESSAGE_BYTES);
+    }
 }
 
 type Failure = (Reason, String);

@@ -5,10 +5,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -29,7 +30,7 @@ use crate::api::MANAGER;
 use crate::archive::Limits;
 use crate::digest::Digest;
 use crate::extension;
-use crate::lease::{Elector, Settings};
+use crate::lease::{Elector, Leadership, Settings};
 use crate::run;
 use crate::serve::certificates::{self, Certificates, ServingCertificate};
 use crate::serve::forward::{Forwarder, leader_or_forward};
@@ -119,6 +120,8 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
 
     tokio::select! {
         () = leadership.acquired() => {}
+        // Won, and lost again before anything was done with it: it never comes back to this process.
+        () = leadership.lost() => end_at_once(),
         () = ended(shutdown.clone()) => {
             elector.release().await;
             return Ok(());
@@ -126,14 +129,35 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     }
     tracing::info!(address = replica.address, "this replica writes from now on");
     replica.metrics.set_leader(true);
+    let has_ended = Arc::new(AtomicBool::new(false));
+    end_when_lost(leadership.clone(), has_ended.clone());
     tokio::select! {
         result = lead(replica.clone()) => {
+            has_ended.store(true, Ordering::SeqCst);
             elector.release().await;
             result
         }
-        // whatever is under way ends with the process, before another replica can win
-        () = leadership.lost() => bail!("the Lease was lost: another replica writes now"),
+        () = leadership.lost() => end_at_once(),
     }
+}
+
+/// Ends the process, and with it whatever is under way, before another replica can win. Returning would not: a runtime
+/// that shuts down waits for its blocking work, which is what writes to the volume.
+fn end_at_once() -> ! {
+    tracing::error!("the Lease was lost: another replica writes now");
+    std::process::exit(1)
+}
+
+/// Ends the process in time even where every thread of the runtime hangs in the volume, so that no timer of it fires.
+fn end_when_lost(leadership: Leadership, has_ended: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        while !has_ended.load(Ordering::SeqCst) {
+            if !leadership.is_leader() {
+                end_at_once();
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+    });
 }
 
 /// Runs the controllers until shutdown.
@@ -164,11 +188,12 @@ async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
         memory: Default::default(),
     });
     let mut helpers = JoinSet::new();
-    helpers.spawn(extension::collect_forever(context.clone()));
     let runs = start_runs(&replica, store).await?;
     helpers.spawn(run::sweep::run(runs.context.clone()));
     let shutdown = || ended(replica.shutdown.clone());
+    // All that writes to the volume is waited for: once the Lease is let go, it is another's.
     tokio::join!(
+        extension::collect_until(context.clone(), shutdown()),
         extension::run(context, options.extension_concurrency, shutdown()),
         run::controller::run(runs.context, runs.triggers, shutdown()),
     );

@@ -20,10 +20,15 @@ const EVERY: Duration = Duration::from_secs(300);
 /// How long a tree lies in trash before it is deleted.
 const GRACE: Duration = Duration::from_secs(900);
 
-/// Collects every few minutes until dropped.
-pub async fn collect_forever(context: Arc<Context>) {
+/// Collects every few minutes until `shutdown` resolves and the collection under way has ended: dropping this would not
+/// end that, because it works in a thread of its own.
+pub async fn collect_until(context: Arc<Context>, shutdown: impl Future<Output = ()>) {
+    tokio::pin!(shutdown);
     loop {
-        tokio::time::sleep(EVERY).await;
+        tokio::select! {
+            () = &mut shutdown => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
         match collect(&context).await {
             Ok(collected) if collected == Collected::default() => {}
             Ok(collected) => tracing::info!(?collected, "collected unused trees"),

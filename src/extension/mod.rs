@@ -27,6 +27,6 @@ mod reconcile;
 mod status;
 
 pub use check::check;
-pub use collect::collect_forever;
+pub use collect::collect_until;
 pub use context::Context;
 pub use controller::run;

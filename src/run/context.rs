@@ -67,6 +67,26 @@ pub struct Caches {
     pub pods: Store<Pod>,
 }
 
+impl Caches {
+    /// Whether every cache holds what the API held when its watch began. An empty cache looks like missing extensions,
+    /// and like pods that are gone.
+    pub fn are_filled(&self) -> bool {
+        use futures::FutureExt as _;
+        fn is_filled<K>(cache: &Store<K>) -> bool
+        where
+            K: kube::runtime::reflector::Lookup + Clone + 'static,
+            K::DynamicType: Eq + std::hash::Hash + Clone,
+        {
+            cache.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
+        }
+        is_filled(&self.runs)
+            && is_filled(&self.extensions)
+            && is_filled(&self.targets)
+            && is_filled(&self.jobs)
+            && is_filled(&self.pods)
+    }
+}
+
 /// What controller and handlers share. Only the leader uses it.
 pub struct Context {
     /// API client.
@@ -207,7 +227,7 @@ impl Context {
     pub(super) fn stop_since(&self, run: &ActionRun, now: Timestamp) -> Option<Timestamp> {
         let uid = run.metadata.uid.clone().unwrap_or_default();
         let deleted = run.metadata.deletion_timestamp.as_ref().map(|time| time.0);
-        let is_cancelled = run.spec.cancel == Some(true);
+        let is_cancelled = run.spec.cancel == Some(true) && !phase(run).is_finished();
         let seen = is_cancelled.then(|| *self.memory().stop_since.entry(uid).or_insert(now));
         match (deleted, seen) {
             (Some(deleted), Some(seen)) => Some(deleted.min(seen)),
@@ -232,6 +252,17 @@ impl Context {
         memory.grants.remove(run_uid);
         memory.stop_since.remove(run_uid);
         memory.tails_written.remove(run_uid);
+    }
+
+    /// Forgets the runs that are gone: one that was removed by force ends in no other way. The caches must be filled.
+    pub(super) fn forget_gone(&self) {
+        let runs = self.caches.runs.state();
+        let uids: BTreeSet<&str> = runs.iter().filter_map(|run| run.meta().uid.as_deref()).collect();
+        let mut memory = self.memory();
+        memory.grants.retain(|uid, _| uids.contains(uid.as_str()));
+        memory.stop_since.retain(|uid, _| uids.contains(uid.as_str()));
+        memory.tails_written.retain(|uid, _| uids.contains(uid.as_str()));
+        memory.failures.retain(|run, _| self.caches.runs.get(run).is_some());
     }
 
     pub(super) fn failed(&self, run: &ObjectRef<DeserializeGuard<ActionRun>>) -> u32 {

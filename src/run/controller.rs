@@ -220,16 +220,19 @@ async fn validate(context: &Context, run: &ActionRun) -> Result<(Start, Option<R
     };
     if run.status.as_ref().is_none_or(|status| status.attempts.is_empty()) {
         // Nothing is decided for a tree that cannot be read; the run says why.
-        if let Err(message) = entrypoint_digest(context, &request) {
+        if let Err(message) = entrypoint_digest(context, &request).await {
             return Ok((Start::Wait(Refusal::new(Reason::EntrypointMissing, message)), None));
         }
     }
     Ok((request.start(), Some(request)))
 }
 
-fn entrypoint_digest(context: &Context, request: &Request) -> Result<TreePin, String> {
+/// Reads a file of the volume, which may hang: in a thread of its own, so that the Lease is kept meanwhile.
+async fn entrypoint_digest(context: &Context, request: &Request) -> Result<TreePin, String> {
     let tree = request.revision.tree_digest.parse().map_err(|error| format!("{error}"))?;
-    let entrypoint = context.trees.entrypoint_digest(&tree, request.extension.entrypoint.path.as_str())?;
+    let (trees, path) = (context.trees.clone(), request.extension.entrypoint.path.as_str().to_owned());
+    let read = tokio::task::spawn_blocking(move || trees.entrypoint_digest(&tree, &path)).await;
+    let entrypoint = read.map_err(|error| format!("reading tree {tree} was interrupted: {error}"))??;
     Ok(TreePin { tree, entrypoint })
 }
 
@@ -328,7 +331,7 @@ async fn create_job(
     attempt: u32,
 ) -> Result<(), ReconcileError> {
     let uid = run.metadata.uid.as_deref().unwrap_or_default();
-    let pin = entrypoint_digest(context, request).map_err(ReconcileError::Tree)?;
+    let pin = entrypoint_digest(context, request).await.map_err(ReconcileError::Tree)?;
     let (run_name, run_namespace) = (run.name_any(), run.namespace().unwrap_or_default());
     let job = job::job(
         &context.settings.operator,

@@ -39,6 +39,26 @@ pub fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404)
 }
 
+/// Whether the API will not take the request as it is, now or later: what a script printed breaks a rule or a quota, or
+/// the namespace is being deleted.
+fn is_refused(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if matches!(status.code, 400 | 403 | 413 | 422))
+}
+
+/// What the API calls the refusal. Its message may quote what it refused.
+fn refusal(error: &Error) -> &str {
+    match error {
+        Error::Api(status) => &status.reason,
+        _ => "",
+    }
+}
+
+/// Whether an entry of a Secret may be called so.
+fn is_entry_name(key: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=253).contains(&key.len()) && key.bytes().all(is_legal) && key != "." && !key.starts_with("..")
+}
+
 impl Context {
     fn runs(&self, namespace: &str) -> Api<ActionRun> {
         Api::namespaced(self.client.clone(), namespace)
@@ -142,22 +162,46 @@ impl Context {
     }
 
     /// Stores an authentic outcome: first what it says of the target and what is secret, then the run's status, so that
-    /// a crash in between repeats it all. Returns the written run.
+    /// a crash in between repeats it all. Returns the written run. What the API refuses of it is left out, and the run
+    /// says so: nothing that a script prints, and no quota, may keep a run from ending.
     ///
     /// # Errors
     /// The API's; a conflict means that the run must be read again.
     pub async fn conclude(&self, run: &ActionRun, outcome: &Outcome) -> Result<ActionRun, Error> {
         let (extension, target) = (self.extension(run), self.target(run));
-        let verdict = request::verdict(run, extension.as_ref(), target.as_ref(), outcome);
+        let mut verdict = request::verdict(run, extension.as_ref(), target.as_ref(), outcome);
         if let Some(target) = &target {
-            self.update_target(&target.name_any(), run, &verdict).await?;
+            match self.update_target(&target.name_any(), run, &verdict).await {
+                Err(error) if is_refused(&error) => {
+                    tracing::warn!(%error, "the API refused what a run says of its target");
+                    verdict.lose(&format!("its target could not be updated: {}", refusal(&error)));
+                }
+                updated => updated?,
+            }
         }
-        let secret = match &verdict.secret {
-            Some(secret) => Some(self.keep_secret(run, secret).await?),
+        let secret = match verdict.secret.clone() {
+            Some(secret) => match self.keep_secret(run, &secret).await {
+                Err(error) if is_refused(&error) => {
+                    tracing::warn!(%error, "the API refused the Secret of a result");
+                    let refusal = refusal(&error);
+                    verdict.lose(&format!("the result is lost, the API refused the Secret for it: {refusal}"));
+                    None
+                }
+                kept => Some(kept?),
+            },
             None => None,
         };
         let status = status::concluded(run, &verdict, secret.as_deref(), Timestamp::now());
-        let written = self.write(run, status).await?;
+        let written = match self.write(run, status).await {
+            Err(error) if is_refused(&error) => {
+                tracing::warn!(%error, "the API refused the status of a run that ended");
+                verdict.result = None;
+                (verdict.stdout_tail, verdict.stderr_tail) = (None, None);
+                verdict.lose(&format!("result and output are lost, the API refused them: {}", refusal(&error)));
+                self.write(run, status::concluded(run, &verdict, secret.as_deref(), Timestamp::now())).await?
+            }
+            written => written?,
+        };
         self.forget(run.metadata.uid.as_deref().unwrap_or_default());
         self.publish(&written, "Run", verdict.reason, &verdict.message);
         Ok(written)
@@ -190,7 +234,9 @@ impl Context {
         let name = format!("arun-{uid}-result");
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let entries: BTreeMap<String, String> = match value {
-            Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), text(value))).collect(),
+            Value::Object(map) if map.keys().all(|key| is_entry_name(key)) => {
+                map.iter().map(|(key, value)| (key.clone(), text(value))).collect()
+            }
             other => BTreeMap::from([("result".to_owned(), text(other))]),
         };
         let secret = Secret {

@@ -9,6 +9,7 @@ use kube::core::{Selector, SelectorExt as _};
 use super::decide::Start;
 use crate::action::{self, Names, OutcomeInput, PayloadInput, Verdict};
 use crate::admission::stamp::StampError;
+use crate::api::conditions::{INSTALLED, READY, find};
 use crate::api::run::RunRevision;
 use crate::api::target::AllowedNamespaces;
 use crate::api::{ActionRun, ExtensionTarget, OrchestratorExtension, Reason};
@@ -79,11 +80,16 @@ pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) ->
         (status.and_then(|status| status.artifact.as_ref()), status.and_then(|status| status.resolved.as_ref()))
     else {
         let why = status
-            .and_then(|status| crate::api::conditions::find(&status.conditions, crate::api::conditions::READY))
+            .and_then(|status| find(&status.conditions, READY))
             .map(|ready| format!(": {}", ready.message))
             .unwrap_or_default();
         return Err(wait(Reason::ExtensionNotInstalled, format!("extension {name:?} is not installed yet{why}")));
     };
+    let installed = status.and_then(|status| find(&status.conditions, INSTALLED));
+    if let Some(broken) = installed.filter(|installed| installed.status == "False") {
+        let message = format!("extension {name:?} is not installed as it should be: {}", broken.message);
+        return Err(wait(Reason::ExtensionNotInstalled, message));
+    }
     let effective = manifest::effective(resolved, &object.spec);
     let extension = validate::extension(name, &effective, &policy.contracts)
         .map_err(|problems| wait(problems.reason(), format!("extension {name:?}: {}", problems.in_one_line())))?;
@@ -166,6 +172,8 @@ impl Request {
         host_details.extend(host);
         let mut extension_details = extension.details.clone();
         extension_details.extend(details);
+        // The leader gives up by the timeout in status, which another flag of the operator must not change meanwhile.
+        let decided = run.status.as_ref().and_then(|status| u64::try_from(status.timeout_seconds?).ok());
         let prepared = target.as_ref().and_then(|target| target.status.as_ref()?.details.clone()).unwrap_or_default();
         let caller = run.spec.caller.as_ref().map(|caller| {
             let is_admin = caller.groups.iter().any(|group| group == ADMINISTRATORS);
@@ -189,7 +197,7 @@ impl Request {
         ClaimGrant {
             action: invocation.action.clone(),
             payload: payload.to_string(),
-            timeout_seconds: invocation.timeout_seconds,
+            timeout_seconds: decided.unwrap_or(invocation.timeout_seconds),
             grace_seconds: extension.runtime.grace_seconds,
             language: extension.entrypoint.language.clone(),
             env: extension.runtime.env.clone(),

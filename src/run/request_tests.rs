@@ -96,3 +96,14 @@ fn an_unstamped_or_restored_run_never_starts() {
         assert_eq!(never(request(&run, &references, &Policy::default())).reason, reason);
     }
 }
+
+#[test]
+fn a_run_waits_while_the_installed_tree_is_not_what_was_installed() {
+    let asked = asked(|_, extension, _| {
+        extension["status"]["conditions"] = json!([{
+            "type": "Installed", "status": "False", "reason": "Drifted", "message": "lib.sh was changed",
+            "lastTransitionTime": "2026-11-23T10:00:00Z"}]);
+    });
+    let Err(Start::Wait(refusal)) = asked else { panic!("it starts") };
+    assert_eq!(refusal.message, "extension \"redfish\" is not installed as it should be: lib.sh was changed");
+}

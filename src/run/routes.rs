@@ -24,8 +24,9 @@ use crate::api::{ActionRun, Phase, Reason};
 use crate::protocol::{ClaimGrant, ClaimRequest, Progress, ProgressAnswer, Refusal, Report, Token};
 use crate::telemetry::RequestResult;
 
-/// Largest body of a request in bytes: both streams of a report, escaped.
-const BODY_BYTES: usize = 4 << 20;
+/// Largest body of a request in bytes: both streams of a report, of which escaping makes each byte up to six. A report
+/// that is too large here would be sent again until its pod's deadline.
+const BODY_BYTES: usize = 8 << 20;
 /// How often a write that lost against another is tried again before the runner is asked to come back.
 const TRIES: u32 = 8;
 
@@ -138,6 +139,10 @@ fn read<T: DeserializeOwned>(
         serde_json::from_slice(body).map_err(|error| No::Refused(format!("the request cannot be read: {error}")))?;
     if !token.matches(&context.token(uid, attempt(&request))) {
         return Err(No::Unauthorized);
+    }
+    // An outcome is read against extension and target: without them a new leader would store a wrong one for ever.
+    if !context.caches.are_filled() {
+        return Err(No::Later("the leader has just started; try again".into()));
     }
     Ok(request)
 }

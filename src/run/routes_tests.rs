@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::super::fixture::{Fixture, PODS, RUN, SECRETS, TARGET, UID, pod};
+use super::super::request::Policy;
 use super::*;
 use crate::digest::Digest;
 use crate::protocol::{Ending, Nonce, Outcome, Stream};
@@ -270,4 +271,97 @@ async fn progress_writes_tails_at_a_bounded_rate_and_carries_cancel() {
     assert_eq!(fixture.status()["stdoutTail"], "one");
     fixture.api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
     assert_eq!(send(&fixture, "progress", progress("three")).await, (200, json!({"cancel": true})));
+}
+
+#[tokio::test]
+async fn the_largest_report_is_taken() {
+    use crate::runner::stream::{KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES};
+    let fixture = claimed().await;
+    // Control bytes are what JSON makes the most of.
+    let mut report = report_of(1, &"\0".repeat(KEEP_STDOUT_BYTES));
+    report["outcome"]["stderr"]["text"] = json!("\0".repeat(KEEP_STDERR_BYTES));
+    assert_eq!(send(&fixture, "report", report).await.0, 200);
+    assert_eq!(fixture.status()["phase"], "Succeeded");
+}
+
+#[tokio::test]
+async fn a_leader_that_does_not_know_the_extensions_yet_takes_no_report() {
+    let mut fixture = claimed().await;
+    let context = Arc::get_mut(&mut fixture.context).unwrap();
+    let extensions = std::mem::replace(&mut context.caches.extensions, kube::runtime::reflector::store().0);
+    for (what, body) in [("report", report_of(1, "PowerOn")), ("claim", claim_of("p1", 1))] {
+        assert_eq!(send(&fixture, what, body).await.0, 503, "{what}");
+    }
+    assert_eq!(fixture.status()["phase"], "Running");
+    assert_eq!(fixture.api.get(TARGET).unwrap()["status"], Value::Null);
+    Arc::get_mut(&mut fixture.context).unwrap().caches.extensions = extensions;
+    assert_eq!(send(&fixture, "report", report_of(1, "PowerOn")).await.0, 200);
+    assert_eq!(fixture.api.get(TARGET).unwrap()["status"]["powerState"], "PowerOn");
+}
+
+#[tokio::test]
+async fn the_script_gets_the_timeout_by_which_the_leader_gives_it_up() {
+    let fixture = decided();
+    assert_ne!(Policy::default().limits.default_timeout_seconds, 60);
+    let (_, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!((&grant["timeoutSeconds"], &fixture.status()["timeoutSeconds"]), (&json!(60), &json!(60)));
+}
+
+async fn claimed_as(action: &str) -> Fixture {
+    let fixture = decided();
+    fixture.api.change(RUN, |run| run["spec"]["action"] = json!(action));
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 200);
+    fixture
+}
+
+const PREPARED: &str = r#"{"details": {"a b": "x"}, "vncPassword": "hunter2", "a b": 1}"#;
+const TENANTS_SECRETS: &str = "/api/v1/namespaces/team-a/secrets";
+
+#[tokio::test]
+async fn a_result_that_the_api_refuses_does_not_keep_the_run_from_ending() {
+    // A quota, or a namespace that is being deleted; a detail that the target's schema does not allow; a status that no
+    // schema foresaw.
+    for (refused, note) in [
+        (TENANTS_SECRETS, "the result is lost, the API refused the Secret for it: InternalError"),
+        ("node7/status", "its target could not be updated: InternalError"),
+        ("backup/status", "result and output are lost, the API refused them: InternalError"),
+    ] {
+        let fixture = claimed_as("prepare").await;
+        let mut first = true;
+        fixture.api.before(move |_, method, path| {
+            let is_refused = *method != Method::GET && path.ends_with(refused) && std::mem::take(&mut first);
+            is_refused.then_some(StatusCode::UNPROCESSABLE_ENTITY)
+        });
+        assert_eq!(send(&fixture, "report", report_of(1, PREPARED)).await.0, 200, "{refused}");
+        let status = fixture.status();
+        assert_eq!((&status["phase"], &status["reason"]), (&json!("Succeeded"), &json!("ApiError")), "{refused}");
+        assert!(status["message"].as_str().unwrap().contains(note), "{status}");
+        assert_eq!(status["resultRef"].is_null(), refused == TENANTS_SECRETS);
+        assert!(!status.to_string().contains("hunter2"));
+    }
+}
+
+#[tokio::test]
+async fn a_secret_result_whose_keys_are_no_names_of_entries_is_kept_as_a_whole() {
+    let fixture = claimed_as("prepare").await;
+    assert_eq!(send(&fixture, "report", report_of(1, PREPARED)).await.0, 200);
+    let secret = fixture.api.get(&format!("{TENANTS_SECRETS}/arun-{UID}-result")).unwrap();
+    let kept: Value = serde_json::from_str(secret["stringData"]["result"].as_str().unwrap()).unwrap();
+    assert_eq!(kept, serde_json::from_str::<Value>(PREPARED).unwrap());
+}
+
+#[tokio::test]
+async fn nothing_is_remembered_of_a_run_that_was_removed_by_force() {
+    let mut fixture = claimed().await;
+    assert!(context_remembers(&fixture));
+    super::super::sweep::sweep(&fixture.context).await.unwrap();
+    assert!(context_remembers(&fixture), "it still runs");
+    fixture.api.remove(RUN);
+    fixture.refresh();
+    super::super::sweep::sweep(&fixture.context).await.unwrap();
+    assert!(!context_remembers(&fixture));
+}
+
+fn context_remembers(fixture: &Fixture) -> bool {
+    fixture.context.memory().grants.contains_key(UID)
 }

@@ -32,6 +32,7 @@ pub async fn sweep(context: &Context) -> Result<usize, kube::Error> {
     if context.caches.jobs.wait_until_ready().await.is_err() || context.caches.runs.wait_until_ready().await.is_err() {
         return Ok(0);
     }
+    context.forget_gone();
     let jobs = Api::<Job>::namespaced(context.client.clone(), &context.settings.operator.namespace);
     let mut swept = 0;
     for job in context.caches.jobs.state() {
