@@ -250,6 +250,10 @@ pub struct ActionRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub message: Option<String>,
+    /// The highest role type that the caller held when the newest Job was decided: `caller.roletype` in the payload.
+    #[serde(rename = "roletype", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub role_type: Option<String>,
     /// The effective timeout in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<i64>,

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::context::{Context, api_version, texts};
 use super::request::{self, References, Request};
+use super::rights::Rights;
 use super::{decide::Start, status};
 use crate::action::Verdict;
 use crate::admission::stamp;
@@ -95,11 +96,22 @@ impl Context {
         Ok(pods.list(&ListParams::default().labels(&labels)).await?.items)
     }
 
+    /// What the caller of a run may do now. Without admission nobody knows who called, so nothing is asked.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn rights(&self, run: &ActionRun) -> Result<Rights, Error> {
+        match self.settings.insecure_without_admission {
+            true => Ok(Rights::NotAsked),
+            false => super::ask::rights(&self.client, run).await,
+        }
+    }
+
     /// Validates a run against what is in the caches.
     ///
     /// # Errors
     /// The API's, where the namespace's labels are needed.
-    pub async fn request(&self, run: &ActionRun) -> Result<Result<Request, Start>, Error> {
+    pub async fn request(&self, run: &ActionRun, rights: &Rights) -> Result<Result<Request, Start>, Error> {
         let (extension, target) = (self.extension(run), self.target(run));
         let selects = target.as_ref().is_some_and(|target| {
             target.spec.allowed_namespaces.as_ref().is_some_and(|allowed| allowed.selector.is_some())
@@ -119,6 +131,7 @@ impl Context {
             target: target.as_ref(),
             namespace_labels: &namespace_labels,
             stamp,
+            rights,
         };
         Ok(request::request(run, &references, &self.settings.policy))
     }

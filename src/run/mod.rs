@@ -6,9 +6,10 @@
 //!  runner ─► routes: claim, report ─► compare-and-swap on the run ─┘
 //! ```
 //!
-//! `claim`, `decide`, `job`, `report`, `request`, `status` and `view` are pure; `check`, `context`, `live`, `routes`, `controller`
+//! `claim`, `decide`, `job`, `report`, `request`, `rights`, `status` and `view` are pure; `ask`, `check`, `context`, `live`, `routes`, `controller`
 //! and `sweep` do I/O and decide nothing.
 
+mod ask;
 mod check;
 pub mod claim;
 pub mod context;
@@ -22,6 +23,7 @@ pub mod job;
 pub mod live;
 pub mod report;
 pub mod request;
+pub mod rights;
 pub mod routes;
 pub mod status;
 pub mod sweep;

@@ -271,3 +271,20 @@ async fn progress_writes_tails_at_a_bounded_rate_and_carries_cancel() {
     fixture.api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
     assert_eq!(send(&fixture, "progress", progress("three")).await, (200, json!({"cancel": true})));
 }
+
+#[tokio::test]
+async fn a_claim_asks_for_no_rights_and_names_the_recorded_role() {
+    let mut fixture = Fixture::admitted();
+    let decided = decided().status();
+    fixture.api.change(RUN, |run| {
+        run["status"] = decided;
+        run["status"]["roletype"] = json!("DomainAdmin");
+    });
+    fixture.api.put(&format!("{PODS}/pod-p1"), pod("p1", 1, json!({"phase": "Running"})));
+    fixture.refresh();
+    let (code, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!(code, 200, "{grant}");
+    let payload: Value = serde_json::from_str(grant["payload"].as_str().unwrap()).unwrap();
+    assert_eq!((&payload["caller"]["name"], &payload["caller"]["roletype"]), (&json!("alice"), &json!("DomainAdmin")));
+    assert_eq!(fixture.api.reviews(), [json!(null); 0]);
+}
