@@ -50,7 +50,8 @@ pub struct ActionRunSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::scalar_map")]
     pub parameters: BTreeMap<String, Value>,
-    /// Parameters from Secrets of the run's namespace. Comes later: setting it is refused today.
+    /// Parameters from Secrets of the run's namespace, which the caller must be allowed to read. Their values are masked in all
+    /// output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub parameters_from: Vec<ParameterFrom>,

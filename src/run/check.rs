@@ -9,8 +9,7 @@ use kube::{Api, Client, Error};
 
 use super::ask;
 use super::decide::Start;
-use super::request::{Policy, References, request};
-use super::rights::Rights;
+use super::request::{Answers, Policy, References, request};
 use crate::admission::{RunCheck, RunChecker};
 use crate::api::{ActionRun, ExtensionTarget, OrchestratorExtension};
 
@@ -18,23 +17,30 @@ use crate::api::{ActionRun, ExtensionTarget, OrchestratorExtension};
 /// tools apply everything at once; the run then waits for it. A right that is missing, or cannot be asked for, is not.
 ///
 /// # Access
-/// `get` on extensions, targets and namespaces, `create` on subjectaccessreviews.
+/// `get` on extensions, targets and namespaces, `create` on subjectaccessreviews, and on the named
+/// Secrets of runs `get`.
 pub fn checker(client: Client, policy: Policy) -> RunChecker {
     Arc::new(move |run| {
         let (client, policy) = (client.clone(), policy.clone());
         Box::pin(async move {
-            let (rights, found) = tokio::join!(ask::rights(&client, &run), find(&client, &run));
-            match (rights, found) {
+            let (answers, found) = tokio::join!(answers(&client, &run), find(&client, &run));
+            match (answers, found) {
                 (Err(error), _) => refused(format!("the caller's rights cannot be asked for, try again: {error}")),
-                (Ok(rights), Ok(found)) => judge(&run, &found, &rights, &policy),
-                (Ok(rights), Err(error)) => {
+                (Ok(answers), Ok(found)) => judge(&run, &found, &answers, &policy),
+                (Ok(answers), Err(error)) => {
                     tracing::warn!(%error, "a run is admitted unchecked; it is checked again before it starts");
-                    let refusals = rights.refusals(&run).into_iter().map(|refusal| refusal.message).collect();
+                    let refusals = answers.rights.refusals(&run).into_iter().map(|refusal| refusal.message).collect();
                     RunCheck { refusals, ..RunCheck::default() }
                 }
             }
         })
     })
+}
+
+async fn answers(client: &Client, run: &ActionRun) -> Result<Answers, Error> {
+    let rights = ask::rights(client, run).await?;
+    let parameters = ask::secret_parameters(client, run, &rights).await?;
+    Ok(Answers { rights, parameters })
 }
 
 fn refused(message: String) -> RunCheck {
@@ -61,13 +67,13 @@ async fn find(client: &Client, run: &ActionRun) -> Result<Found, Error> {
     Ok(Found { extension, target, namespace_labels: namespace_labels.unwrap_or_default() })
 }
 
-fn judge(run: &ActionRun, found: &Found, rights: &Rights, policy: &Policy) -> RunCheck {
+fn judge(run: &ActionRun, found: &Found, answers: &Answers, policy: &Policy) -> RunCheck {
     let references = References {
         extension: found.extension.as_ref(),
         target: found.target.as_ref(),
         namespace_labels: &found.namespace_labels,
         stamp: Ok(()),
-        rights,
+        answers,
     };
     match request(run, &references, policy) {
         Err(Start::Never(refusal)) => refused(refusal.message),

@@ -83,3 +83,38 @@ async fn a_right_that_cannot_be_asked_for_is_refused() {
     api.allow(&[]);
     assert_eq!(checked(&api, "start").await.refusals.len(), 2);
 }
+
+#[tokio::test]
+async fn a_secret_is_read_only_for_a_caller_who_may_read_it() {
+    const SECRET: &str = "/api/v1/namespaces/team-a/secrets/db";
+    let (api, mut run) = (api(), fixture::run());
+    api.change(EXTENSION, |extension| {
+        for spec in ["/spec", "/status/resolved"] {
+            let actions = extension.pointer_mut(spec).unwrap();
+            actions["customActions"][1]["parameters"] = json!([{"name": "pin", "type": "NUMBER", "required": true}]);
+        }
+    });
+    run["spec"]["action"] = json!("Inventory");
+    run["spec"]["parametersFrom"] = json!([{"name": "pin", "secretKeyRef": {"name": "db", "key": "pin"}}]);
+    let run: ActionRun = serde_json::from_value(fixture::stamped(run)).unwrap();
+    let check = async || checker(api.client(), Policy::default())(run.clone()).await;
+    api.allow(&[USES[0], USES[1], "use roletypes User"]);
+    api.before(|_, _, path| {
+        assert_ne!(path, SECRET, "read for somebody who may not read it");
+        None
+    });
+    let refusals = check().await.refusals.join("\n");
+    assert!(refusals.starts_with("spec.parametersFrom: user \"alice\" may not read Secret \"db\""), "{refusals}");
+    api.before(|_, _, _| None);
+    api.allow(&[USES[0], USES[1], "use roletypes User", "get secrets db"]);
+    let waiting = "the run will wait: spec.parametersFrom: Secret \"db\" in namespace \"team-a\" does not exist";
+    assert_eq!(check().await.warnings, [waiting]);
+    api.put(SECRET, json!({"metadata": {"name": "db"}, "data": {"pin": "aHVudGVyMg=="}}));
+    let refusals = check().await.refusals.join("\n");
+    assert!(refusals.contains("the value (not shown) is not valid") && !refusals.contains("hunter2"), "{refusals}");
+    api.put(SECRET, json!({"metadata": {"name": "db"}, "data": {"pin": "MTIzNA=="}}));
+    assert_eq!(check().await.refusals, [""; 0]);
+    api.before(|_, _, path| (path == SECRET).then_some(StatusCode::FORBIDDEN));
+    let refusals = check().await.refusals.join("\n");
+    assert!(refusals.contains("rbac.readTenantSecrets=true"), "{refusals}");
+}

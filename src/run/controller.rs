@@ -1,5 +1,5 @@
 //! The run controller: one reconcile reads as five calls: dereference, validate, plan, status, apply. Before a start is
-//! decided the caller's rights are asked, and it is validated and planned again.
+//! decided the caller's rights are asked and its Secrets read, and it is validated and planned again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,7 @@ use super::context::{Caches, Context};
 use super::decide::{Observed, Plan, Start, Step, decide, phase};
 use super::job::{self, JobInput, RUN_NAME_ANNOTATION, RUN_NAMESPACE_ANNOTATION};
 use super::live::{is_conflict, is_gone};
-use super::request::Request;
-use super::rights::Rights;
+use super::request::{Answers, Request};
 use super::status;
 use super::view::{self, JobView, PodView};
 use crate::api::reason::Reason;
@@ -159,10 +158,10 @@ async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Result<Action, R
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
     let facts = dereference(&context, run).await?;
-    let (start, mut request) = validate(&context, run, &Rights::NotAsked).await?;
+    let (start, mut request) = validate(&context, run, &Answers::NONE).await?;
     let mut plan = plan(&context, run, &facts, &start);
     if plan.decides_to_start() {
-        let (start, allowed) = validate(&context, run, &context.rights(run).await?).await?;
+        let (start, allowed) = validate(&context, run, &context.ask(run).await?).await?;
         (plan, request) = (self::plan(&context, run, &facts, &start), allowed);
     }
     let written = write_status(&context, run, &plan).await?;
@@ -222,9 +221,9 @@ async fn newest_warning(context: &Context, name: &str) -> Option<String> {
 async fn validate(
     context: &Context,
     run: &ActionRun,
-    rights: &Rights,
+    answers: &Answers,
 ) -> Result<(Start, Option<Request>), ReconcileError> {
-    let request = match context.request(run, rights).await? {
+    let request = match context.request(run, answers).await? {
         Ok(request) => request,
         Err(start) => return Ok((start, None)),
     };

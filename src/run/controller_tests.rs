@@ -209,3 +209,24 @@ async fn a_run_that_waits_asks_for_no_rights_yet() {
     assert_eq!(fixture.status()["reason"], "ExtensionNotFound");
     assert_eq!(fixture.api.reviews(), [json!(null); 0]);
 }
+
+#[tokio::test]
+async fn a_run_waits_for_a_secret_of_its_namespace_and_looks_again() {
+    const SECRET: &str = "/api/v1/namespaces/team-a/secrets/db";
+    let mut fixture = Fixture::admitted();
+    fixture.allow_unknown_parameters();
+    fixture.api.change(RUN, |run| {
+        run["spec"]["action"] = json!("Custom");
+        run["spec"]["parametersFrom"] = json!([{"name": "pin", "secretKeyRef": {"name": "db", "key": "pin"}}]);
+        *run = super::super::fixture::stamped(run.clone());
+    });
+    fixture.api.allow(&[USES[0], USES[1], "use roletypes Admin", "get secrets db"]);
+    let action = reconciled(&mut fixture).await.unwrap();
+    assert!(action != Action::await_change() && action != Action::requeue(Duration::from_secs(300)), "{action:?}");
+    assert_eq!(fixture.status()["reason"], "SecretNotUsable");
+    assert!(fixture.api.get(&job_path(1)).is_none());
+    fixture.api.put(SECRET, json!({"metadata": {"name": "db"}, "data": {"pin": "MTIzNA=="}}));
+    reconciled(&mut fixture).await.unwrap();
+    assert!(fixture.api.get(&job_path(1)).is_some());
+    assert_eq!(fixture.status()["roletype"], "Admin");
+}

@@ -211,7 +211,10 @@ fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
     let (revision, timeout_seconds, role_type) = match observed.start {
         Start::Ready { revision, timeout_seconds, role_type } => (revision, *timeout_seconds, *role_type),
         Start::Wait(refused) | Start::Never(refused) => {
-            return Plan { again: Some(until(deadline, now)), ..wait(observed, refused.reason, &refused.message) };
+            // A tenant's Secret is told by no watch.
+            let is_told = refused.reason != Reason::SecretNotUsable;
+            let look = if is_told { deadline } else { deadline.min(after(now, LOOK_AGAIN)) };
+            return Plan { again: Some(until(look, now)), ..wait(observed, refused.reason, &refused.message) };
         }
     };
     let decision = |jobs: u32, message: String| Decision {

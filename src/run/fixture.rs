@@ -173,6 +173,16 @@ impl Fixture {
         fixture
     }
 
+    /// Gives the cached extension an action `Custom` that takes any parameters.
+    pub fn allow_unknown_parameters(&mut self) {
+        let mut extension = extension();
+        extension["spec"]["allowUnknownParameters"] = json!(true);
+        for spec in ["/spec", "/status/resolved"] {
+            extension.pointer_mut(spec).unwrap()["customActions"] = json!([{"name": "Custom", "enabled": true}]);
+        }
+        filled(&mut self.extensions, vec![extension]);
+    }
+
     /// Brings the caches up to what the API holds.
     pub fn refresh(&mut self) {
         filled(&mut self.runs, self.api.get(RUN).into_iter().collect());

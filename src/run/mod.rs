@@ -6,7 +6,8 @@
 //!  runner ─► routes: claim, report ─► compare-and-swap on the run ─┘
 //! ```
 //!
-//! `claim`, `decide`, `job`, `report`, `request`, `rights`, `status` and `view` are pure; `ask`, `check`, `context`, `live`, `routes`, `controller`
+//! `claim`, `decide`, `job`, `report`, `request`, `rights`, `secret_parameters`, `status` and `view`
+//! are pure; `ask`, `check`, `context`, `live`, `routes`, `controller`
 //! and `sweep` do I/O and decide nothing.
 
 mod ask;
@@ -25,6 +26,7 @@ pub mod report;
 pub mod request;
 pub mod rights;
 pub mod routes;
+pub mod secret_parameters;
 pub mod status;
 pub mod sweep;
 pub mod view;

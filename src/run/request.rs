@@ -8,6 +8,7 @@ use kube::core::{Selector, SelectorExt as _};
 
 use super::decide::Start;
 use super::rights::Rights;
+use super::secret_parameters::SecretParameters;
 use crate::action::{self, Names, OutcomeInput, PayloadInput, Verdict};
 use crate::admission::stamp::StampError;
 use crate::api::run::RunRevision;
@@ -30,8 +31,22 @@ pub struct References<'a> {
     pub namespace_labels: &'a BTreeMap<String, String>,
     /// Whether the caller's stamp verifies.
     pub stamp: Result<(), StampError>,
+    /// What was asked for the run.
+    pub answers: &'a Answers,
+}
+
+/// What the API was asked about a run, beyond the objects that it refers to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answers {
     /// What the caller may do.
-    pub rights: &'a Rights,
+    pub rights: Rights,
+    /// Values of parameters from Secrets.
+    pub parameters: SecretParameters,
+}
+
+impl Answers {
+    /// Nothing was asked.
+    pub const NONE: Self = Self { rights: Rights::NotAsked, parameters: SecretParameters::NotRead };
 }
 
 /// What the operator's flags say about requests.
@@ -70,7 +85,7 @@ pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) ->
         Err(error) => return Err(never(Reason::NotAdmitted, error.to_string())),
     }
     // Before anything else: whoever may not use it is told nothing about it.
-    if let Some(refusal) = joined(references.rights.refusals(run)) {
+    if let Some(refusal) = joined(references.answers.rights.refusals(run)) {
         return Err(Start::Never(refusal));
     }
     let name = &run.spec.extension_ref.name;
@@ -107,12 +122,17 @@ pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) ->
         return Err(never(Reason::TargetNotAllowed, message));
     }
     let target = references.target;
-    let invocation = validate::run(&run.spec, &extension, target.map(|target| &target.spec), &policy.limits).map_err(
-        |refusals| {
+    let none = BTreeMap::new();
+    let secret = match &references.answers.parameters {
+        SecretParameters::NotRead => &none,
+        SecretParameters::Values(values) => values,
+        SecretParameters::Refused(start) => return Err(start.clone()),
+    };
+    let invocation = validate::run(&run.spec, &extension, target.map(|target| &target.spec), secret, &policy.limits)
+        .map_err(|refusals| {
             Start::Never(joined(refusals).unwrap_or_else(|| Refusal::new(Reason::ValidationFailed, "not valid")))
-        },
-    )?;
-    let role_type = references.rights.role(run, &invocation).map_err(Start::Never)?;
+        })?;
+    let role_type = references.answers.rights.role(run, &invocation).map_err(Start::Never)?;
     let revision =
         RunRevision { tree_digest: artifact.tree_digest.clone(), manifest_digest: artifact.manifest_digest.clone() };
     Ok(Request { extension, invocation, revision, role_type, target: target.cloned() })

@@ -17,7 +17,7 @@ fn asked(change: impl FnOnce(&mut Value, &mut Value, &mut Value)) -> Result<Requ
         target: Some(&target),
         namespace_labels: &labels,
         stamp: Ok(()),
-        rights: &Rights::NotAsked,
+        answers: &Answers::NONE,
     };
     request(&run, &references, &Policy::default())
 }
@@ -103,7 +103,7 @@ fn an_unstamped_or_restored_run_never_starts() {
             target: None,
             namespace_labels: &labels,
             stamp: Err(stamp),
-            rights: &Rights::NotAsked,
+            answers: &Answers::NONE,
         };
         assert_eq!(never(request(&run, &references, &Policy::default())).reason, reason);
     }

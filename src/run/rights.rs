@@ -1,6 +1,8 @@
 //! What the caller of a run must be allowed to do: pure. Which access reviews to ask for, and what follows from the
 //! answers. Admission and the run controller use the same, so that both say the same words.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 
 use crate::api::run::Caller;
@@ -16,6 +18,8 @@ pub enum Right {
     Target(String),
     /// `use` on a role type.
     Role(RoleType),
+    /// `get` on the Secret of this name.
+    Secret(String),
 }
 
 impl Right {
@@ -25,6 +29,7 @@ impl Right {
             Self::Extension(name) => (GROUP, "orchestratorextensions", "use", name),
             Self::Target(name) => (GROUP, "extensiontargets", "use", name),
             Self::Role(role) => (GROUP, "roletypes", "use", role.as_str()),
+            Self::Secret(name) => ("", "secrets", "get", name),
         }
     }
 
@@ -57,6 +62,8 @@ impl Right {
 pub fn needed(run: &ActionRun) -> Vec<Right> {
     let mut needed = vec![Right::Extension(run.spec.extension_ref.name.clone())];
     needed.extend(run.spec.target_ref.iter().map(|target| Right::Target(target.name.clone())));
+    let secrets: BTreeSet<&String> = run.spec.parameters_from.iter().map(|from| &from.secret_key_ref.name).collect();
+    needed.extend(secrets.into_iter().map(|name| Right::Secret(name.clone())));
     needed.extend(RoleType::ALL.iter().map(|role| Right::Role(*role)));
     needed
 }
@@ -84,7 +91,7 @@ impl Rights {
         }
     }
 
-    /// What the caller may not do, whatever the action: use the extension, use the target.
+    /// What the caller may not do, whatever the action: use the extension, use the target, read a Secret.
     pub fn refusals(&self, run: &ActionRun) -> Vec<Refusal> {
         let missing = needed(run).into_iter().filter(|right| !self.has(right));
         missing.filter_map(|right| refusal(&right, run)).collect()
@@ -109,6 +116,15 @@ fn refusal(right: &Right, run: &ActionRun) -> Option<Refusal> {
     let kind = match right {
         Right::Extension(_) => "OrchestratorExtension",
         Right::Target(_) => "ExtensionTarget",
+        Right::Secret(_) => {
+            let message = format!(
+                "spec.parametersFrom: {} may not read Secret {name:?} in namespace {:?}: grant the verb get on secrets {name:?} \
+                 there",
+                user(run),
+                namespace(run)
+            );
+            return Some(Refusal::new(Reason::NotAllowed, message));
+        }
         Right::Role(_) => return None,
     };
     let message = format!(

@@ -58,6 +58,21 @@ fn the_stamped_caller_is_asked_about_in_the_runs_namespace() {
                 "verb": "use", "name": "node7"},
         })
     );
+    let mut with_secrets = run.clone();
+    with_secrets.spec.parameters_from = serde_json::from_value(json!([
+        {"name": "a", "secretKeyRef": {"name": "db", "key": "user"}}, {"name": "b", "secretKeyRef": {"name": "db", "key": "key"}},
+    ]))
+    .unwrap();
+    let more = super::needed(&with_secrets);
+    assert_eq!((more.len(), more[2].attributes()), (7, ("", "secrets", "get", "db")));
+    let refusals = Rights::Held(vec![more[0].clone(), more[1].clone()]).refusals(&with_secrets);
+    assert_eq!(
+        (refusals.len(), refusals[0].message.as_str()),
+        (
+            1,
+            "spec.parametersFrom: user \"alice\" may not read Secret \"db\" in namespace \"team-a\": grant the verb get on secrets \"db\" there"
+        )
+    );
     let mut without_target = run.clone();
     without_target.spec.target_ref = None;
     assert_eq!(super::needed(&without_target).len(), 5);

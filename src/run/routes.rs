@@ -19,7 +19,6 @@ use super::context::Context;
 use super::decide::Start;
 use super::live::{SecretsError, is_conflict, is_gone};
 use super::report::{self, Acceptance};
-use super::rights::Rights;
 use super::status;
 use crate::api::{ActionRun, Phase, Reason};
 use crate::protocol::{ClaimGrant, ClaimRequest, Progress, ProgressAnswer, Refusal, Report, Token};
@@ -186,7 +185,7 @@ fn last_nonce(run: &ActionRun) -> Option<&str> {
 /// What the runner is to get, built from a spec that verifies now. Missing Secrets are found before the claim, while
 /// waiting for them is still safe. The caller's rights were asked when the attempt was decided.
 async fn grant(context: &Context, run: &ActionRun) -> Result<ClaimGrant, No> {
-    let request = match context.request(run, &Rights::NotAsked).await? {
+    let request = match context.request(run, &context.ask_for_claim(run).await?).await? {
         Ok(request) => request,
         Err(Start::Never(refusal)) => return Err(No::Refused(refusal.message)),
         Err(Start::Wait(refusal)) => return Err(No::Later(refusal.message)),

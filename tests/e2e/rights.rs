@@ -3,13 +3,14 @@
 use serde_json::Value;
 
 use crate::Test;
-use crate::harness::{World, condition};
+use crate::harness::{NAMESPACE, World, condition};
 use crate::runs::{probe, run};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
     ("a_tenant_runs_what_users_may_in_its_namespace", a_tenant_runs_what_users_may_in_its_namespace),
     ("a_role_type_opens_an_action", a_role_type_opens_an_action),
+    ("a_secret_of_the_namespace_reaches_the_script_alone", a_secret_of_the_namespace_reaches_the_script_alone),
     ("a_right_that_is_taken_away_stops_a_waiting_run", a_right_that_is_taken_away_stops_a_waiting_run),
 ];
 
@@ -124,6 +125,36 @@ fn a_role_type_opens_an_action(world: &World) {
     bind(world, "role", "outrigger-role-domainadmin");
     taken(world, "role", &guarded("one"));
     assert_eq!(payload(world, "role", "one")["caller"]["roletype"], "DomainAdmin");
+}
+
+fn a_secret_of_the_namespace_reaches_the_script_alone(world: &World) {
+    probe(world, "lent");
+    bind(world, "lent", "outrigger-tenant");
+    world.applied(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: safe, namespace: lent}\nstringData: {pin: swordfish-7}\n---\napiVersion: \
+         rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: safe, namespace: lent}\nrules: [{apiGroups: [''], resources: \
+         [secrets], resourceNames: [safe], verbs: [get]}]\n",
+    );
+    let spec = "action: Open, parametersFrom: [{name: pin, secretKeyRef: {name: safe, key: pin}}]";
+    let lend = |to: &str, namespace: &str| {
+        world.applied(&format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: safe-{to}, namespace: lent}}\nroleRef: \
+             {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: safe}}\nsubjects: [{{kind: ServiceAccount, name: {to}, \
+             namespace: {namespace}}}]\n"
+        ));
+    };
+    refused(
+        world,
+        "lent",
+        &run("lent", "one", spec),
+        &["may not read Secret \"safe\"", "grant the verb get on secrets"],
+    );
+    lend("tenant", "lent");
+    refused(world, "lent", &run("lent", "one", spec), &["the operator may not read", "rbac.readTenantSecrets=true"]);
+    lend("outrigger", NAMESPACE);
+    taken(world, "lent", &run("lent", "one", spec));
+    assert_eq!(payload(world, "lent", "one")["parameters"]["pin"], "********");
+    assert!(!world.get("-n lent arun/one").to_string().contains("swordfish-7"));
 }
 
 fn a_right_that_is_taken_away_stops_a_waiting_run(world: &World) {
