@@ -22,10 +22,13 @@ pub struct Parameters {
     pub password_values: Vec<String>,
 }
 
-/// Reads `given` (strings, numbers and booleans) by `definitions`. Names that no definition has are refused, or passed on
-/// as text where `allow_unknown` is set. Errors: one message per problem, each beginning with the field.
+/// Reads `given` (strings, numbers and booleans) and `secret` by `definitions`. Names that no definition has are refused, or
+/// passed on as text where `allow_unknown` is set. `secret` holds values from Secrets, each kept out of every output like
+/// that of a PASSWORD; one that was not read yet is `None` and counts as given. No name may be in both. Errors: one
+/// message per problem, each beginning with the field.
 pub fn read(
     given: &BTreeMap<String, Value>,
+    secret: &BTreeMap<String, Option<String>>,
     definitions: &[ParameterDefinition],
     allow_unknown: bool,
 ) -> Result<Parameters, Vec<String>> {
@@ -34,7 +37,7 @@ pub fn read(
     for (name, value) in given {
         let definition = definitions.iter().find(|definition| definition.name == *name);
         match (definition, text(value)) {
-            (None, _) if !allow_unknown => problems.push(unknown(name, definitions)),
+            (None, _) if !allow_unknown => problems.push(unknown(&field(name), name, definitions)),
             (_, None) => {
                 let found = if value.is_null() {
                     "null"
@@ -51,7 +54,7 @@ pub fn read(
             (None, Some(text)) => {
                 read.values.insert(name.clone(), Value::String(text));
             }
-            (Some(definition), Some(text)) => match one(definition, &text) {
+            (Some(definition), Some(text)) => match one(definition, &text, false) {
                 Err(message) => problems.push(format!("{}: {message}", field(name))),
                 Ok(typed) => {
                     read.values.insert(name.clone(), typed.to_json());
@@ -62,9 +65,31 @@ pub fn read(
             },
         }
     }
-    for definition in
-        definitions.iter().filter(|definition| definition.required && !given.contains_key(&definition.name))
-    {
+    for (name, text) in secret {
+        let field = secret_field(name);
+        match (definitions.iter().find(|definition| definition.name == *name), text) {
+            (None, _) if !allow_unknown => problems.push(unknown(&field, name, definitions)),
+            (_, None) => {}
+            (_, Some(text)) if text.len() > VALUE_BYTES => {
+                problems.push(format!("{field}: has {} bytes; allowed are {VALUE_BYTES}", text.len()));
+            }
+            (definition, Some(text)) => {
+                let typed = definition.map_or_else(
+                    || Ok(Value::String(text.clone())),
+                    |definition| one(definition, text, true).map(|typed| typed.to_json()),
+                );
+                match typed {
+                    Err(message) => problems.push(format!("{field}: {message}")),
+                    Ok(value) => {
+                        read.values.insert(name.clone(), value);
+                        read.password_values.push(text.clone());
+                    }
+                }
+            }
+        }
+    }
+    let is_given = |name: &String| given.contains_key(name) || secret.contains_key(name);
+    for definition in definitions.iter().filter(|definition| definition.required && !is_given(&definition.name)) {
         let expects = describe(definition);
         problems.push(format!("{}: is required and missing; expected is {expects}", field(&definition.name)));
     }
@@ -79,6 +104,10 @@ fn field(name: &str) -> String {
     }
 }
 
+fn secret_field(name: &str) -> String {
+    format!("spec.parametersFrom: parameter {}", quoted(name))
+}
+
 /// A scalar as a user would have typed it.
 fn text(value: &Value) -> Option<String> {
     match value {
@@ -89,8 +118,8 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-fn one(definition: &ParameterDefinition, text: &str) -> Result<Typed, String> {
-    let secret = definition.kind == ParameterKind::Password;
+fn one(definition: &ParameterDefinition, text: &str, from_secret: bool) -> Result<Typed, String> {
+    let secret = from_secret || definition.kind == ParameterKind::Password;
     let shown = if secret { "the value (not shown)".to_owned() } else { quoted(text) };
     if text.trim().is_empty() {
         let advice = if definition.required { "it is required" } else { "leave it out, or give a value" };
@@ -112,13 +141,13 @@ fn describe(definition: &ParameterDefinition) -> String {
     format!("one of {}", options.join(", "))
 }
 
-fn unknown(name: &str, definitions: &[ParameterDefinition]) -> String {
+fn unknown(field: &str, name: &str, definitions: &[ParameterDefinition]) -> String {
     if definitions.is_empty() {
-        return format!("{}: is unknown; the action takes no parameters", field(name));
+        return format!("{field}: is unknown; the action takes no parameters");
     }
     let names: Vec<&str> = definitions.iter().map(|definition| definition.name.as_str()).collect();
     let suggestion = did_you_mean(name, names.iter().copied());
-    format!("{}: is unknown{suggestion}; allowed are {}", field(name), names.join(", "))
+    format!("{field}: is unknown{suggestion}; allowed are {}", names.join(", "))
 }
 
 #[cfg(test)]

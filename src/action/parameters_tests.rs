@@ -14,7 +14,7 @@ fn given(value: Value) -> BTreeMap<String, Value> {
 
 fn problem(definition: ParameterDefinition, value: Value) -> String {
     let given = BTreeMap::from([(definition.name.clone(), value)]);
-    read(&given, &[definition], false).unwrap_err().join("\n")
+    read(&given, &BTreeMap::new(), &[definition], false).unwrap_err().join("\n")
 }
 
 #[test]
@@ -31,10 +31,10 @@ fn values_get_the_types_that_scripts_know_from_cloudstack() {
     let natural = json!({"text": 5, "count": 5, "share": 0.1, "really": true, "when": "2026-11-23T12:00:00Z"});
     let typed = json!({"count": 5, "really": true, "share": 0.1, "text": "5", "when": "2026-11-23T12:00:00Z"});
     for form in [texts, natural] {
-        let read = read(&given(form), &definitions, false).unwrap();
+        let read = read(&given(form), &BTreeMap::new(), &definitions, false).unwrap();
         assert_eq!(Value::Object(read.values), typed);
     }
-    let whole = read(&given(json!({"share": 2})), &definitions, false).unwrap();
+    let whole = read(&given(json!({"share": 2})), &BTreeMap::new(), &definitions, false).unwrap();
     assert_eq!(whole.values["share"], json!(2.0));
 }
 
@@ -80,10 +80,13 @@ fn each_kind_says_what_it_expects() {
 #[test]
 fn a_required_parameter_must_be_there_and_not_blank() {
     let required = ParameterDefinition { required: true, ..definition("p", ParameterKind::Text) };
-    let missing = read(&given(json!({})), std::slice::from_ref(&required), false).unwrap_err();
+    let missing = read(&given(json!({})), &BTreeMap::new(), std::slice::from_ref(&required), false).unwrap_err();
     assert_eq!(missing, ["spec.parameters.p: is required and missing; expected is text"]);
     assert_eq!(problem(required, json!("  ")), "spec.parameters.p: is empty; it is required; expected is text");
-    assert_eq!(read(&given(json!({})), &[definition("p", ParameterKind::Text)], false), Ok(Parameters::default()));
+    assert_eq!(
+        read(&given(json!({})), &BTreeMap::new(), &[definition("p", ParameterKind::Text)], false),
+        Ok(Parameters::default())
+    );
 }
 
 #[test]
@@ -94,7 +97,7 @@ fn options_are_compared_as_typed_values_and_listed() {
         problem(decimal.clone(), json!("3")),
         "spec.parameters.p: \"3\" is not valid; expected is one of 1.5, 2"
     );
-    assert!(read(&given(json!({"p": "2.00"})), &[decimal], false).is_ok());
+    assert!(read(&given(json!({"p": "2.00"})), &BTreeMap::new(), &[decimal], false).is_ok());
 }
 
 #[test]
@@ -103,7 +106,10 @@ fn a_password_is_never_echoed() {
     let password = ParameterDefinition { options, ..definition("p", ParameterKind::Password) };
     let text = problem(password.clone(), json!("hunter2"));
     assert_eq!(text, "spec.parameters.p: the value (not shown) is not valid; expected is one of 1 options (not shown)");
-    assert_eq!(read(&given(json!({"p": "open"})), &[password], false).unwrap().password_values, ["open"]);
+    assert_eq!(
+        read(&given(json!({"p": "open"})), &BTreeMap::new(), &[password], false).unwrap().password_values,
+        ["open"]
+    );
 }
 
 #[test]
@@ -111,16 +117,55 @@ fn unknown_names_are_refused_or_passed_on_as_text() {
     let definitions = [definition("snap_name", ParameterKind::Text)];
     let values = given(json!({"snapname": "x", "a b": true}));
     assert_eq!(
-        read(&values, &definitions, false).unwrap_err(),
+        read(&values, &BTreeMap::new(), &definitions, false).unwrap_err(),
         [
             "spec.parameters[\"a b\"]: is unknown; allowed are snap_name",
             "spec.parameters.snapname: is unknown (did you mean \"snap_name\"?); allowed are snap_name",
         ]
     );
     assert_eq!(
-        Value::Object(read(&values, &definitions, true).unwrap().values),
+        Value::Object(read(&values, &BTreeMap::new(), &definitions, true).unwrap().values),
         json!({"a b": "true", "snapname": "x"})
     );
-    let none = read(&given(json!({"x": 1})), &[], false).unwrap_err();
+    let none = read(&given(json!({"x": 1})), &BTreeMap::new(), &[], false).unwrap_err();
     assert_eq!(none, ["spec.parameters.x: is unknown; the action takes no parameters"]);
+}
+
+fn secrets(value: Value) -> BTreeMap<String, Option<String>> {
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn values_from_secrets_are_typed_and_kept_out_of_every_output() {
+    let definitions = [definition("pin", ParameterKind::Integer), definition("kind", ParameterKind::Text)];
+    let both = read(&given(json!({"kind": "full"})), &secrets(json!({"pin": "1234"})), &definitions, false).unwrap();
+    assert_eq!(Value::Object(both.values), json!({"kind": "full", "pin": 1234}));
+    assert_eq!(both.password_values, ["1234"]);
+    let unknown = read(&given(json!({})), &secrets(json!({"key": "k3y"})), &[], true).unwrap();
+    assert_eq!(
+        (Value::Object(unknown.values), unknown.password_values),
+        (json!({"key": "k3y"}), vec!["k3y".to_owned()])
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_secrets_value_is_told_without_the_value() {
+    let definitions = [definition("pin", ParameterKind::Integer), definition("long", ParameterKind::Text)];
+    let values = json!({"pin": "hunter2", "long": "x".repeat(VALUE_BYTES + 1), "pim": null});
+    let problems = read(&given(json!({})), &secrets(values), &definitions, false).unwrap_err();
+    assert_eq!(
+        problems,
+        [
+            "spec.parametersFrom: parameter \"long\": has 8193 bytes; allowed are 8192",
+            "spec.parametersFrom: parameter \"pim\": is unknown; allowed are pin, long",
+            "spec.parametersFrom: parameter \"pin\": the value (not shown) is not valid; expected is a whole number from -2147483648 to 2147483647",
+        ]
+    );
+}
+
+#[test]
+fn a_value_that_was_not_read_yet_counts_as_given() {
+    let required = ParameterDefinition { required: true, ..definition("pin", ParameterKind::Integer) };
+    let read = read(&given(json!({})), &secrets(json!({"pin": null})), &[required], false).unwrap();
+    assert_eq!(read, Parameters::default());
 }

@@ -39,7 +39,6 @@ pub fn problems(spec: &ActionRunSpec) -> Vec<String> {
             problems.push(format!("spec.{field} is not supported yet: {instead}"));
         }
     };
-    later(!spec.parameters_from.is_empty(), "parametersFrom", "give the values in spec.parameters");
     later(spec.target.is_some(), "target", "refer to an ExtensionTarget in spec.targetRef");
     later(
         spec.retries.is_some_and(|retries| retries != 0),
@@ -106,11 +105,9 @@ mod tests {
     fn what_comes_later_is_refused_with_what_to_do_instead() {
         assert_eq!(
             problems_of(json!({
-                "parametersFrom": [{"name": "p", "secretKeyRef": {"name": "s", "key": "k"}}],
                 "target": {}, "retries": 1, "ttlSecondsAfterFinished": 0,
             })),
             [
-                "spec.parametersFrom is not supported yet: give the values in spec.parameters",
                 "spec.target is not supported yet: refer to an ExtensionTarget in spec.targetRef",
                 "spec.retries is not supported yet: only 0 is allowed; create another ActionRun to run the action again",
                 "spec.ttlSecondsAfterFinished is not supported yet: remove it, and delete runs when they are no longer needed",

@@ -116,6 +116,8 @@ reasons! {
     InvalidTarget,
     /// The target does not list the run's namespace.
     TargetNotAllowed,
+    /// The caller lacks a right: to the extension, the target, or a role type that the action needs.
+    NotAllowed,
     /// The run carries no stamp of the operator's admission that fits it.
     NotAdmitted,
     /// The run was restored from a backup: it is kept as a record and never started.

@@ -50,7 +50,8 @@ pub struct ActionRunSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::scalar_map")]
     pub parameters: BTreeMap<String, Value>,
-    /// Parameters from Secrets of the run's namespace. Comes later: setting it is refused today.
+    /// Parameters from Secrets of the run's namespace, which the caller must be allowed to read. Their values are masked in all
+    /// output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub parameters_from: Vec<ParameterFrom>,
@@ -250,6 +251,10 @@ pub struct ActionRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub message: Option<String>,
+    /// The highest role type that the caller held when the newest Job was decided: `caller.roletype` in the payload.
+    #[serde(rename = "roletype", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub role_type: Option<String>,
     /// The effective timeout in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<i64>,

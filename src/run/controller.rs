@@ -1,4 +1,5 @@
-//! The run controller: one reconcile reads as five calls: dereference, validate, plan, status, apply.
+//! The run controller: one reconcile reads as five calls: dereference, validate, plan, status, apply. Before a start is
+//! decided the caller's rights are asked and its Secrets read, and it is validated and planned again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use super::context::{Caches, Context};
 use super::decide::{Observed, Plan, Start, Step, decide, phase};
 use super::job::{self, JobInput, RUN_NAME_ANNOTATION, RUN_NAMESPACE_ANNOTATION};
 use super::live::{is_conflict, is_gone};
-use super::request::Request;
+use super::request::{Answers, Request};
 use super::status;
 use super::view::{self, JobView, PodView};
 use crate::api::reason::Reason;
@@ -157,8 +158,12 @@ async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Result<Action, R
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
     let facts = dereference(&context, run).await?;
-    let (start, request) = validate(&context, run).await?;
-    let plan = plan(&context, run, &facts, &start);
+    let (start, mut request) = validate(&context, run, &Answers::NONE).await?;
+    let mut plan = plan(&context, run, &facts, &start);
+    if plan.decides_to_start() {
+        let (start, allowed) = validate(&context, run, &context.ask(run).await?).await?;
+        (plan, request) = (self::plan(&context, run, &facts, &start), allowed);
+    }
     let written = write_status(&context, run, &plan).await?;
     apply(&context, written.as_ref().unwrap_or(run), request.as_ref(), &plan).await?;
     context.succeeded(&ObjectRef::from_obj(guard.as_ref()));
@@ -213,8 +218,12 @@ async fn newest_warning(context: &Context, name: &str) -> Option<String> {
     newest.and_then(|event| Some(format!("{}: {}", event.reason?, event.message?)))
 }
 
-async fn validate(context: &Context, run: &ActionRun) -> Result<(Start, Option<Request>), ReconcileError> {
-    let request = match context.request(run).await? {
+async fn validate(
+    context: &Context,
+    run: &ActionRun,
+    answers: &Answers,
+) -> Result<(Start, Option<Request>), ReconcileError> {
+    let request = match context.request(run, answers).await? {
         Ok(request) => request,
         Err(start) => return Ok((start, None)),
     };

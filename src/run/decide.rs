@@ -14,7 +14,7 @@ use super::view::{JobView, PodView};
 use crate::api::run::{ActionRunStatus, Attempt, Phase, RunRevision};
 use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, RUN_FINALIZER, Reason};
 use crate::protocol::{Outcome, TerminationMessage};
-use crate::validate::Refusal;
+use crate::validate::{Refusal, RoleType};
 
 /// Jobs that an attempt gets while nobody claims it (rule 6).
 const JOBS_PER_ATTEMPT: u32 = 3;
@@ -56,6 +56,8 @@ pub enum Start {
         revision: RunRevision,
         /// Its effective timeout.
         timeout_seconds: u64,
+        /// The highest role type that its caller holds.
+        role_type: RoleType,
     },
     /// Something that it refers to is not there yet.
     Wait(Refusal),
@@ -74,6 +76,13 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// When to look again at the latest.
     pub again: Option<Duration>,
+}
+
+impl Plan {
+    /// Whether it decides that a Job is to be created, and does not only repeat a step that was lost.
+    pub fn decides_to_start(&self) -> bool {
+        self.status.is_some() && self.steps.iter().any(|step| matches!(step, Step::CreateJob { .. }))
+    }
 }
 
 /// One API write.
@@ -199,10 +208,13 @@ fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
         let message = format!("the action did not start within {seconds} s{why}");
         return end_unclaimed(observed, Phase::Failed, Reason::StartDeadlineExceeded, &message);
     }
-    let (revision, timeout_seconds) = match observed.start {
-        Start::Ready { revision, timeout_seconds } => (revision, *timeout_seconds),
+    let (revision, timeout_seconds, role_type) = match observed.start {
+        Start::Ready { revision, timeout_seconds, role_type } => (revision, *timeout_seconds, *role_type),
         Start::Wait(refused) | Start::Never(refused) => {
-            return Plan { again: Some(until(deadline, now)), ..wait(observed, refused.reason, &refused.message) };
+            // A tenant's Secret is told by no watch.
+            let is_told = refused.reason != Reason::SecretNotUsable;
+            let look = if is_told { deadline } else { deadline.min(after(now, LOOK_AGAIN)) };
+            return Plan { again: Some(until(look, now)), ..wait(observed, refused.reason, &refused.message) };
         }
     };
     let decision = |jobs: u32, message: String| Decision {
@@ -215,6 +227,7 @@ fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
         ),
         revision: revision.clone(),
         timeout_seconds,
+        role_type,
         message,
     };
     let Some(attempt) = attempt else {

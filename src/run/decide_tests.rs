@@ -17,7 +17,7 @@ fn revision(tree: &str) -> RunRevision {
 }
 
 fn ready() -> Start {
-    Start::Ready { revision: revision("t"), timeout_seconds: 60 }
+    Start::Ready { revision: revision("t"), timeout_seconds: 60, role_type: RoleType::User }
 }
 
 fn run(status: Value) -> ActionRun {
@@ -179,7 +179,7 @@ fn a_missing_reference_is_waited_for_and_a_broken_request_is_not() {
 
 #[test]
 fn an_upgrade_before_the_claim_replaces_the_job() {
-    let start = Start::Ready { revision: revision("t2"), timeout_seconds: 60 };
+    let start = Start::Ready { revision: revision("t2"), timeout_seconds: 60, role_type: RoleType::User };
     let plan = planned(&Case { start, ..case(pending(1), vec![job(1)], vec![pod()], 2) });
     assert_eq!(plan.steps, [delete(1), create(2)]);
     assert_eq!(plan.status.unwrap().revision, Some(revision("t2")));

@@ -21,6 +21,8 @@ struct Inner {
     objects: BTreeMap<String, Value>,
     version: u64,
     writes: Vec<String>,
+    allowed: Vec<String>,
+    reviews: Vec<Value>,
 }
 
 impl FakeApi {
@@ -39,6 +41,7 @@ impl FakeApi {
                 *api.hook.lock().unwrap() = hook;
                 let (code, answer) = match failed {
                     Some(code) => failure(code),
+                    None if path.ends_with("/subjectaccessreviews") => (StatusCode::OK, api.review(&body)),
                     None => api.answer(&parts.method, path, &body),
                 };
                 Ok::<_, std::convert::Infallible>(
@@ -82,6 +85,24 @@ impl FakeApi {
     /// `<method> <path>` of every write that succeeded.
     pub fn writes(&self) -> Vec<String> {
         self.inner.lock().unwrap().writes.clone()
+    }
+
+    /// What access reviews grant from now on, each as `<verb> <resource> <name>`.
+    pub fn allow(&self, allowed: &[&str]) {
+        self.inner.lock().unwrap().allowed = allowed.iter().map(|&right| right.to_owned()).collect();
+    }
+
+    /// The specs of all access reviews.
+    pub fn reviews(&self) -> Vec<Value> {
+        self.inner.lock().unwrap().reviews.clone()
+    }
+
+    fn review(&self, body: &Value) -> Value {
+        let mut inner = self.inner.lock().unwrap();
+        let attribute = |name: &str| body["spec"]["resourceAttributes"][name].as_str().unwrap();
+        let right = format!("{} {} {}", attribute("verb"), attribute("resource"), attribute("name"));
+        inner.reviews.push(body["spec"].clone());
+        json!({"metadata": {}, "spec": body["spec"], "status": {"allowed": inner.allowed.contains(&right)}})
     }
 
     fn answer(&self, method: &Method, path: &str, body: &Value) -> (StatusCode, Value) {

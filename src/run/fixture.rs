@@ -11,6 +11,8 @@ use super::context::{Caches, Context, Settings, Trees};
 use super::fake_api::FakeApi;
 use super::job::{Operator, job_name};
 use super::request::Policy;
+use crate::admission::stamp::{RunName, sign};
+use crate::api::ActionRun;
 use crate::digest::Digest;
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
@@ -96,6 +98,16 @@ pub fn pod(uid: &str, job: u32, status: Value) -> Value {
     })
 }
 
+/// The run with alice's stamp.
+pub fn stamped(mut run: Value) -> Value {
+    let parsed: ActionRun = serde_json::from_value(run.clone()).unwrap();
+    let user = serde_json::from_value(json!({"username": "alice", "uid": "u-1", "groups": ["team-a"], "extra": {}}));
+    let now = k8s_openapi::jiff::Timestamp::now();
+    let caller = sign(b"stamp", "team-a", RunName::Name("backup"), &user.unwrap(), now, &parsed.spec);
+    run["spec"]["caller"] = serde_json::to_value(caller).unwrap();
+    run
+}
+
 fn filled<K>(writer: &mut Writer<K>, objects: Vec<Value>)
 where
     K: DeserializeOwned + kube::Resource<DynamicType = ()> + Clone + 'static,
@@ -150,6 +162,25 @@ impl Fixture {
         filled(&mut fixture.extensions, vec![extension()]);
         fixture.refresh();
         fixture
+    }
+
+    /// The same with admission: the run carries alice's stamp, and her rights count.
+    pub fn admitted() -> Self {
+        let mut fixture = Self::new();
+        Arc::get_mut(&mut fixture.context).unwrap().settings.insecure_without_admission = false;
+        fixture.api.change(RUN, |run| *run = stamped(run.clone()));
+        fixture.refresh();
+        fixture
+    }
+
+    /// Gives the cached extension an action `Custom` that takes any parameters.
+    pub fn allow_unknown_parameters(&mut self) {
+        let mut extension = extension();
+        extension["spec"]["allowUnknownParameters"] = json!(true);
+        for spec in ["/spec", "/status/resolved"] {
+            extension.pointer_mut(spec).unwrap()["customActions"] = json!([{"name": "Custom", "enabled": true}]);
+        }
+        filled(&mut self.extensions, vec![extension]);
     }
 
     /// Brings the caches up to what the API holds.

@@ -10,8 +10,10 @@ use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::context::{Context, api_version, texts};
-use super::request::{self, References, Request};
-use super::{decide::Start, status};
+use super::request::{self, Answers, References, Request};
+use super::rights::Rights;
+use super::secret_parameters::{self, SecretParameters};
+use super::{ask, decide::Start, status};
 use crate::action::Verdict;
 use crate::admission::stamp;
 use crate::api::run::ActionRunStatus;
@@ -115,11 +117,42 @@ impl Context {
         Ok(pods.list(&ListParams::default().labels(&labels)).await?.items)
     }
 
+    /// What the caller of a run may do now, and the parameters from Secrets. Without admission nobody knows who called, so
+    /// nothing is asked, and no Secret is read.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn ask(&self, run: &ActionRun) -> Result<Answers, Error> {
+        let rights = match self.settings.insecure_without_admission {
+            true => Rights::NotAsked,
+            false => ask::rights(&self.client, run).await?,
+        };
+        self.answers(run, rights).await
+    }
+
+    /// What a claim needs: parameters from Secrets. The rights were asked when the attempt was decided.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn ask_for_claim(&self, run: &ActionRun) -> Result<Answers, Error> {
+        self.answers(run, Rights::NotAsked).await
+    }
+
+    async fn answers(&self, run: &ActionRun, rights: Rights) -> Result<Answers, Error> {
+        let parameters = match self.settings.insecure_without_admission {
+            true => secret_parameters::without_admission(run),
+            // A spec that its caller's stamp does not fit names nothing that may be read.
+            false if stamp::verify(&self.keys.stamp_key, run).is_err() => SecretParameters::NotRead,
+            false => ask::secret_parameters(&self.client, run, &rights).await?,
+        };
+        Ok(Answers { rights, parameters })
+    }
+
     /// Validates a run against what is in the caches.
     ///
     /// # Errors
     /// The API's, where the namespace's labels are needed.
-    pub async fn request(&self, run: &ActionRun) -> Result<Result<Request, Start>, Error> {
+    pub async fn request(&self, run: &ActionRun, answers: &Answers) -> Result<Result<Request, Start>, Error> {
         let (extension, target) = (self.extension(run), self.target(run));
         let selects = target.as_ref().is_some_and(|target| {
             target.spec.allowed_namespaces.as_ref().is_some_and(|allowed| allowed.selector.is_some())
@@ -139,6 +172,7 @@ impl Context {
             target: target.as_ref(),
             namespace_labels: &namespace_labels,
             stamp,
+            answers,
         };
         Ok(request::request(run, &references, &self.settings.policy))
     }

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::local_target::LocalTarget;
-use super::request::{self, ADMINISTRATORS, Request};
+use super::request::{self, Request};
 use super::status;
 use crate::api::extension::CustomAction;
 use crate::api::run::{ActionRunStatus, Caller, RunRevision, TargetReference};
@@ -23,7 +23,7 @@ use crate::api::{
 };
 use crate::manifest::{self, Manifest};
 use crate::protocol::{ClaimGrant, Outcome};
-use crate::validate::{self, ContractLevels, Entrypoint, ParameterKind, RunLimits};
+use crate::validate::{self, ContractLevels, Entrypoint, ParameterKind, RoleType, RunLimits};
 
 /// What an author asks for.
 #[derive(Clone, Debug, Default)]
@@ -77,12 +77,16 @@ pub fn prepare(manifest: &Manifest, asked: &Asked) -> Result<LocalRun, Vec<Strin
     let valid = validate::extension(&name, &extension.spec, &contracts).map_err(lines)?;
     let run = run(&name, asked);
     let target = asked.target.as_ref().map(|target| &target.object);
-    let invocation = validate::run(&run.spec, &valid, target.map(|target| &target.spec), &RunLimits::default())
-        .map_err(|refusals| refusals.into_iter().map(|refusal| refusal.message).collect::<Vec<_>>())?;
+    let invocation =
+        validate::run(&run.spec, &valid, target.map(|target| &target.spec), &BTreeMap::new(), &RunLimits::default())
+            .map_err(|refusals| refusals.into_iter().map(|refusal| refusal.message).collect::<Vec<_>>())?;
     let timeout_seconds = i64::try_from(invocation.timeout_seconds).ok();
-    let run = ActionRun { status: Some(ActionRunStatus { timeout_seconds, ..ActionRunStatus::default() }), ..run };
+    // whoever owns the laptop may run everything
+    let role = RoleType::Admin;
+    let role_type = Some(role.to_string());
+    let run = ActionRun { status: Some(ActionRunStatus { timeout_seconds, role_type, ..Default::default() }), ..run };
     let entrypoint = valid.entrypoint.clone();
-    let request = Request::validated(valid, invocation, RunRevision::default(), target.cloned());
+    let request = Request::validated(valid, invocation, RunRevision::default(), role, target.cloned());
     let host = asked.target.as_ref().map(|target| target.host_entries.clone()).unwrap_or_default();
     let mut grant = request.grant(&run, host, BTreeMap::new());
     if let Some(payload) = &asked.payload {
@@ -118,9 +122,7 @@ fn run(extension: &str, asked: &Asked) -> ActionRun {
             ..ActionRunSpec::default()
         },
     );
-    // Whoever owns the laptop may run everything.
-    let groups = vec![ADMINISTRATORS.to_owned()];
-    run.spec.caller = Some(Caller { username: asked.user.clone(), groups, ..Caller::default() });
+    run.spec.caller = Some(Caller { username: asked.user.clone(), ..Caller::default() });
     run
 }
 

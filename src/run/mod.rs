@@ -6,9 +6,11 @@
 //!  runner ─► routes: claim, report ─► compare-and-swap on the run ─┘
 //! ```
 //!
-//! `claim`, `decide`, `job`, `report`, `request`, `status` and `view` are pure; `check`, `context`, `live`, `routes`, `controller`
-//! and `sweep` do I/O and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
+//! `claim`, `decide`, `job`, `report`, `request`, `rights`, `secret_parameters`, `status` and `view` are pure; `ask`,
+//! `check`, `context`, `live`, `routes`, `controller` and `sweep` do I/O and decide nothing. `local` and `local_target`,
+//! pure too, use the same for a run without a cluster.
 
+mod ask;
 mod check;
 pub mod claim;
 pub mod context;
@@ -24,7 +26,9 @@ pub mod local;
 pub mod local_target;
 pub mod report;
 pub mod request;
+pub mod rights;
 pub mod routes;
+pub mod secret_parameters;
 pub mod status;
 pub mod sweep;
 pub mod view;

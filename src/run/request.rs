@@ -7,6 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt as _};
 
 use super::decide::Start;
+use super::rights::Rights;
+use super::secret_parameters::SecretParameters;
 use crate::action::{self, Names, OutcomeInput, PayloadInput, Verdict};
 use crate::admission::stamp::StampError;
 use crate::api::conditions::{INSTALLED, READY, find};
@@ -19,9 +21,6 @@ use crate::validate::{
     self, ActionKind, ContractLevels, Extension, Invocation, LifecycleAction, Refusal, RoleType, RunLimits,
 };
 
-/// Group whose members run actions as `Admin`.
-pub(super) const ADMINISTRATORS: &str = "system:masters";
-
 /// What a run refers to, as it is now.
 #[derive(Clone)]
 pub struct References<'a> {
@@ -33,6 +32,22 @@ pub struct References<'a> {
     pub namespace_labels: &'a BTreeMap<String, String>,
     /// Whether the caller's stamp verifies.
     pub stamp: Result<(), StampError>,
+    /// What was asked for the run.
+    pub answers: &'a Answers,
+}
+
+/// What the API was asked about a run, beyond the objects that it refers to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answers {
+    /// What the caller may do.
+    pub rights: Rights,
+    /// Values of parameters from Secrets.
+    pub parameters: SecretParameters,
+}
+
+impl Answers {
+    /// Nothing was asked.
+    pub const NONE: Self = Self { rights: Rights::NotAsked, parameters: SecretParameters::NotRead };
 }
 
 /// What the operator's flags say about requests.
@@ -53,6 +68,8 @@ pub struct Request {
     pub invocation: Invocation,
     /// What the run is pinned to.
     pub revision: RunRevision,
+    /// The highest role type that the caller holds; `User` where rights were not asked.
+    pub role_type: RoleType,
     target: Option<ExtensionTarget>,
 }
 
@@ -67,6 +84,10 @@ pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) ->
         Ok(()) => {}
         Err(StampError::Restored) => return Err(never(Reason::Restored, StampError::Restored.to_string())),
         Err(error) => return Err(never(Reason::NotAdmitted, error.to_string())),
+    }
+    // Before anything else: whoever may not use it is told nothing about it.
+    if let Some(refusal) = joined(references.answers.rights.refusals(run)) {
+        return Err(Start::Never(refusal));
     }
     let name = &run.spec.extension_ref.name;
     let Some(object) = references.extension else {
@@ -107,15 +128,26 @@ pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) ->
         return Err(never(Reason::TargetNotAllowed, message));
     }
     let target = references.target;
-    let invocation = validate::run(&run.spec, &extension, target.map(|target| &target.spec), &policy.limits).map_err(
-        |refusals| {
-            let messages: Vec<&str> = refusals.iter().map(|refusal| refusal.message.as_str()).collect();
-            never(refusals.first().map_or(Reason::ValidationFailed, |first| first.reason), messages.join("; "))
-        },
-    )?;
+    let none = BTreeMap::new();
+    let secret = match &references.answers.parameters {
+        SecretParameters::NotRead => &none,
+        SecretParameters::Values(values) => values,
+        SecretParameters::Refused(start) => return Err(start.clone()),
+    };
+    let invocation = validate::run(&run.spec, &extension, target.map(|target| &target.spec), secret, &policy.limits)
+        .map_err(|refusals| {
+            Start::Never(joined(refusals).unwrap_or_else(|| Refusal::new(Reason::ValidationFailed, "not valid")))
+        })?;
+    let role_type = references.answers.rights.role(run, &invocation).map_err(Start::Never)?;
     let revision =
         RunRevision { tree_digest: artifact.tree_digest.clone(), manifest_digest: artifact.manifest_digest.clone() };
-    Ok(Request::validated(extension, invocation, revision, target.cloned()))
+    Ok(Request::validated(extension, invocation, revision, role_type, target.cloned()))
+}
+
+/// All messages under the first one's reason.
+fn joined(refusals: Vec<Refusal>) -> Option<Refusal> {
+    let messages: Vec<&str> = refusals.iter().map(|refusal| refusal.message.as_str()).collect();
+    refusals.first().map(|first| Refusal::new(first.reason, messages.join("; ")))
 }
 
 /// Whether a target may be used from a namespace: by name, by `*`, or by the namespace's labels. Unset means no.
@@ -136,14 +168,19 @@ impl Request {
         extension: Extension,
         invocation: Invocation,
         revision: RunRevision,
+        role_type: RoleType,
         target: Option<ExtensionTarget>,
     ) -> Self {
-        Self { extension, invocation, revision, target }
+        Self { extension, invocation, revision, role_type, target }
     }
 
     /// As a decision sees it.
     pub fn start(&self) -> Start {
-        Start::Ready { revision: self.revision.clone(), timeout_seconds: self.invocation.timeout_seconds }
+        Start::Ready {
+            revision: self.revision.clone(),
+            timeout_seconds: self.invocation.timeout_seconds,
+            role_type: self.role_type,
+        }
     }
 
     /// Names of the Secrets of the operator's namespace that [`grant`](Self::grant) needs: host details, then the
@@ -156,7 +193,7 @@ impl Request {
     /// What the runner gets. `host` and `details` are the entries of the Secrets; they win over equal keys and are
     /// redacted from all output.
     ///
-    /// The caller's role type is `Admin` for members of `system:masters`, else `User`.
+    /// The caller's role type is the one that status recorded when the attempt was decided.
     pub fn grant(
         &self,
         run: &ActionRun,
@@ -175,10 +212,8 @@ impl Request {
         // The leader gives up by the timeout in status, which another flag of the operator must not change meanwhile.
         let decided = run.status.as_ref().and_then(|status| u64::try_from(status.timeout_seconds?).ok());
         let prepared = target.as_ref().and_then(|target| target.status.as_ref()?.details.clone()).unwrap_or_default();
-        let caller = run.spec.caller.as_ref().map(|caller| {
-            let is_admin = caller.groups.iter().any(|group| group == ADMINISTRATORS);
-            action::caller(caller, if is_admin { RoleType::Admin } else { RoleType::User })
-        });
+        let recorded = run.status.as_ref().and_then(|status| RoleType::named(status.role_type.as_deref()?));
+        let caller = run.spec.caller.as_ref().map(|caller| action::caller(caller, recorded.unwrap_or(RoleType::User)));
         let payload = action::payload(&PayloadInput {
             kind: invocation.kind,
             action: &invocation.action,

@@ -12,8 +12,13 @@ fn asked(change: impl FnOnce(&mut Value, &mut Value, &mut Value)) -> Result<Requ
     let extension = serde_json::from_value::<OrchestratorExtension>(extension).unwrap();
     let target = serde_json::from_value::<ExtensionTarget>(target).unwrap();
     let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
-    let references =
-        References { extension: Some(&extension), target: Some(&target), namespace_labels: &labels, stamp: Ok(()) };
+    let references = References {
+        extension: Some(&extension),
+        target: Some(&target),
+        namespace_labels: &labels,
+        stamp: Ok(()),
+        answers: &Answers::NONE,
+    };
     request(&run, &references, &Policy::default())
 }
 
@@ -75,16 +80,17 @@ fn a_target_of_another_extension_is_refused() {
 }
 
 #[test]
-fn the_callers_role_is_admin_for_masters_and_user_for_everybody_else() {
-    let role = |groups: Value| {
+fn the_payload_names_the_role_type_that_was_recorded_with_the_decision() {
+    let role = |status: Value| {
         let mut run = fixture::run();
-        run["spec"]["caller"] = json!({"username": "u", "groups": groups, "time": "t", "mac": "m"});
+        run["spec"]["caller"] = json!({"username": "u", "groups": ["system:masters"], "time": "t", "mac": "m"});
+        run["status"] = status;
         let run: ActionRun = serde_json::from_value(run).unwrap();
         let grant = asked(|_, _, _| {}).unwrap().grant(&run, BTreeMap::new(), BTreeMap::new());
         serde_json::from_str::<Value>(&grant.payload).unwrap()["caller"]["roletype"].clone()
     };
-    assert_eq!(role(json!(["system:masters"])), "Admin");
-    assert_eq!(role(json!(["system:authenticated"])), "User");
+    assert_eq!(role(json!({"roletype": "DomainAdmin"})), "DomainAdmin");
+    assert_eq!(role(json!({})), "User");
 }
 
 #[test]
@@ -92,7 +98,13 @@ fn an_unstamped_or_restored_run_never_starts() {
     let run: ActionRun = serde_json::from_value(fixture::run()).unwrap();
     for (stamp, reason) in [(StampError::Missing, Reason::NotAdmitted), (StampError::Restored, Reason::Restored)] {
         let labels = BTreeMap::new();
-        let references = References { extension: None, target: None, namespace_labels: &labels, stamp: Err(stamp) };
+        let references = References {
+            extension: None,
+            target: None,
+            namespace_labels: &labels,
+            stamp: Err(stamp),
+            answers: &Answers::NONE,
+        };
         assert_eq!(never(request(&run, &references, &Policy::default())).reason, reason);
     }
 }

@@ -188,9 +188,9 @@ fn last_nonce(run: &ActionRun) -> Option<&str> {
 }
 
 /// What the runner is to get, built from a spec that verifies now. Missing Secrets are found before the claim, while
-/// waiting for them is still safe.
+/// waiting for them is still safe. The caller's rights were asked when the attempt was decided.
 async fn grant(context: &Context, run: &ActionRun) -> Result<ClaimGrant, No> {
-    let request = match context.request(run).await? {
+    let request = match context.request(run, &context.ask_for_claim(run).await?).await? {
         Ok(request) => request,
         Err(Start::Never(refusal)) => return Err(No::Refused(refusal.message)),
         Err(Start::Wait(refusal)) => return Err(No::Later(refusal.message)),

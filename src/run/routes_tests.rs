@@ -365,3 +365,50 @@ async fn nothing_is_remembered_of_a_run_that_was_removed_by_force() {
 fn context_remembers(fixture: &Fixture) -> bool {
     fixture.context.memory().grants.contains_key(UID)
 }
+
+#[tokio::test]
+async fn a_claim_asks_for_no_rights_and_names_the_recorded_role() {
+    let mut fixture = Fixture::admitted();
+    let decided = decided().status();
+    fixture.api.change(RUN, |run| {
+        run["status"] = decided;
+        run["status"]["roletype"] = json!("DomainAdmin");
+    });
+    fixture.api.put(&format!("{PODS}/pod-p1"), pod("p1", 1, json!({"phase": "Running"})));
+    fixture.refresh();
+    let (code, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!(code, 200, "{grant}");
+    let payload: Value = serde_json::from_str(grant["payload"].as_str().unwrap()).unwrap();
+    assert_eq!((&payload["caller"]["name"], &payload["caller"]["roletype"]), (&json!("alice"), &json!("DomainAdmin")));
+    assert_eq!(fixture.api.reviews(), [json!(null); 0]);
+}
+
+#[tokio::test]
+async fn a_secret_of_the_tenant_is_handed_out_and_redacted_and_never_without_admission() {
+    const SECRET: &str = "/api/v1/namespaces/team-a/secrets/db";
+    for (mut fixture, expected) in [(Fixture::admitted(), 200), (Fixture::new(), 409)] {
+        let stamp = fixture.api.get(RUN).unwrap()["spec"]["caller"].is_object();
+        fixture.allow_unknown_parameters();
+        let decided = decided().status();
+        fixture.api.change(RUN, |run| {
+            run["status"] = decided;
+            run["spec"]["action"] = json!("Custom");
+            run["spec"]["parametersFrom"] = json!([{"name": "pin", "secretKeyRef": {"name": "db", "key": "pin"}}]);
+            if stamp {
+                *run = super::super::fixture::stamped(run.clone());
+            }
+        });
+        fixture.api.put(SECRET, json!({"metadata": {"name": "db"}, "data": {"pin": "c3dvcmRmaXNo"}}));
+        fixture.api.put(&format!("{PODS}/pod-p1"), pod("p1", 1, json!({"phase": "Running"})));
+        fixture.refresh();
+        let (code, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
+        assert_eq!(code, expected, "{grant}");
+        if stamp {
+            let payload: Value = serde_json::from_str(grant["payload"].as_str().unwrap()).unwrap();
+            assert_eq!(payload["parameters"], json!({"pin": "swordfish"}));
+            assert_eq!(grant["redact"], json!(["hunter2", "swordfish"]));
+        } else {
+            assert!(!grant.to_string().contains("swordfish"), "{grant}");
+        }
+    }
+}

@@ -9,6 +9,7 @@ use crate::api::extension::SecretReference;
 use crate::api::run::{ActionRunStatus, Attempt, Console, Phase, RunRevision};
 use crate::api::{ActionRun, Reason};
 use crate::protocol::Nonce;
+use crate::validate::RoleType;
 
 /// Longest message in status, in bytes.
 const TEXT_BYTES: usize = 4096;
@@ -24,6 +25,7 @@ pub fn decided(run: &ActionRun, decision: &Decision, now: Timestamp) -> ActionRu
     status.start_time = None;
     status.revision = Some(decision.revision.clone());
     status.timeout_seconds = i64::try_from(decision.timeout_seconds).ok();
+    status.role_type = Some(decision.role_type.to_string());
     status.attempts.retain(|attempt| attempt.number != decision.attempt);
     status.attempts.push(Attempt {
         number: decision.attempt,
@@ -48,6 +50,8 @@ pub struct Decision {
     pub revision: RunRevision,
     /// The effective timeout.
     pub timeout_seconds: u64,
+    /// The caller's role type.
+    pub role_type: RoleType,
     /// For people.
     pub message: String,
 }

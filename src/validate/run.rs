@@ -87,14 +87,17 @@ pub struct Invocation {
 }
 
 /// Checks `spec` against the extension, and against the target that `spec.targetRef` names (`None`: there is no such
-/// target, or none is named). Errors: everything that is wrong, at least one refusal.
+/// target, or none is named). `secret` are the values of `spec.parametersFrom` by the parameters' names, as far as they were
+/// read. Errors: everything that is wrong, at least one refusal.
 pub fn run(
     spec: &ActionRunSpec,
     extension: &Extension,
     target: Option<&ExtensionTargetSpec>,
+    secret: &BTreeMap<String, String>,
     limits: &RunLimits,
 ) -> Result<Invocation, Vec<Refusal>> {
     let mut refusals = unsupported(spec);
+    refusals.extend(given_twice(spec));
     let name = &extension.object_name;
     if !extension.enabled {
         refusals.push(Refusal::new(Reason::ExtensionDisabled, format!("extension {name:?} is disabled")));
@@ -126,7 +129,10 @@ pub fn run(
             let message = format!("action {:?} of extension {name:?} is disabled", action.name.as_str());
             refusals.push(Refusal::new(Reason::ActionDisabled, message));
         }
-        match parameters::read(&spec.parameters, &action.parameters, extension.allow_unknown_parameters) {
+        let from_secrets = spec.parameters_from.iter().map(|from| (from.name.clone(), secret.get(&from.name).cloned()));
+        let from_secrets = from_secrets.filter(|(name, _)| !spec.parameters.contains_key(name)).collect();
+        match parameters::read(&spec.parameters, &from_secrets, &action.parameters, extension.allow_unknown_parameters)
+        {
             Ok(read) => {
                 invocation.parameters = read.values;
                 invocation.password_values = read.password_values;
@@ -139,8 +145,9 @@ pub fn run(
         invocation.details.clone_from(&action.details);
         invocation.success_message.clone_from(&action.success_message);
         invocation.error_message.clone_from(&action.error_message);
-    } else if !spec.parameters.is_empty() {
-        let message = format!("spec.parameters: the lifecycle action {:?} takes no parameters", spec.action);
+    } else if !spec.parameters.is_empty() || !spec.parameters_from.is_empty() {
+        let field = if spec.parameters.is_empty() { "parametersFrom" } else { "parameters" };
+        let message = format!("spec.{field}: the lifecycle action {:?} takes no parameters", spec.action);
         refusals.push(Refusal::new(Reason::InvalidParameters, message));
     }
     invocation.timeout_seconds = invocation.timeout_seconds.min(limits.max_timeout_seconds);
@@ -150,9 +157,19 @@ pub fn run(
     if refusals.is_empty() { Ok(invocation) } else { Err(refusals) }
 }
 
+fn given_twice(spec: &ActionRunSpec) -> Vec<Refusal> {
+    let names = || spec.parameters_from.iter().map(|from| &from.name);
+    let is_given =
+        |index: usize, name: &String| spec.parameters.contains_key(name) || names().take(index).any(|n| n == name);
+    let twice = names().enumerate().filter(|(index, name)| is_given(*index, name));
+    let message = |(index, name): (usize, &String)| {
+        format!("spec.parametersFrom[{index}]: parameter {} is given twice; give it once", quoted(name))
+    };
+    twice.map(|twice| Refusal::new(Reason::InvalidParameters, message(twice))).collect()
+}
+
 fn unsupported(spec: &ActionRunSpec) -> Vec<Refusal> {
     let later = [
-        (!spec.parameters_from.is_empty(), "parametersFrom", "remove it"),
         (spec.target.is_some(), "target", "name an ExtensionTarget in spec.targetRef"),
         (spec.retries.is_some_and(|retries| retries > 0), "retries", "remove it or set it to 0"),
         (spec.ttl_seconds_after_finished.is_some(), "ttlSecondsAfterFinished", "remove it"),

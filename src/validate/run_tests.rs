@@ -28,7 +28,7 @@ fn target(more: Value) -> ExtensionTargetSpec {
 }
 
 fn refusals(spec: Value, extension: &Extension, target: Option<&ExtensionTargetSpec>) -> Vec<(Reason, String)> {
-    let refusals = run(&request(spec), extension, target, &RunLimits::default()).unwrap_err();
+    let refusals = run(&request(spec), extension, target, &BTreeMap::new(), &RunLimits::default()).unwrap_err();
     refusals.into_iter().map(|refusal| (refusal.reason, refusal.message)).collect()
 }
 
@@ -37,7 +37,7 @@ fn a_custom_action_is_invoked_with_typed_parameters() {
     let spec = request(
         json!({"action": "Backup", "parameters": {"kind": "full", "secret": "hunter2!"}, "timeoutSeconds": 600}),
     );
-    let invocation = run(&spec, &redfish(json!({})), None, &RunLimits::default()).unwrap();
+    let invocation = run(&spec, &redfish(json!({})), None, &BTreeMap::new(), &RunLimits::default()).unwrap();
     assert_eq!((invocation.action.as_str(), invocation.kind), ("Backup", ActionKind::Custom));
     assert_eq!(Value::Object(invocation.parameters), json!({"kind": "full", "secret": "hunter2!"}));
     assert_eq!(invocation.password_values, ["hunter2!"]);
@@ -51,13 +51,20 @@ fn a_custom_action_is_invoked_with_typed_parameters() {
 fn a_lifecycle_action_has_the_operators_timeout_and_an_alias() {
     let extension = redfish(json!({"actionAliases": {"create": "deploy"}}));
     let limits = RunLimits { default_timeout_seconds: 900, ..RunLimits::default() };
-    let invocation = run(&request(json!({"action": "create"})), &extension, Some(&target(json!({}))), &limits).unwrap();
+    let invocation =
+        run(&request(json!({"action": "create"})), &extension, Some(&target(json!({}))), &BTreeMap::new(), &limits)
+            .unwrap();
     assert_eq!((invocation.name.as_str(), invocation.action.as_str()), ("create", "deploy"));
     assert_eq!(invocation.kind, ActionKind::Lifecycle(LifecycleAction::Create));
     assert_eq!(invocation.timeout_seconds, 900);
-    let shorter = run(&request(json!({"timeoutSeconds": 5})), &extension, None, &limits).unwrap();
+    let shorter = run(&request(json!({"timeoutSeconds": 5})), &extension, None, &BTreeMap::new(), &limits).unwrap();
     assert_eq!(shorter.timeout_seconds, 5);
-    assert_eq!(run(&request(json!({"timeoutSeconds": 5000})), &extension, None, &limits).unwrap().timeout_seconds, 900);
+    assert_eq!(
+        run(&request(json!({"timeoutSeconds": 5000})), &extension, None, &BTreeMap::new(), &limits)
+            .unwrap()
+            .timeout_seconds,
+        900
+    );
 }
 
 #[test]
@@ -110,17 +117,16 @@ fn a_target_must_exist_belong_and_fit() {
         "spec.targetRef: ExtensionTarget \"node7\" is a \"Vpc\"; action \"start\" acts on a VirtualMachine"
     );
     let fits = target(json!({"resourcetype": "virtualmachine"}));
-    assert!(run(&request(named.clone()), &extension, Some(&fits), &RunLimits::default()).is_ok());
+    assert!(run(&request(named.clone()), &extension, Some(&fits), &BTreeMap::new(), &RunLimits::default()).is_ok());
 }
 
 #[test]
 fn everything_wrong_is_told_at_once_without_passwords() {
     let spec = json!({"action": "Backup", "parameters": {"secret": " ", "kind": "none", "x": 1}, "retries": 2, "ttlSecondsAfterFinished": 1,
-        "target": {"name": "x"}, "parametersFrom": [{"name": "p", "secretKeyRef": {"name": "s", "key": "k"}}]});
+        "target": {"name": "x"}});
     assert_eq!(
         refusals(spec, &redfish(json!({})), None),
         [
-            (Reason::Unsupported, "spec.parametersFrom: is not supported yet: remove it"),
             (Reason::Unsupported, "spec.target: is not supported yet: name an ExtensionTarget in spec.targetRef"),
             (Reason::Unsupported, "spec.retries: is not supported yet: remove it or set it to 0"),
             (Reason::Unsupported, "spec.ttlSecondsAfterFinished: is not supported yet: remove it"),
@@ -150,5 +156,30 @@ fn lifecycle_actions_take_no_parameters() {
 fn no_action_exceeds_the_operators_ceiling() {
     let limits = RunLimits { default_timeout_seconds: 900, max_timeout_seconds: 60 };
     let spec = request(json!({"action": "status"}));
-    assert_eq!(run(&spec, &redfish(json!({})), None, &limits).unwrap().timeout_seconds, 60);
+    assert_eq!(run(&spec, &redfish(json!({})), None, &BTreeMap::new(), &limits).unwrap().timeout_seconds, 60);
+}
+
+#[test]
+fn parameters_from_secrets_are_given_once_and_never_to_a_lifecycle_action() {
+    let from = |names: &[&str]| -> Value {
+        names.iter().map(|name| json!({"name": name, "secretKeyRef": {"name": "s", "key": "k"}})).collect()
+    };
+    let extension = redfish(json!({}));
+    let spec = json!({"action": "Backup", "parameters": {"kind": "full"}, "parametersFrom": from(&["secret"])});
+    let values = BTreeMap::from([("secret".to_owned(), "hunter2!".to_owned())]);
+    let invocation = run(&request(spec), &extension, None, &values, &RunLimits::default()).unwrap();
+    assert_eq!(Value::Object(invocation.parameters), json!({"kind": "full", "secret": "hunter2!"}));
+    assert_eq!(invocation.password_values, ["hunter2!"]);
+    let twice = json!({"action": "Backup", "parameters": {"kind": "full"}, "parametersFrom": from(&["kind", "secret", "secret"])});
+    let message =
+        |name: &str, index| format!("spec.parametersFrom[{index}]: parameter {name:?} is given twice; give it once");
+    assert_eq!(
+        refusals(twice, &extension, None),
+        [(Reason::InvalidParameters, message("kind", 0)), (Reason::InvalidParameters, message("secret", 2)),]
+    );
+    let expected = "spec.parametersFrom: the lifecycle action \"start\" takes no parameters".to_owned();
+    assert_eq!(
+        refusals(json!({"parametersFrom": from(&["kind"])}), &extension, None),
+        [(Reason::InvalidParameters, expected)]
+    );
 }

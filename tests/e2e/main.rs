@@ -13,6 +13,7 @@ mod extensions;
 mod outside;
 mod redfish;
 mod repositories;
+mod rights;
 mod runs;
 
 use std::process::ExitCode;
@@ -27,9 +28,10 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let groups: [(&str, &[Test], usize); 5] = [
+    let groups: [(&str, &[Test], usize); 6] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", runs::TESTS, 4),
+        ("rights", rights::TESTS, 4),
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
         ("outside", outside::TESTS, 1),

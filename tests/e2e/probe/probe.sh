@@ -11,7 +11,7 @@ case $action in
         echo "the secret is $(parameter secret)" >&2
         jq -c --arg timeout "$timeout" '{status: "success", text: .parameters.text, count: .parameters.count, timeout: $timeout}' "$payload"
         ;;
-    Payload)
+    Payload | Open | Guarded)
         jq -c --arg path "$payload" --arg home "$HOME" --arg user "$(id -u)" --arg mode "$(stat -c %a "$payload")" \
             --arg environment "$(env | grep -c OUTRIGGER_ || true)" \
             '. + {seen: {path: $path, home: $home, user: $user, mode: $mode, environment: $environment}}' "$payload"
