@@ -53,7 +53,8 @@ pub async fn secret_parameters(client: &Client, run: &ActionRun, rights: &Rights
             continue;
         }
         let result = match secrets.get_opt(name).await {
-            Ok(found) => found.map_or(Read::Missing, Read::Found),
+            Ok(Some(found)) => Read::Found(found.data.unwrap_or_default()),
+            Ok(None) => Read::Missing,
             Err(Error::Api(status)) if status.code == 403 => Read::Forbidden,
             Err(error) => return Err(error),
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::ByteString;
 
 use super::decide::Start;
 use crate::api::{ActionRun, Reason};
@@ -11,8 +11,8 @@ use crate::validate::Refusal;
 /// What reading a Secret gave.
 #[derive(Clone, Debug)]
 pub enum Read {
-    /// It is there.
-    Found(Secret),
+    /// It is there; its entries.
+    Found(BTreeMap<String, ByteString>),
     /// There is none of that name.
     Missing,
     /// The operator itself may not read it.
@@ -48,7 +48,7 @@ pub fn values(run: &ActionRun, secrets: &BTreeMap<String, Read>) -> SecretParame
             Some(Read::Forbidden) => return forbidden(&secret),
             Some(Read::Missing) | None => return wait(format!("{secret} does not exist")),
         };
-        let Some(bytes) = found.data.as_ref().and_then(|data| data.get(key)) else {
+        let Some(bytes) = found.get(key) else {
             return wait(format!("{secret} has no entry {key:?}"));
         };
         match std::str::from_utf8(&bytes.0) {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn found(data: serde_json::Value) -> Read {
-        Read::Found(serde_json::from_value(json!({"metadata": {"name": "db"}, "data": data})).unwrap())
+        Read::Found(serde_json::from_value(data).unwrap())
     }
 
     fn said(parameters: SecretParameters) -> (bool, Reason, String) {
