@@ -13,6 +13,7 @@ mod outside;
 mod redfish;
 mod repositories;
 mod runs;
+mod soak;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,12 +27,13 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let groups: [(&str, &[Test], usize); 5] = [
+    let groups: [(&str, &[Test], usize); 6] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", runs::TESTS, 4),
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
         ("outside", outside::TESTS, 1),
+        ("soak", soak::TESTS, 1),
     ];
     let count: usize = groups.iter().map(|(_, tests, _)| tests.len()).sum();
     if arguments.list || count == 0 {
