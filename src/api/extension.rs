@@ -107,8 +107,8 @@ pub struct OrchestratorExtensionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 20))]
     pub revision_history_limit: Option<u32>,
-    /// Tree digest of a kept revision to run instead of the source's newest: rollback.
-    /// Comes later: setting it is refused today.
+    /// Tree digest of a kept revision (`status.history`, or what is installed) to run instead of the source's newest:
+    /// rollback. Tree and manifest are those of that revision; nothing is fetched. Unset, the source's newest returns.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     pub revision: Option<String>,
@@ -131,18 +131,26 @@ pub struct OrchestratorExtensionSpec {
 /// Where the files come from.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.url) != has(self.configMapRef)").message("one of source.url and source.configMapRef is required, and not both"),
+    validation = Rule::new("!has(self.type) || (self.type.lowerAscii() == 'configmap') == has(self.configMapRef)").message("source.configMapRef goes with type configMap, and with no other")
+)]
 pub struct Source {
-    /// `git` or `archive`, in any case. Unset: `git` for a URL that ends in ".git" or of a known forge, else `archive`.
-    /// `oci` and `configMap` come later: setting them is refused today.
+    /// `git`, `archive` or `configMap`, in any case. Unset: `configMap` with a `configMapRef`, `git` for a URL that ends in
+    /// ".git" or of a known forge, else `archive`. `oci` comes later: setting it is refused today.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self.lowerAscii() in ['git', 'archive', 'oci', 'configmap']").message("source.type must be one of git, archive, oci, configMap"))]
     pub type_: Option<String>,
-    /// `https://` or `http://` address of the repository or the archive.
+    /// `https://` or `http://` address of the repository or the archive. Required unless `configMapRef` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     #[x_kube(validation = Rule::new("self.matches('^(https?|oci)://[^/]+')").message("source.url must start with https:// or http:// and name a host"))]
     pub url: Option<String>,
+    /// configMap: the ConfigMap of the operator's namespace whose keys are the files, at the root. Files that begin with
+    /// `#!` are executable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<ConfigMapReference>,
     /// git: branch, tag, full ref or commit; unset means the remote's default branch.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
@@ -162,6 +170,15 @@ pub struct Source {
     /// Signatures to check. Comes later: setting it is refused today.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
+}
+
+/// A ConfigMap of the operator's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapReference {
+    /// Name of the ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// A Secret of the operator's namespace.
@@ -394,7 +411,7 @@ pub struct OrchestratorExtensionStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
-    /// What was fetched: `main@sha1:<commit>` for git, `sha256:<hex>` for an archive.
+    /// What was fetched: `main@sha1:<commit>` for git, `sha256:<hex>` for an archive, `configmap/<name>@sha256:<hex>`.
     #[schemars(length(max = 512))]
     pub revision: String,
     /// Digest of the installed tree.

@@ -66,6 +66,8 @@ reasons! {
     Drifted,
     /// A new revision was installed.
     Installed,
+    /// The revision that `spec.revision` pins is not kept, or no longer whole.
+    RevisionNotKept,
     /// Deleting waits for active runs.
     WaitingForRuns,
     /// The Kubernetes API refused or failed a request.

@@ -12,7 +12,7 @@ use super::status::{Applied, Before, InstalledPair};
 use crate::api::{OrchestratorExtension, Reason};
 use crate::digest::Digest;
 use crate::manifest::{self, Manifest};
-use crate::source::{GitRef, Request, Resolution, SourceUrl};
+use crate::source::{ConfigMapFiles, GitRef, Request, Resolution, SourceUrl};
 use crate::store::{Entry, ExtensionName, RelativePath, Store, StoreError};
 use crate::validate::{self, Extension, SourceKind};
 
@@ -68,7 +68,9 @@ pub async fn apply(
     let valid = validate::extension(&extension.name_any(), &effective, &context.contracts).map_err(|problems| {
         Failure::invalid(in_tree.as_ref().map_or(problems.clone(), |manifest| manifest.locate(problems)))
     })?;
-    install(context, extension.name_any(), known.tree, &valid).await?;
+    let current = extension.status.as_ref().and_then(|status| status.resolved.as_ref());
+    let manifests = [Some(&merged.spec), current].into_iter().flatten().map(manifest::canonical).collect();
+    install(context, extension.name_any(), known.tree, manifests, &valid).await?;
     Ok(Applied::Installed(Box::new(InstalledPair {
         revision: known.resolved.revision,
         tree_digest: known.tree.to_string(),
@@ -78,6 +80,7 @@ pub async fn apply(
         resolved: merged.spec,
         enabled: valid.enabled,
         disagreements: merged.disagreements,
+        pinned: false,
     })))
 }
 
@@ -111,17 +114,21 @@ async fn fetched(context: &Context, inputs: &Inputs, wanted: Wanted, known: Opti
     Ok(Known { wanted, resolved: fetched.resolved, tree: tree.digest, size: tree.bytes, files: tree.files })
 }
 
-/// The request for a validated source.
-pub fn wanted(source: &validate::Source) -> Result<Wanted, Failure> {
+/// The request for a validated source, with the ConfigMap that it names.
+pub fn wanted(source: &validate::Source, config_map: Option<&ConfigMapFiles>) -> Result<Wanted, Failure> {
     let invalid = |field: &str, fault: &dyn std::fmt::Display| {
         Failure::stalled(Stage::Resource, Reason::ValidationFailed, format!("spec.source.{field}: {fault}"))
     };
-    let url = SourceUrl::parse(&source.url).map_err(|fault| invalid("url", &fault))?;
+    let url = || SourceUrl::parse(&source.url).map_err(|fault| invalid("url", &fault));
     let request = match source.kind {
-        SourceKind::Archive => Request::Archive { url, digest: source.digest },
+        SourceKind::Archive => Request::Archive { url: url()?, digest: source.digest },
         SourceKind::Git => {
             let refs = source.refs.as_deref().map(str::parse::<GitRef>).transpose();
-            Request::Git { url, refs: refs.map_err(|fault| invalid("refs", &fault))? }
+            Request::Git { url: url()?, refs: refs.map_err(|fault| invalid("refs", &fault))? }
+        }
+        SourceKind::ConfigMap => {
+            let files = config_map.ok_or_else(|| invalid("configMapRef", &"names no ConfigMap that was read"))?;
+            Request::ConfigMap(files.clone())
         }
     };
     Ok(Wanted { request, root: source.path.clone() })
@@ -142,14 +149,24 @@ async fn manifest_of(context: &Context, tree: Digest) -> Result<Option<Manifest>
     Ok(None)
 }
 
-/// Checks that the entrypoint is in the tree, and swaps the link.
-async fn install(context: &Context, name: String, tree: Digest, extension: &Extension) -> Result<(), Failure> {
+/// Checks that the entrypoint is in the tree, keeps the manifests that rollback needs, and swaps the link: in this
+/// order, so that a pair that status can name is whole on the volume.
+pub async fn install(
+    context: &Context,
+    name: String,
+    tree: Digest,
+    manifests: Vec<String>,
+    extension: &Extension,
+) -> Result<(), Failure> {
     let entrypoint = extension.entrypoint.path.clone();
     on_volume(context, move |store| {
         let name = ExtensionName::parse(&name)
             .map_err(|error| Failure::stalled(Stage::Resource, Reason::ValidationFailed, error.to_string()))?;
         if store.entrypoint_digest(&tree, &entrypoint).map_err(|error| store_failure(&error))?.is_none() {
             return Err(entrypoint_missing(store, &tree, &entrypoint));
+        }
+        for manifest in manifests {
+            store.keep_manifest(manifest.as_bytes()).map_err(|error| store_failure(&error))?;
         }
         store.link(&name, &tree).map_err(|error| store_failure(&error))
     })
@@ -172,7 +189,7 @@ fn entrypoint_missing(store: &Store, tree: &Digest, entrypoint: &RelativePath) -
 }
 
 /// What the volume does may pass by itself; what the source holds does not.
-fn store_failure(error: &StoreError) -> Failure {
+pub fn store_failure(error: &StoreError) -> Failure {
     if error.is_transient() {
         Failure::transient(Stage::Install, Reason::StoreFailed, error.to_string())
     } else {
@@ -181,7 +198,7 @@ fn store_failure(error: &StoreError) -> Failure {
 }
 
 /// Runs blocking work on the volume in a thread of its own.
-async fn on_volume<T: Send + 'static>(
+pub async fn on_volume<T: Send + 'static>(
     context: &Context,
     work: impl FnOnce(&Store) -> T + Send + 'static,
 ) -> Result<T, Failure> {

@@ -43,13 +43,13 @@ async fn collect(context: &Context) -> anyhow::Result<Collected> {
     Ok(tokio::task::spawn_blocking(move || store.collect(&keep, SystemTime::now(), GRACE)).await??)
 }
 
-/// The trees that something uses, asked of the API and not of a cache: kept revisions, unfinished runs, living pods.
+/// The trees and manifests that something uses, asked of the API and not of a cache: kept revisions, unfinished runs, living pods.
 async fn used(context: &Context) -> anyhow::Result<BTreeSet<Digest>> {
     let all = ListParams::default();
     let mut used = BTreeSet::new();
     for extension in Api::<OrchestratorExtension>::all(context.client.clone()).list(&all).await? {
         let status = extension.status.unwrap_or_default();
-        used.extend(status.artifact.iter().chain(&status.history).filter_map(tree));
+        used.extend(status.artifact.iter().chain(&status.history).flat_map(pair));
     }
     for run in Api::<ActionRun>::all(context.client.clone()).list(&all).await? {
         let status = run.status.unwrap_or_default();
@@ -65,6 +65,6 @@ async fn used(context: &Context) -> anyhow::Result<BTreeSet<Digest>> {
     Ok(used)
 }
 
-fn tree(artifact: &Artifact) -> Option<Digest> {
-    artifact.tree_digest.parse().ok()
+fn pair(artifact: &Artifact) -> impl Iterator<Item = Digest> {
+    [&artifact.tree_digest, &artifact.manifest_digest].into_iter().filter_map(|digest| digest.parse().ok())
 }

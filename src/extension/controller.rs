@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use kube::core::DeserializeGuard;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::utils::Predicate as _;
@@ -35,7 +36,12 @@ pub async fn run(context: Arc<Context>, concurrency: u16, shutdown: impl Future<
             predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
             Default::default(),
         );
+    // a deletion counts as well: the extension says that it misses its source
+    let config_maps = Api::<PartialObjectMeta<ConfigMap>>::namespaced(context.client.clone(), &context.namespace);
+    let config_maps = watcher(config_maps, watcher::Config::default()).default_backoff().touched_objects();
+    let extensions = reader.clone();
     Controller::for_stream(stream, reader)
+        .watches_stream(config_maps, move |changed| fetched_from(&extensions.state(), &changed))
         .with_config(Config::default().concurrency(concurrency))
         .graceful_shutdown_on(shutdown)
         .run(reconcile_guarded, on_error, context)
@@ -45,6 +51,20 @@ pub async fn run(context: Arc<Context>, concurrency: u16, shutdown: impl Future<
             }
         })
         .await;
+}
+
+/// The extensions of which this ConfigMap is the source.
+fn fetched_from(
+    extensions: &[Arc<DeserializeGuard<OrchestratorExtension>>],
+    changed: &PartialObjectMeta<ConfigMap>,
+) -> Vec<ObjectRef<DeserializeGuard<OrchestratorExtension>>> {
+    let reads = |extension: &OrchestratorExtension| {
+        let source = extension.spec.source.as_ref();
+        source.and_then(|source| source.config_map_ref.as_ref()).map(|reference| &reference.name)
+            == changed.metadata.name.as_ref()
+    };
+    let extensions = extensions.iter().filter(|extension| extension.0.as_ref().is_ok_and(reads));
+    extensions.map(|extension| ObjectRef::from_obj(extension.as_ref())).collect()
 }
 
 async fn reconcile_guarded(

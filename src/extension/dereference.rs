@@ -1,28 +1,34 @@
-//! Reads what the resource refers to: the source's Secret, and the linked manifest.
+//! Reads what the resource refers to: the source's Secret or ConfigMap, and the linked manifest.
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt as _};
 
 use super::context::Context;
 use super::failure::{Failure, Stage};
 use crate::api::{ALLOWED_ORIGINS, OrchestratorExtension, Reason};
 use crate::manifest::{self, Manifest, Merged};
-use crate::source::{Credentials, SourceUrl};
+use crate::source::{ConfigMapFiles, Credentials, SourceUrl};
 
 /// What the resource and what it refers to say together.
 pub struct Inputs {
     /// Credentials for the source.
     pub credentials: Option<Credentials>,
+    /// The ConfigMap that is the source.
+    pub config_map: Option<ConfigMapFiles>,
     /// The manifest that `manifestURL` links to.
     pub linked: Option<Manifest>,
     /// Resource and linked manifest together; the tree's manifest comes later.
     pub merged: Merged,
 }
 
-/// Reads Secret and linked manifest.
+/// Reads Secret, ConfigMap and linked manifest.
 pub async fn inputs(extension: &OrchestratorExtension, context: &Context) -> Result<Inputs, Failure> {
     let credentials = match extension.spec.source.as_ref().and_then(|source| source.secret_ref.as_ref()) {
         Some(reference) => Some(credentials(&reference.name, context).await?),
+        None => None,
+    };
+    let config_map = match extension.spec.source.as_ref().and_then(|source| source.config_map_ref.as_ref()) {
+        Some(reference) => Some(config_map(&reference.name, context).await?),
         None => None,
     };
     let linked = match &extension.spec.manifest_url {
@@ -30,7 +36,7 @@ pub async fn inputs(extension: &OrchestratorExtension, context: &Context) -> Res
         None => None,
     };
     let merged = manifest::merge(&extension.spec, linked.as_ref(), None);
-    Ok(Inputs { credentials, linked, merged })
+    Ok(Inputs { credentials, config_map, linked, merged })
 }
 
 async fn credentials(name: &str, context: &Context) -> Result<Credentials, Failure> {
@@ -47,6 +53,21 @@ async fn credentials(name: &str, context: &Context) -> Result<Credentials, Failu
     let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
     Credentials::from_secret(name, &data, origins.as_deref())
         .map_err(|error| Failure::transient(Stage::Resource, Reason::SecretNotUsable, error.to_string()))
+}
+
+async fn config_map(name: &str, context: &Context) -> Result<ConfigMapFiles, Failure> {
+    let where_ = format!("ConfigMap {}/{name} of spec.source.configMapRef", context.namespace);
+    let api = Api::<ConfigMap>::namespaced(context.client.clone(), &context.namespace);
+    let found = api
+        .get_opt(name)
+        .await
+        .map_err(|error| Failure::transient(Stage::Fetch, Reason::ApiError, format!("reading {where_}: {error}")))?
+        .ok_or_else(|| {
+            Failure::stalled(Stage::Fetch, Reason::NotFound, format!("{where_} does not exist: create it"))
+        })?;
+    let texts = found.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes()));
+    let binaries = found.binary_data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0));
+    Ok(ConfigMapFiles::new(name, texts.chain(binaries).collect()))
 }
 
 async fn linked_manifest(url: &str, context: &Context) -> Result<Manifest, Failure> {

@@ -4,9 +4,10 @@
 //! |-----------------|---------------------------------------------------------------|-------|
 //! | `controller`    | watches extensions, one reconcile at a time for each           | client |
 //! | `reconcile`     | the five calls                                                 | client |
-//! | `dereference`   | reads what the resource refers to: Secret, linked manifest     | client, network |
+//! | `dereference`   | reads what the resource refers to: Secret, ConfigMap, manifest | client, network |
 //! | `plan`          | what to do: leave, re-use, fetch                               | nothing |
 //! | `apply`         | does it: resolve, fetch, publish, link                         | network, volume |
+//! | `restore`       | rollback: installs a kept pair again                           | volume |
 //! | `status`        | the status that follows                                        | nothing |
 //! | `finalize`      | deletion: waits for runs, then unlinks                         | client, volume |
 //! | `collect`       | removes trees that nothing uses, slowly                        | client, volume |
@@ -24,6 +25,7 @@ mod failure;
 mod finalize;
 mod plan;
 mod reconcile;
+mod restore;
 mod status;
 
 pub use check::check;

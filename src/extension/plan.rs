@@ -1,7 +1,9 @@
 //! What to do about an extension. Pure: no client, clock, disk or network.
 
+use super::failure::{Failure, Stage};
 use crate::api::conditions;
-use crate::api::extension::{OrchestratorExtensionSpec, OrchestratorExtensionStatus};
+use crate::api::extension::{Artifact, OrchestratorExtensionSpec, OrchestratorExtensionStatus};
+use crate::api::reason::Reason;
 use crate::digest::Digest;
 use crate::source::{Request, Resolved};
 use crate::store::RelativePath;
@@ -53,6 +55,28 @@ pub fn plan(spec: &OrchestratorExtensionSpec, wanted: Wanted, remembered: Option
     Plan::Install { wanted, known }
 }
 
+/// The kept pair that `spec.revision` pins, if it pins one and the extension is not suspended. Of pairs with the same
+/// tree it is the newest.
+pub fn pinned<'a>(
+    spec: &OrchestratorExtensionSpec,
+    status: Option<&'a OrchestratorExtensionStatus>,
+) -> Result<Option<&'a Artifact>, Failure> {
+    let Some(revision) = spec.revision.as_deref().filter(|_| spec.suspend != Some(true)) else {
+        return Ok(None);
+    };
+    let kept = || status.into_iter().flat_map(|status| status.artifact.iter().chain(&status.history));
+    if let Some(pair) = kept().find(|pair| pair.tree_digest == revision) {
+        return Ok(Some(pair));
+    }
+    let kept: Vec<_> = kept().map(|pair| format!("{} ({})", pair.tree_digest, pair.revision)).collect();
+    let help = match kept.as_slice() {
+        [] => "nothing is kept yet: remove spec.revision, so that the source is fetched".to_owned(),
+        kept => format!("choose one of {}, or remove spec.revision for the source's newest", kept.join(", ")),
+    };
+    let message = format!("spec.revision: {revision} is not kept; {help}");
+    Err(Failure::stalled(Stage::Resource, Reason::RevisionNotKept, message))
+}
+
 /// What a restarted controller can know from status: the installed pair, if it is of the present generation and Ready.
 pub fn remembered_by_status(
     status: &OrchestratorExtensionStatus,
@@ -76,8 +100,7 @@ pub fn remembered_by_status(
 mod tests {
     use super::*;
     use crate::api::conditions::Conditions;
-    use crate::api::extension::Artifact;
-    use crate::api::reason::Reason;
+    use crate::api::reason::FailureClass;
     use crate::source::SourceUrl;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
@@ -121,6 +144,41 @@ mod tests {
         assert!(of(same.clone()));
         assert!(!of(wanted("https://example.com/b")));
         assert!(!of(Wanted { root: Some(RelativePath::parse("sub").unwrap()), ..same }));
+    }
+
+    #[test]
+    fn a_pin_chooses_among_what_is_installed_and_kept_the_newest_first() {
+        let mut status = status(3);
+        let current = status.artifact.clone().unwrap();
+        let older = Artifact { tree_digest: Digest::of("older").to_string(), ..current.clone() };
+        let oldest = Artifact { manifest_digest: Digest::of("other").to_string(), ..older.clone() };
+        status.history = vec![older.clone(), oldest];
+        let pin = |revision: &str, suspend| {
+            let spec = OrchestratorExtensionSpec { revision: Some(revision.into()), suspend, ..Default::default() };
+            pinned(&spec, Some(&status)).map(Option::<&Artifact>::cloned)
+        };
+        assert_eq!(pinned(&Default::default(), Some(&status)).unwrap(), None);
+        assert_eq!(pin(&current.tree_digest, None).unwrap(), Some(current.clone()));
+        assert_eq!(pin(&older.tree_digest, None).unwrap(), Some(older.clone()));
+        assert_eq!(pin(&older.tree_digest, Some(true)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_pin_of_something_that_is_not_kept_names_what_is() {
+        let spec = OrchestratorExtensionSpec { revision: Some("sha256:0".into()), ..Default::default() };
+        let failure = pinned(&spec, Some(&status(3))).unwrap_err();
+        assert_eq!((failure.class, failure.reason), (FailureClass::Stalled, Reason::RevisionNotKept));
+        assert_eq!(
+            failure.message,
+            format!(
+                "spec.revision: sha256:0 is not kept; choose one of {} (main@sha1:0123456789012345678901234567890123456789), or remove spec.revision for the source's newest",
+                Digest::of("tree")
+            )
+        );
+        assert_eq!(
+            pinned(&spec, None).unwrap_err().message,
+            "spec.revision: sha256:0 is not kept; nothing is kept yet: remove spec.revision, so that the source is fetched"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::check::check;
 use super::context::Context;
 use super::failure::Failure;
 use super::status::{self, Applied, Before, Object, Observation};
-use super::{apply, backoff, dereference, finalize, plan};
+use super::{apply, backoff, dereference, finalize, plan, restore};
 use crate::api::conditions;
 use crate::api::extension::OrchestratorExtensionStatus;
 use crate::api::{EXTENSION_FINALIZER, OrchestratorExtension, RECONCILE_REQUESTED_AT, Reason};
@@ -47,14 +47,18 @@ pub async fn reconcile(extension: Arc<OrchestratorExtension>, context: Arc<Conte
     write_status(&extension, &context, &observation).await
 }
 
-/// dereference → validate → plan → apply.
+/// dereference → validate → plan → apply; a pinned revision needs nothing but the volume.
 async fn install(extension: &OrchestratorExtension, context: &Context) -> Observation {
     let before = apply::look(extension, context).await;
     let result = async {
         check(extension, &context.contracts).map_err(Failure::invalid)?;
+        if let Some(pair) = plan::pinned(&extension.spec, extension.status.as_ref())? {
+            return restore::restore(extension, context, pair).await;
+        }
         let inputs = dereference::inputs(extension, context).await?;
         let source = inputs.merged.spec.source.clone().unwrap_or_default();
-        let wanted = apply::wanted(&validate::source(&source).map_err(Failure::invalid)?)?;
+        let source = validate::source(&source).map_err(Failure::invalid)?;
+        let wanted = apply::wanted(&source, inputs.config_map.as_ref())?;
         let remembered = apply::remembered(extension, context, &wanted, &before);
         let plan = plan::plan(&extension.spec, wanted, remembered.as_ref());
         apply::apply(extension, context, &inputs, plan).await
@@ -88,12 +92,12 @@ fn object(extension: &OrchestratorExtension) -> Object<'_> {
 }
 
 async fn say_progressing(extension: &OrchestratorExtension, context: &Context) -> Result<(), kube::Error> {
-    let old = extension.status.clone().unwrap_or_default();
-    if old.observed_generation == extension.metadata.generation {
+    if extension.status.as_ref().and_then(|status| status.observed_generation) == extension.metadata.generation {
         return Ok(());
     }
-    let status = status::progressing(&old, object(extension), "fetching the source", Timestamp::now());
-    store_status(extension, context, status).await.map(drop)
+    let now = Timestamp::now();
+    let next = |old: &_| status::progressing(old, object(extension), "fetching the source", now);
+    store_status(extension, context, next).await.map(drop)
 }
 
 async fn write_status(
@@ -101,10 +105,9 @@ async fn write_status(
     context: &Context,
     observation: &Observation,
 ) -> Result<Action, kube::Error> {
-    let old = extension.status.clone().unwrap_or_default();
-    let new = status::next(&old, object(extension), observation, Timestamp::now());
-    if new != old {
-        store_status(extension, context, new.clone()).await?;
+    let now = Timestamp::now();
+    let next = |old: &_| status::next(old, object(extension), observation, now);
+    if let Some((old, new)) = store_status(extension, context, next).await? {
         publish_events(extension, context, observation, &old, &new).await;
     }
     let reason = match &observation.result {
@@ -115,26 +118,35 @@ async fn write_status(
     Ok(Action::requeue(requeue_after(extension, context, observation)))
 }
 
-/// Replaces the status as a whole. While this reconcile waited it may itself have said that work is under way, so the
-/// newest resourceVersion is read again if the first try conflicts; a changed spec is reconciled again anyway.
+/// Replaces the status as a whole by the one that follows from it; returns both unless they are the same. What this
+/// reconcile began with may be out of date, if only because it said meanwhile that work is under way. So after a conflict
+/// the next status is made from the newest; a changed spec is reconciled again anyway.
 async fn store_status(
     extension: &OrchestratorExtension,
     context: &Context,
-    status: OrchestratorExtensionStatus,
-) -> Result<OrchestratorExtension, kube::Error> {
+    next: impl Fn(&OrchestratorExtensionStatus) -> OrchestratorExtensionStatus,
+) -> Result<Option<(OrchestratorExtensionStatus, OrchestratorExtensionStatus)>, kube::Error> {
     let api = Api::<OrchestratorExtension>::all(context.client.clone());
     let mut object = extension.clone();
-    object.status = Some(status.clone());
-    match api.replace_status(&object.name_any(), &PostParams::default(), &object).await {
-        Err(kube::Error::Api(error)) if error.code == 409 => {
-            let mut object = api.get(&extension.name_any()).await?;
-            if object.metadata.uid != extension.metadata.uid {
-                return Ok(object);
-            }
-            object.status = Some(status);
-            api.replace_status(&object.name_any(), &PostParams::default(), &object).await
+    let mut tries_left = 3;
+    loop {
+        tries_left -= 1;
+        let old = object.status.take().unwrap_or_default();
+        let new = next(&old);
+        if new == old {
+            return Ok(None);
         }
-        result => result,
+        object.status = Some(new.clone());
+        match api.replace_status(&object.name_any(), &PostParams::default(), &object).await {
+            Ok(_) => return Ok(Some((old, new))),
+            Err(kube::Error::Api(error)) if error.code == 409 && tries_left > 0 => {
+                object = api.get(&extension.name_any()).await?;
+                if object.metadata.uid != extension.metadata.uid {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -61,6 +61,8 @@ pub struct InstalledPair {
     pub enabled: bool,
     /// Where resource and fetched manifests disagree; the resource won.
     pub disagreements: Vec<String>,
+    /// Whether `spec.revision` chose it.
+    pub pinned: bool,
 }
 
 /// The facts about the object that the status depends on.
@@ -120,7 +122,8 @@ fn installed(status: &mut OrchestratorExtensionStatus, object: Object<'_>, pair:
     status.artifact = Some(artifact);
     status.resolved = Some(pair.resolved.clone());
 
-    let stored = format!("stored revision {}", pair.revision);
+    let pinned = if pair.pinned { ", which spec.revision pins" } else { "" };
+    let stored = format!("stored revision {}{pinned}", pair.revision);
     let (reason, ready) = match pair.enabled {
         true => (Reason::Succeeded, stored.clone()),
         false => (Reason::Disabled, format!("{stored}; the extension is disabled: its actions do not run")),

@@ -19,6 +19,7 @@ fn pair(tree: &str) -> Observation {
             resolved: OrchestratorExtensionSpec::default(),
             enabled: true,
             disagreements: vec![],
+            pinned: false,
         }))),
     }
 }
@@ -84,6 +85,28 @@ fn former_revisions_are_kept_newest_first_up_to_the_limit() {
     }
     let kept: Vec<_> = status.history.iter().map(|artifact| artifact.tree_digest.as_str()).collect();
     assert_eq!(kept, ["sha256:d", "sha256:b"]);
+}
+
+#[test]
+fn a_rollback_swaps_the_pair_with_one_of_history_and_back() {
+    let mut status = OrchestratorExtensionStatus::default();
+    for tree in ["a", "b"] {
+        status = next(&status, OBJECT, &pair(tree), at(1));
+    }
+    let mut back = pair("a");
+    if let Ok(Applied::Installed(pair)) = &mut back.result {
+        pair.pinned = true;
+        pair.resolved.version = Some("1.0.0".into());
+    }
+    let rolled = next(&status, OBJECT, &back, at(2));
+    assert_eq!(rolled.artifact.as_ref().unwrap().tree_digest, "sha256:a");
+    assert_eq!(rolled.resolved.as_ref().unwrap().version.as_deref(), Some("1.0.0"));
+    assert_eq!(rolled.history, [status.artifact.clone().unwrap()]);
+    let ready = find(&rolled.conditions, "Ready").unwrap();
+    assert_eq!(ready.message, "stored revision main@sha1:a, which spec.revision pins");
+    let forth = next(&rolled, OBJECT, &pair("b"), at(3));
+    assert_eq!(forth.artifact.unwrap().tree_digest, "sha256:b");
+    assert_eq!(forth.history.len(), 1);
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub fn from_resource(resource: &OrchestratorExtension) -> Manifest {
     let name = own.or_else(|| resource.metadata.name.clone()).unwrap_or_default();
     let merged = super::merge(&resource.spec, None, None);
     let mut spec = OrchestratorExtensionSpec { name: None, ..merged.spec };
+    // the upstream format knows no ConfigMap
+    spec.source = spec.source.filter(|source| source.config_map_ref.is_none());
     if let Some(source) = &mut spec.source {
         (source.digest, source.path, source.secret_ref, source.verify) = (None, None, None, None);
     }

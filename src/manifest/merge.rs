@@ -34,7 +34,7 @@ fn from_manifest(manifest: &Manifest) -> Spec {
     let mut spec = upstream(&manifest.spec);
     spec.name = Some(manifest.name.clone()).filter(|name| !name.is_empty());
     if let Some(source) = &mut spec.source {
-        (source.secret_ref, source.verify) = (None, None);
+        (source.secret_ref, source.verify, source.config_map_ref) = (None, None, None);
     }
     spec
 }
@@ -122,10 +122,15 @@ pub fn effective(resolved: &Spec, live: &Spec) -> Spec {
     }
 }
 
-/// The digest of a spec's canonical JSON: keys sorted, nothing but what is set.
-pub fn digest(spec: &Spec) -> Digest {
+/// A spec's canonical JSON: keys sorted, nothing but what is set.
+pub fn canonical(spec: &Spec) -> String {
     // A spec's maps have text keys only, so it always serialises.
-    Digest::of(sorted(serde_json::to_value(spec).unwrap_or_default()).to_string())
+    sorted(serde_json::to_value(spec).unwrap_or_default()).to_string()
+}
+
+/// The digest of a spec's canonical JSON.
+pub fn digest(spec: &Spec) -> Digest {
+    Digest::of(canonical(spec))
 }
 
 fn sorted(value: Value) -> Value {

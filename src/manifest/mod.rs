@@ -9,7 +9,7 @@ mod parse;
 mod read;
 mod tree;
 
-pub use merge::{Merged, digest, effective, merge};
+pub use merge::{Merged, canonical, digest, effective, merge};
 pub use parse::{Manifest, parse};
 
 /// Names under which a manifest may stand at the root of a source, in the order in which they are looked for.

@@ -160,6 +160,7 @@ fn outriggers_own(field: &str) -> Option<&'static str> {
         "actionAliases",
         "runtime",
         "secretRef",
+        "configMapRef",
         "verify",
         "digest",
         "path",

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
+use super::config_map::ConfigMapFiles;
 use super::credentials::Credentials;
-use super::door::{Door, FetchOptions};
+use super::door::{Door, FetchOptions, Session};
 use super::download::{self, Validators};
 use super::error::SourceError;
 use super::git::{self, GitRef, Selected};
@@ -36,20 +37,17 @@ pub enum Request {
         /// What its bytes must be.
         digest: Option<Digest>,
     },
+    /// A ConfigMap, which the caller has read: nothing is left to download.
+    ConfigMap(ConfigMapFiles),
 }
 
 impl Request {
-    fn url(&self) -> &SourceUrl {
-        match self {
-            Self::Git { url, .. } | Self::Archive { url, .. } => url,
-        }
-    }
-
     /// What tells this request from others; a pin does not, as it changes nothing about where the bytes are.
     fn identity(&self) -> Digest {
         match self {
             Self::Git { url, refs } => Digest::of(format!("git\n{}\n{refs:?}", url.as_url())),
             Self::Archive { url, .. } => Digest::of(format!("archive\n{}", url.as_url())),
+            Self::ConfigMap(files) => Digest::of(format!("configmap\n{}", files.name())),
         }
     }
 }
@@ -58,7 +56,8 @@ impl Request {
 /// is not fetched again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
-    /// `main@sha1:<40 hex digits>` or `sha1:<40 hex digits>` for git, `sha256:<64 hex digits>` of the bytes for an archive.
+    /// `main@sha1:<40 hex digits>` or `sha1:<40 hex digits>` for git, `sha256:<64 hex digits>` of the bytes for an archive,
+    /// `configmap/<name>@sha256:<64 hex digits>` for a ConfigMap.
     pub revision: String,
     request: Digest,
     #[serde(default)]
@@ -85,14 +84,14 @@ pub enum Resolution {
 #[derive(Debug)]
 pub struct Pending {
     resolved: Resolved,
-    url: SourceUrl,
     material: Material,
 }
 
 #[derive(Debug)]
 enum Material {
-    Archive { file: NamedTempFile, bytes: u64 },
-    Git(Selected),
+    Archive { url: SourceUrl, file: NamedTempFile, bytes: u64 },
+    Git { url: SourceUrl, selected: Selected },
+    ConfigMap(ConfigMapFiles),
 }
 
 impl Pending {
@@ -149,12 +148,24 @@ impl Fetcher {
         credentials: Option<&Credentials>,
         previous: Option<&Resolved>,
     ) -> Result<Resolution, SourceError> {
-        let session = self.door.session(credentials)?;
-        session.check_origin(request.url())?;
+        let open = |url: &SourceUrl| -> Result<Session, SourceError> {
+            let session = self.door.session(credentials)?;
+            session.check_origin(url)?;
+            Ok(session)
+        };
         let identity = request.identity();
         let previous = previous.filter(|previous| previous.request == identity);
         match request {
+            Request::ConfigMap(files) => {
+                let validators = Validators::default();
+                let resolved = Resolved { revision: files.revision(), request: identity, validators };
+                Ok(match previous.is_some_and(|previous| previous.revision == resolved.revision) {
+                    true => Resolution::Unchanged(resolved),
+                    false => Resolution::Changed(Pending { resolved, material: Material::ConfigMap(files.clone()) }),
+                })
+            }
             Request::Archive { url, digest } => {
+                let session = open(url)?;
                 let pin = digest.map(|digest| digest.to_string());
                 if let Some(previous) = previous.filter(|previous| pin.as_ref() == Some(&previous.revision)) {
                     return Ok(Resolution::Unchanged(previous.clone()));
@@ -184,13 +195,14 @@ impl Fetcher {
                 if previous.is_some_and(|previous| previous.revision == resolved.revision) {
                     return Ok(Resolution::Unchanged(resolved));
                 }
-                let material = Material::Archive { file: downloaded.file, bytes: downloaded.bytes };
-                Ok(Resolution::Changed(Pending { resolved, url: url.clone(), material }))
+                let material = Material::Archive { url: url.clone(), file: downloaded.file, bytes: downloaded.bytes };
+                Ok(Resolution::Changed(Pending { resolved, material }))
             }
             Request::Git { url, .. } if url.as_url().query().is_some() => {
                 Err(SourceError::Url(UrlFault::Query(url.to_string())))
             }
             Request::Git { url, refs } => {
+                let session = open(url)?;
                 let selected = match refs {
                     Some(GitRef::Commit(id)) => Selected::commit(*id),
                     _ => self.select(session, url, refs.as_ref()).await?,
@@ -203,17 +215,13 @@ impl Fetcher {
                     request: identity,
                     validators: Validators::default(),
                 };
-                Ok(Resolution::Changed(Pending { resolved, url: url.clone(), material: Material::Git(selected) }))
+                let material = Material::Git { url: url.clone(), selected };
+                Ok(Resolution::Changed(Pending { resolved, material }))
             }
         }
     }
 
-    async fn select(
-        &self,
-        session: super::door::Session,
-        url: &SourceUrl,
-        refs: Option<&GitRef>,
-    ) -> Result<Selected, SourceError> {
+    async fn select(&self, session: Session, url: &SourceUrl, refs: Option<&GitRef>) -> Result<Selected, SourceError> {
         let advertised = git::list_refs(git::Exchange::new(session, url.clone()), refs.cloned()).await?;
         git::select(refs, &advertised).ok_or_else(|| SourceError::RefNotFound {
             url: url.to_string(),
@@ -232,10 +240,14 @@ impl Fetcher {
         dest: &Path,
         limits: Limits,
     ) -> Result<Fetched, SourceError> {
-        let Pending { resolved, url, material } = pending;
+        let Pending { resolved, material } = pending;
         let (bytes_downloaded, tree) = match material {
-            Material::Archive { file, bytes } => (bytes, unpack(file, &url, dest, limits).await?),
-            Material::Git(selected) => {
+            Material::Archive { url, file, bytes } => (bytes, unpack(file, &url, dest, limits).await?),
+            Material::ConfigMap(files) => {
+                let dest = dest.to_owned();
+                (0, blocking(move || files.write(&dest, limits)).await?)
+            }
+            Material::Git { url, selected } => {
                 let session = self.door.session(credentials)?;
                 session.check_origin(&url)?;
                 git::receive_commit(git::Exchange::new(session, url), selected, dest.to_owned(), limits).await?

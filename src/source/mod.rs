@@ -1,15 +1,17 @@
-//! Git and archive: resolve to a pinned revision, fetch through one door.
+//! Git, archive and ConfigMap: resolve to a pinned revision, fetch through one door.
 //!
 //! ```text
 //!  Request ─► Fetcher::resolve ─► Pending ─► Fetcher::fetch ─► staging directory
 //!                 │                              │
 //!                 ├─ git: list refs              ├─ git: one commit, its tree    ─┐
-//!                 └─ archive: conditional GET    └─ archive::unpack              ─┴─► archive::TreeWriter
+//!                 ├─ archive: conditional GET    ├─ archive::unpack              ─┼─► archive::TreeWriter
+//!                 └─ ConfigMap: its digest       └─ its keys                     ─┘
 //!                 │                              │
 //!                 └───────────── Door ───────────┘   every request, redirect and look-up passes AddressPolicy
 //! ```
 
 mod address;
+mod config_map;
 mod credentials;
 mod door;
 mod download;
@@ -29,6 +31,7 @@ mod git_tests;
 mod testing;
 
 pub use address::{AddressKind, AddressPolicy, DeniedAddress};
+pub use config_map::ConfigMapFiles;
 pub use credentials::{ALLOWED_ORIGINS, Credentials, CredentialsFault, CredentialsFaultKind};
 pub use door::FetchOptions;
 pub use download::Validators;

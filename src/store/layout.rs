@@ -4,6 +4,7 @@
 //! <root>/extensions/<name>                     link to .store/sha256-<hex>, relative
 //! <root>/extensions/.store/sha256-<hex>/       a tree, immutable, with its marker `.outrigger-tree`
 //! <root>/extensions/.store/sha256-<hex>.list   what is in it (see `listing`)
+//! <root>/extensions/.store/sha256-<hex>.manifest   an effective manifest, by its own digest
 //! <root>/extensions/.runner/<hex>/outrigger-runner
 //! <root>/extensions/.staging/<random>/         work in progress
 //! <root>/extensions/.trash/<seconds>-<random>-<what>
@@ -34,6 +35,16 @@ pub fn tree_name(digest: &Digest) -> String {
 /// The name of a tree's listing within [`STORE`].
 pub fn listing_name(digest: &Digest) -> String {
     format!("sha256-{}.list", digest.hex())
+}
+
+/// The name of an effective manifest within [`STORE`].
+pub fn manifest_name(digest: &Digest) -> String {
+    format!("{}.manifest", tree_name(digest))
+}
+
+/// The digest of which `name` is the [`manifest_name`].
+pub fn manifest_digest(name: &str) -> Option<Digest> {
+    tree_digest(name.strip_suffix(".manifest")?)
 }
 
 /// The digest of which `name` is the [`tree_name`].

@@ -10,6 +10,7 @@ mod fixtures;
 pub mod layout;
 mod link;
 mod listing;
+mod manifests;
 mod probe;
 mod publish;
 mod runner;

@@ -195,14 +195,14 @@ pub(super) fn seal_root(root: &Directory) -> Result<(), StoreError> {
     seal().map_err(|error| StoreError::io("chmod", &root.path, error))
 }
 
-/// Say that the tree of this listing was published just now.
-fn touch(store: &Directory, listing: &str) -> Result<(), StoreError> {
+/// Say that the file `name`, or the tree of which it is the listing, was published just now.
+pub(super) fn touch(store: &Directory, name: &str) -> Result<(), StoreError> {
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
     };
-    rustix::fs::utimensat(&store.fd, listing, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|error| StoreError::io("touch", store.path.join(listing), error.into()))
+    rustix::fs::utimensat(&store.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| StoreError::io("touch", store.path.join(name), error.into()))
 }
 
 fn vanished(path: &Path) -> StoreError {

@@ -38,6 +38,8 @@ pub struct Collected {
     pub trashed: Vec<Digest>,
     /// Trees that came back from it, because they are wanted again.
     pub restored: Vec<Digest>,
+    /// Manifests that went to the trash.
+    pub manifests: usize,
     /// Trash that was deleted.
     pub deleted: usize,
 }
@@ -85,18 +87,23 @@ impl Store {
         Ok(recovered)
     }
 
-    /// Move the trees to the trash that are neither in `keep` nor linked nor published within `grace`, bring back from
-    /// the trash what is in `keep`, and delete what has lain there for longer than `grace`.
+    /// Move the trees to the trash that are neither in `keep` nor linked nor published within `grace`, and the manifests
+    /// that are neither in `keep` nor kept within `grace`; bring back from the trash what is in `keep`, which holds
+    /// digests of trees and of manifests; and delete what has lain in the trash for longer than `grace`.
     ///
     /// # Errors
     /// The first thing that could not be done; calling again goes on.
     pub fn collect(&self, keep: &BTreeSet<Digest>, now: SystemTime, grace: Duration) -> Result<Collected, StoreError> {
         let _writing = self.lock();
         let mut collected = Collected { restored: self.restore(keep)?, ..Collected::default() };
+        self.restore_manifests(keep)?;
         let linked = self.all_linked()?;
         let store = self.directory(STORE)?;
         for digest in self.trees()? {
-            if keep.contains(&digest) || linked.contains(&digest) || published_since(&store, &digest, now, grace)? {
+            if keep.contains(&digest)
+                || linked.contains(&digest)
+                || changed_since(&store, &listing_name(&digest), now, grace)?
+            {
                 continue;
             }
             self.step(Step::MoveToTrash)?;
@@ -105,16 +112,22 @@ impl Store {
             tree::remove(&store.fd, &listing_name(&digest), &store.path)?;
             collected.trashed.push(digest);
         }
+        collected.manifests = self.collect_manifests(keep, now, grace)?;
         collected.deleted = self.empty_trash(now, grace)?;
         Ok(collected)
     }
 
     /// Rename the directory `name` to the trash.
     pub(super) fn move_to_trash(&self, from: &Directory, name: &str, now: SystemTime) -> Result<(), StoreError> {
+        make_movable(from, name)?;
+        self.rename_to_trash(from, name, now)
+    }
+
+    /// Rename what can be moved to the trash.
+    pub(super) fn rename_to_trash(&self, from: &Directory, name: &str, now: SystemTime) -> Result<(), StoreError> {
         let trash = self.directory(TRASH)?;
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let to = format!("{seconds}-{}-{name}", random_name()?);
-        make_movable(from, name)?;
         from.rename_new(name, &trash, &to)?;
         trash.sync()?;
         from.sync()
@@ -173,19 +186,23 @@ impl Store {
 }
 
 /// When `name` was moved to the trash, and its name before.
-fn trashed(name: &str) -> Option<(SystemTime, &str)> {
+pub(super) fn trashed(name: &str) -> Option<(SystemTime, &str)> {
     let (seconds, rest) = name.split_once('-')?;
     let since = UNIX_EPOCH.checked_add(Duration::from_secs(seconds.parse().ok()?))?;
     Some((since, rest.split_once('-')?.1))
 }
 
-/// Whether the tree `digest` was published, or published again, less than `grace` before `now`.
-fn published_since(store: &Directory, digest: &Digest, now: SystemTime, grace: Duration) -> Result<bool, StoreError> {
-    let name = listing_name(digest);
+/// Whether the file `name` (a tree's listing is as old as its last publishing) changed less than `grace` before `now`.
+pub(super) fn changed_since(
+    store: &Directory,
+    name: &str,
+    now: SystemTime,
+    grace: Duration,
+) -> Result<bool, StoreError> {
     let stat = beneath::stat(&store.fd, name.as_bytes());
-    let stat = stat.map_err(|error| StoreError::io("read", store.path.join(&name), error))?;
-    let published = stat.map(|stat| UNIX_EPOCH + Duration::from_secs(stat.st_mtime.try_into().unwrap_or_default()));
-    Ok(published.is_some_and(|published| now.duration_since(published).map_or(true, |age| age < grace)))
+    let stat = stat.map_err(|error| StoreError::io("read", store.path.join(name), error))?;
+    let changed = stat.map(|stat| UNIX_EPOCH + Duration::from_secs(stat.st_mtime.try_into().unwrap_or_default()));
+    Ok(changed.is_some_and(|changed| now.duration_since(changed).map_or(true, |age| age < grace)))
 }
 
 /// Make a sealed directory writable, without which only root could move it to another parent. It stays so in the trash.

@@ -1,15 +1,15 @@
 //! Reading trees, and telling whether they still are what was published.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::error::StoreError;
-use super::layout::{STAGING, STORE, listing_name, tree_digest, tree_name};
+use super::layout::{STORE, listing_name, tree_digest, tree_name};
 use super::listing::{Drift, Entry, Listing};
 use super::tree;
-use super::volume::{Directory, Store, random_name};
+use super::volume::{Directory, Store};
 use crate::archive::{RelativePath, beneath};
 use crate::digest::Digest;
 use crate::protocol::TREE_MARKER;
@@ -41,7 +41,7 @@ impl Store {
         };
         match self.stored_listing(digest)? {
             Some(listing) => listing.drift(&found).map_or(Ok(()), drifted),
-            None if found.digest() == *digest => self.restore_listing(digest, &found),
+            None if found.digest() == *digest => self.put(&listing_name(digest), found.to_string().as_bytes()),
             None => drifted(Drift::Unknown),
         }
     }
@@ -113,24 +113,10 @@ impl Store {
         let content = content.filter(|content| Digest::of(content) == *digest);
         Ok(content.and_then(|content| String::from_utf8(content).ok()).and_then(|text| Listing::parse(&text)))
     }
-
-    fn restore_listing(&self, digest: &Digest, listing: &Listing) -> Result<(), StoreError> {
-        let (staging, store) = (self.directory(STAGING)?, self.directory(STORE)?);
-        let name = random_name()?;
-        let write = || -> io::Result<()> {
-            let mut file = File::from(beneath::create_file(&staging.fd, &name)?);
-            file.write_all(listing.to_string().as_bytes())?;
-            tree::set_mode(&file, 0o444)?;
-            file.sync_all()
-        };
-        write().map_err(|error| StoreError::io("write", staging.path.join(&name), error))?;
-        staging.rename_over(&name, &store, &listing_name(digest))?;
-        store.sync()
-    }
 }
 
 /// The first `limit` bytes and one more of the regular file at `path` in `directory`; `None` if there is none.
-fn read_file(directory: &Directory, path: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+pub(super) fn read_file(directory: &Directory, path: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let read = || -> io::Result<Option<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let file = File::from(beneath::open(&directory.fd, Some(path), flags, Mode::empty())?);

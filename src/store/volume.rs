@@ -48,6 +48,8 @@ pub(super) enum Step {
     SyncLink,
     RemoveLink,
     RenameRunner,
+    WriteManifest,
+    MoveManifestToTrash,
     MoveToTrash,
     RemoveListing,
     EmptyTrash,

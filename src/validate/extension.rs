@@ -1,6 +1,7 @@
 //! An extension's effective spec, with every rule checked. Pure: no client, clock, disk or network.
 
 use crate::api::{OrchestratorExtensionSpec, Reason};
+use crate::digest::Digest;
 
 use super::action::actions;
 use super::duration::{DEFAULT_INTERVAL, interval};
@@ -37,8 +38,14 @@ pub fn extension(name: &str, spec: &OrchestratorExtensionSpec, served: &Contract
     let interval = spec.interval.as_deref().map_or(Some(DEFAULT_INTERVAL), |text| {
         interval(text).map_err(|message| problems.push(Problem::new("spec.interval", message))).ok()
     });
-    if spec.revision.is_some() {
-        problems.push(Problem::unsupported("spec.revision", "rollback to a kept revision"));
+    if let Some(revision) = &spec.revision
+        && revision.parse::<Digest>().is_err()
+    {
+        let message = format!(
+            "{} is no tree digest; allowed is a treeDigest of status.history, \"sha256:\" and 64 lower-case hexadecimal digits",
+            quoted(revision)
+        );
+        problems.push(Problem::new("spec.revision", message));
     }
     if let Some(source) = &spec.source
         && let Err(found) = super::source(source)

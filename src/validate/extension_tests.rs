@@ -79,7 +79,11 @@ fn what_is_missing_or_malformed_is_told_with_its_field() {
             "spec.interval: \"5s\" is too short; allowed is a duration such as \"10m\" or \"1h30m\", from 10s to 720h",
         ),
         ("name", json!(" "), "spec.name: is no name; allowed are 1 to 253 printable characters"),
-        ("revision", json!("sha256:0"), "spec.revision: rollback to a kept revision is not supported yet: remove it"),
+        (
+            "revision",
+            json!("sha256:0"),
+            "spec.revision: \"sha256:0\" is no tree digest; allowed is a treeDigest of status.history, \"sha256:\" and 64 lower-case hexadecimal digits",
+        ),
         (
             "runtime",
             json!({"env": {"OUTRIGGER_TOKEN": "x"}}),
@@ -348,10 +352,13 @@ fn a_source_keeps_its_rules() {
             json!({"url": "https://user:secret@example.com/x.git"}),
             "spec.source.url: holds a user name or password: put them into a Secret and name it in source.secretRef",
         ),
-        (json!({"url": git, "type": "svn"}), "spec.source.type: \"svn\" is unknown; allowed are git and archive"),
+        (
+            json!({"url": git, "type": "svn"}),
+            "spec.source.type: \"svn\" is unknown; allowed are git, archive and configMap",
+        ),
         (
             json!({"url": git, "type": "oci"}),
-            "spec.source.type: \"oci\" is not supported yet; allowed are git and archive",
+            "spec.source.type: \"oci\" is not supported yet; allowed are git, archive and configMap",
         ),
         (
             json!({"url": git, "refs": "--upload-pack=x"}),
@@ -381,6 +388,28 @@ fn a_source_keeps_its_rules() {
     ];
     for (value, text) in texts {
         assert_eq!(source(value).unwrap_err().to_string(), text);
+    }
+    let config_map = json!({"name": "c"});
+    let texts = [
+        (
+            json!({"type": "configMap"}),
+            "spec.source.configMapRef: is missing: name a ConfigMap of the operator's namespace",
+        ),
+        (
+            json!({"type": "git", "configMapRef": config_map}),
+            "spec.source.configMapRef: is for type: configMap alone: remove it, or set that type",
+        ),
+        (json!({"url": git, "configMapRef": config_map}), "spec.source.url: a ConfigMap has no address: remove it"),
+        (
+            json!({"path": "x", "configMapRef": config_map}),
+            "spec.source.path: a ConfigMap has no directories: remove it",
+        ),
+    ];
+    for (value, text) in texts {
+        assert_eq!(source(value).unwrap_err().to_string(), text);
+    }
+    for value in [json!({"configMapRef": config_map}), json!({"type": "ConfigMap", "configMapRef": config_map})] {
+        assert_eq!(source(value).unwrap().kind, SourceKind::ConfigMap);
     }
     let good = source(json!({"url": git, "refs": "refs/tags/v1", "path": "./", "secretRef": {"name": "s"}})).unwrap();
     assert_eq!((good.refs.as_deref(), good.path, good.secret.as_deref()), (Some("refs/tags/v1"), None, Some("s")));

@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn incompatibility_stands_for_all_then_broken_rules() {
-        let unsupported = Problem::unsupported("spec.revision", "rollback by revision");
-        assert_eq!(unsupported.message, "rollback by revision is not supported yet: remove it");
+        let unsupported = Problem::unsupported("spec.source.verify", "checking signatures");
+        assert_eq!(unsupported.message, "checking signatures is not supported yet: remove it");
         let incompatible = Problem { reason: Reason::Incompatible, ..Problem::new("x", "y") };
         assert_eq!(Problems::from(unsupported.clone()).reason(), Reason::Unsupported);
         let both = Problems::new(vec![unsupported.clone(), Problem::new("a", "b")]);

@@ -20,6 +20,8 @@ pub enum SourceKind {
     Git,
     /// One file: zip, or tar that may be compressed.
     Archive,
+    /// A ConfigMap of the operator's namespace, whose keys are the files.
+    ConfigMap,
 }
 
 /// A validated source.
@@ -27,7 +29,7 @@ pub enum SourceKind {
 pub struct Source {
     /// How it is fetched.
     pub kind: SourceKind,
-    /// `http` or `https`, with a host, without user name and password.
+    /// `http` or `https`, with a host, without user name and password. Empty for a ConfigMap, which has none.
     pub url: String,
     /// git: branch, tag, full ref or commit; none is the remote's default branch.
     pub refs: Option<String>,
@@ -41,6 +43,10 @@ pub struct Source {
 
 /// Reads `spec.source`. Errors: all problems of the source.
 pub fn source(given: &api::Source) -> Result<Source, Problems> {
+    let is_config_map = given.type_.as_deref().is_some_and(|word| word.eq_ignore_ascii_case("configmap"));
+    if is_config_map || given.config_map_ref.is_some() {
+        return config_map(given);
+    }
     let mut problems = Vec::new();
     let text = |field: &Option<String>| field.as_deref().filter(|text| !text.is_empty()).map(str::to_owned);
     let url = text(&given.url).unwrap_or_default();
@@ -48,14 +54,13 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
     let kind = match text(&given.type_).map(|word| word.to_ascii_lowercase()).as_deref() {
         Some("git") => SourceKind::Git,
         Some("archive") => SourceKind::Archive,
-        Some("oci" | "configmap") => {
-            let type_ = quoted(given.type_.as_deref().unwrap_or_default());
-            let message = format!("{type_} is not supported yet; allowed are git and archive");
+        Some("oci") => {
+            let message = "\"oci\" is not supported yet; allowed are git, archive and configMap";
             problems.push(Problem { reason: Reason::Unsupported, ..Problem::new("spec.source.type", message) });
             SourceKind::Archive
         }
         Some(other) => {
-            let message = format!("{} is unknown; allowed are git and archive", quoted(other));
+            let message = format!("{} is unknown; allowed are git, archive and configMap", quoted(other));
             problems.push(Problem::new("spec.source.type", message));
             SourceKind::Archive
         }
@@ -90,6 +95,32 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
     }
     let secret = given.secret_ref.as_ref().map(|secret| secret.name.clone());
     Problems::new(problems).or(Source { kind, url, refs, digest, path, secret })
+}
+
+/// A ConfigMap has a name and nothing else: its files are read with the operator's own rights.
+fn config_map(given: &api::Source) -> Result<Source, Problems> {
+    let mut problems = Vec::new();
+    let mut problem = |field: &str, message: &str| problems.push(Problem::new(format!("spec.source.{field}"), message));
+    if given.type_.as_deref().is_some_and(|word| !word.is_empty() && !word.eq_ignore_ascii_case("configmap")) {
+        problem("configMapRef", "is for type: configMap alone: remove it, or set that type");
+    }
+    if given.config_map_ref.as_ref().is_none_or(|reference| reference.name.is_empty()) {
+        problem("configMapRef", "is missing: name a ConfigMap of the operator's namespace");
+    }
+    for (field, is_set, why) in [
+        ("url", given.url.is_some(), "no address"),
+        ("refs", given.refs.is_some(), "no refs"),
+        ("digest", given.digest.is_some(), "no packed bytes that could be pinned"),
+        ("path", given.path.is_some(), "no directories"),
+        ("secretRef", given.secret_ref.is_some(), "no server that could ask for credentials"),
+        ("verify", given.verify.is_some(), "no signatures"),
+    ] {
+        if is_set {
+            problem(field, &format!("a ConfigMap has {why}: remove it"));
+        }
+    }
+    let kind = SourceKind::ConfigMap;
+    Problems::new(problems).or(Source { kind, url: String::new(), refs: None, digest: None, path: None, secret: None })
 }
 
 /// The rules of git-check-ref-format for single characters.

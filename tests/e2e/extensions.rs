@@ -19,6 +19,8 @@ pub const TESTS: &[Test] = &[
     ("an_archive_that_leaves_its_directory_is_refused", an_archive_that_leaves_its_directory_is_refused),
     ("a_misspelt_field_is_refused_by_kubectl", a_misspelt_field_is_refused_by_kubectl),
     ("a_bad_manifest_in_the_tree_is_named_with_its_line", a_bad_manifest_in_the_tree_is_named_with_its_line),
+    ("a_rollback_restores_the_pair_of_tree_and_manifest", a_rollback_restores_the_pair_of_tree_and_manifest),
+    ("a_config_map_is_installed_and_its_change_at_once", a_config_map_is_installed_and_its_change_at_once),
     ("a_failed_upgrade_keeps_what_is_installed", a_failed_upgrade_keeps_what_is_installed),
     ("a_changed_tree_is_repaired", a_changed_tree_is_repaired),
     ("the_webhooks_of_the_chart_are_those_of_the_operator", the_webhooks_of_the_chart_are_those_of_the_operator),
@@ -171,6 +173,79 @@ fn a_bad_manifest_in_the_tree_is_named_with_its_line(world: &World) {
     assert_eq!(stalled["reason"], "ManifestInvalid", "{stalled}");
     let message = stalled["message"].as_str().unwrap();
     assert!(message.contains("manifest.yaml:15:3") && message.contains("entrypoint"), "{message}");
+}
+
+fn a_rollback_restores_the_pair_of_tree_and_manifest(world: &World) {
+    let repository = Repository::probe(world, "rollback");
+    let source = format!("source: {{url: {}}}", repository.url);
+    world.applied(&extension("rollback", &format!("{{{source}}}")));
+    world.condition("oext/rollback", "Ready", "True");
+    let first = world.get("oext/rollback")["status"].clone();
+    repository.write("probe.sh", "#!/bin/sh\necho two\n");
+    repository.replace("manifest.yaml", "minVersion: 4.20", "minVersion: 4.21").push("second");
+    reconcile_now(world, "rollback", "upgrade");
+    let second = world.get("oext/rollback")["status"].clone();
+    assert_ne!(second["resolved"], first["resolved"]);
+
+    // the source is not needed: what is kept lies on the volume
+    std::fs::rename(world.dir.path().join("git/rollback.git"), world.dir.path().join("git/away.git")).unwrap();
+    let tree = first["artifact"]["treeDigest"].as_str().unwrap();
+    world.applied(&extension("rollback", &format!("{{{source}, revision: '{tree}'}}")));
+    let ready = world.condition("oext/rollback", "Ready", "True");
+    assert!(ready["message"].as_str().unwrap().contains("which spec.revision pins"), "{ready}");
+    let back = world.get("oext/rollback")["status"].clone();
+    assert_eq!(world.volume("readlink rollback").trim(), format!(".store/{}", tree.replace(':', "-")));
+    for field in ["treeDigest", "manifestDigest", "revision"] {
+        assert_eq!(back["artifact"][field], first["artifact"][field]);
+    }
+    assert_eq!(back["resolved"], first["resolved"]);
+    assert_eq!(back["history"][0]["treeDigest"], second["artifact"]["treeDigest"]);
+
+    let unknown = format!("sha256:{}", "0".repeat(64));
+    world.applied(&extension("rollback", &format!("{{{source}, revision: '{unknown}'}}")));
+    let stalled = world.condition("oext/rollback", "Stalled", "True");
+    assert_eq!(stalled["reason"], "RevisionNotKept", "{stalled}");
+    assert!(stalled["message"].as_str().unwrap().contains(tree), "{stalled}");
+    assert_eq!(condition(&world.get("oext/rollback"), "Installed").unwrap()["status"], "True");
+
+    std::fs::rename(world.dir.path().join("git/away.git"), world.dir.path().join("git/rollback.git")).unwrap();
+    world.applied(&extension("rollback", &format!("{{{source}}}")));
+    world.condition("oext/rollback", "Ready", "True");
+    let newest = world.get("oext/rollback")["status"].clone();
+    assert_eq!(newest["artifact"]["treeDigest"], second["artifact"]["treeDigest"]);
+    assert_eq!(newest["resolved"], second["resolved"]);
+}
+
+fn a_config_map_is_installed_and_its_change_at_once(world: &World) {
+    let config_map = |script: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: scripts, namespace: {NAMESPACE}}}\ndata:\n  run.sh: \"{script}\"\n  \
+             note.txt: a note\n"
+        )
+    };
+    let spec = "{source: {type: configMap, configMapRef: {name: scripts}}, entrypoint: {path: run.sh}}";
+    world.applied(&extension("config-map", spec));
+    let missing = world.condition("oext/config-map", "Ready", "False");
+    assert!(missing["message"].as_str().unwrap().contains("scripts of spec.source.configMapRef does not exist"));
+    world.applied(&config_map("#!/bin/sh\\necho one\\n"));
+    world.condition("oext/config-map", "Ready", "True");
+    let revision = world.get("oext/config-map")["status"]["artifact"]["revision"].clone();
+    assert!(revision.as_str().unwrap().starts_with("configmap/scripts@sha256:"), "{revision}");
+    assert_eq!(world.volume("cd config-map/ && test -x run.sh && ! test -x note.txt && ./run.sh").trim(), "one");
+    world.applied(&config_map("#!/bin/sh\\necho two\\n"));
+    world.wait("oext/config-map", "new revision", |object| {
+        (object["status"]["artifact"]["revision"] != revision).then_some(())
+    });
+    assert_eq!(world.volume("config-map/run.sh").trim(), "two");
+
+    for (source, text) in [
+        ("{type: git}", "one of source.url and source.configMapRef is required"),
+        ("{url: 'https://example.com/x.git', configMapRef: {name: x}}", "and not both"),
+        ("{type: git, configMapRef: {name: x}}", "goes with type configMap"),
+    ] {
+        let refused = world.apply(&extension("config-map-wrong", &format!("{{source: {source}}}")));
+        assert!(!refused.success && refused.text.contains(text), "{text}: {}", refused.text);
+    }
 }
 
 fn a_failed_upgrade_keeps_what_is_installed(world: &World) {

@@ -15,6 +15,7 @@ mod redfish;
 mod repositories;
 mod rights;
 mod runs;
+mod soak;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
         ("outside", outside::TESTS, 1),
+        ("soak", soak::TESTS, 1),
     ];
     let count: usize = groups.iter().map(|(_, tests, _)| tests.len()).sum();
     if arguments.list || count == 0 {

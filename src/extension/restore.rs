@@ -1,0 +1,68 @@
+//! Rollback: a kept pair of tree and manifest is installed again, from the volume alone.
+
+use kube::ResourceExt as _;
+
+use super::apply::{install, on_volume, store_failure};
+use super::context::Context;
+use super::failure::{Failure, Stage};
+use super::status::{Applied, InstalledPair};
+use crate::api::extension::{Artifact, OrchestratorExtensionSpec};
+use crate::api::{OrchestratorExtension, Reason};
+use crate::digest::Digest;
+use crate::{manifest, validate};
+
+/// Installs the kept `pair`, which `spec.revision` pins.
+pub async fn restore(
+    extension: &OrchestratorExtension,
+    context: &Context,
+    pair: &Artifact,
+) -> Result<Applied, Failure> {
+    let tree: Digest = pair.tree_digest.parse().map_err(|error| not_whole(pair, &error))?;
+    match on_volume(context, move |store| store.verify(&tree)).await? {
+        Ok(()) => {}
+        Err(error) if error.is_transient() => return Err(store_failure(&error)),
+        Err(error) => return Err(not_whole(pair, &error)),
+    }
+    let resolved = manifest_of(extension, context, pair).await?;
+    let effective = manifest::effective(&resolved, &extension.spec);
+    let valid = validate::extension(&extension.name_any(), &effective, &context.contracts).map_err(Failure::invalid)?;
+    let current = extension.status.as_ref().and_then(|status| status.resolved.as_ref());
+    let manifests = [Some(&resolved), current].into_iter().flatten().map(manifest::canonical).collect();
+    install(context, extension.name_any(), tree, manifests, &valid).await?;
+    Ok(Applied::Installed(Box::new(InstalledPair {
+        revision: pair.revision.clone(),
+        tree_digest: pair.tree_digest.clone(),
+        manifest_digest: pair.manifest_digest.clone(),
+        size: pair.size,
+        files: pair.files,
+        resolved,
+        enabled: valid.enabled,
+        disagreements: vec![],
+        pinned: true,
+    })))
+}
+
+/// The pair's effective manifest: of what is installed status has it, of former pairs the volume.
+async fn manifest_of(
+    extension: &OrchestratorExtension,
+    context: &Context,
+    pair: &Artifact,
+) -> Result<OrchestratorExtensionSpec, Failure> {
+    let installed = extension.status.as_ref().and_then(|status| status.resolved.as_ref());
+    if let Some(resolved) = installed.filter(|spec| manifest::digest(spec).to_string() == pair.manifest_digest) {
+        return Ok(resolved.clone());
+    }
+    let digest: Digest = pair.manifest_digest.parse().map_err(|error| not_whole(pair, &error))?;
+    let kept = on_volume(context, move |store| store.manifest(&digest)).await?;
+    let kept = kept.map_err(|error| store_failure(&error))?;
+    let kept = kept.ok_or_else(|| not_whole(pair, &format!("manifest {digest} is missing or was changed")))?;
+    serde_json::from_slice(&kept).map_err(|error| not_whole(pair, &error))
+}
+
+fn not_whole(pair: &Artifact, what: &dyn std::fmt::Display) -> Failure {
+    let message = format!(
+        "spec.revision: {} ({}) is no longer whole on the volume: {what}; choose another of status.history, or remove spec.revision",
+        pair.tree_digest, pair.revision
+    );
+    Failure::stalled(Stage::Install, Reason::RevisionNotKept, message)
+}

@@ -1,0 +1,155 @@
+//! The effective manifest of each installed pair, beside its tree: what rollback needs besides the files.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
+
+use std::collections::BTreeSet;
+
+use super::error::StoreError;
+use super::layout::{STAGING, STORE, TRASH, manifest_digest, manifest_name};
+use super::publish::touch;
+use super::sweep::{changed_since, trashed};
+use super::tree;
+use super::verify::read_file;
+use super::volume::{Directory, Step, Store, random_name};
+use crate::archive::beneath;
+use crate::digest::Digest;
+
+/// Bytes of a manifest beyond which it cannot be one of ours: status, which holds it too, has less room.
+const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+
+impl Store {
+    /// Keep `manifest` under its digest. One that is there already counts as kept now.
+    ///
+    /// # Errors
+    /// If the volume cannot be written.
+    pub fn keep_manifest(&self, manifest: &[u8]) -> Result<Digest, StoreError> {
+        let _writing = self.lock();
+        let digest = Digest::of(manifest);
+        let name = manifest_name(&digest);
+        if self.manifest(&digest)?.is_some() {
+            touch(&self.directory(STORE)?, &name)?;
+            return Ok(digest);
+        }
+        self.step(Step::WriteManifest)?;
+        self.put(&name, manifest)?;
+        Ok(digest)
+    }
+
+    /// The manifest `digest`; `None` if it is not kept, or is not what its digest says.
+    ///
+    /// # Errors
+    /// If the volume cannot be read.
+    pub fn manifest(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let content = read_file(&self.directory(STORE)?, &manifest_name(digest), MAX_MANIFEST_BYTES)?;
+        Ok(content.filter(|content| Digest::of(content) == *digest))
+    }
+
+    /// Write the file `name` of the store: whole, or not at all.
+    pub(super) fn put(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        let (staging, store) = (self.directory(STAGING)?, self.directory(STORE)?);
+        let made = random_name()?;
+        let write = || -> io::Result<()> {
+            let mut file = File::from(beneath::create_file(&staging.fd, &made)?);
+            file.write_all(content)?;
+            tree::set_mode(&file, 0o444)?;
+            file.sync_all()
+        };
+        let written = write().map_err(|error| StoreError::io("write", staging.path.join(&made), error));
+        if let Err(error) = written.and_then(|()| staging.rename_over(&made, &store, name)) {
+            // What cannot be removed now is swept at the next start.
+            let _ = tree::remove(&staging.fd, &made, &staging.path);
+            return Err(error);
+        }
+        store.sync()
+    }
+
+    /// Move the manifests to the trash that are neither in `keep` nor kept within `grace`; how many.
+    pub(super) fn collect_manifests(
+        &self,
+        keep: &BTreeSet<Digest>,
+        now: SystemTime,
+        grace: Duration,
+    ) -> Result<usize, StoreError> {
+        let store = self.directory(STORE)?;
+        let mut collected = 0;
+        for name in store.names()? {
+            let Some(digest) = manifest_digest(&name) else { continue };
+            if keep.contains(&digest) || changed_since(&store, &name, now, grace)? {
+                continue;
+            }
+            self.step(Step::MoveManifestToTrash)?;
+            self.rename_to_trash(&store, &name, now)?;
+            collected += 1;
+        }
+        Ok(collected)
+    }
+
+    /// Bring the manifests in `keep` back from the trash that the store does not have.
+    pub(super) fn restore_manifests(&self, keep: &BTreeSet<Digest>) -> Result<(), StoreError> {
+        let (trash, store) = (self.directory(TRASH)?, self.directory(STORE)?);
+        for name in trash.names()? {
+            let Some((digest, original)) =
+                trashed(&name).and_then(|(_, original)| Some((manifest_digest(original)?, original)))
+            else {
+                continue;
+            };
+            if keep.contains(&digest) && self.manifest(&digest)?.is_none() {
+                Directory::rename_over(&trash, &name, &store, original)?;
+                store.sync()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixtures::*;
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    fn later(seconds: u64) -> SystemTime {
+        SystemTime::now() + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_manifest_is_kept_under_its_digest_and_read_back() {
+        let volume = volume();
+        let digest = volume.store.keep_manifest(b"{}").unwrap();
+        assert_eq!(digest, Digest::of("{}"));
+        assert_eq!(volume.store.keep_manifest(b"{}").unwrap(), digest);
+        assert_eq!(volume.store.manifest(&digest).unwrap().unwrap(), b"{}");
+        assert_eq!(volume.store.manifest(&Digest::of("other")).unwrap(), None);
+        assert!(volume.staging_is_empty() && volume.store.trees().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_manifest_that_was_changed_from_outside_is_none_and_is_written_again() {
+        let volume = volume();
+        let digest = volume.store.keep_manifest(b"{}").unwrap();
+        let file = volume.extensions().join(STORE).join(manifest_name(&digest));
+        overwrite(&file, "{\"enabled\":true}");
+        assert_eq!(volume.store.manifest(&digest).unwrap(), None);
+        volume.store.keep_manifest(b"{}").unwrap();
+        assert_eq!(volume.store.manifest(&digest).unwrap().unwrap(), b"{}");
+    }
+
+    #[test]
+    fn a_manifest_that_nothing_needs_goes_slowly_and_comes_back_when_it_is_needed() {
+        let volume = volume();
+        let store = &volume.store;
+        let (kept, dropped) = (store.keep_manifest(b"1").unwrap(), store.keep_manifest(b"2").unwrap());
+        let keep: BTreeSet<Digest> = [kept].into();
+        assert_eq!(store.collect(&keep, later(1), GRACE).unwrap().manifests, 0, "within the grace");
+        assert_eq!(store.collect(&keep, later(100), GRACE).unwrap().manifests, 1);
+        assert!(store.manifest(&kept).unwrap().is_some() && store.manifest(&dropped).unwrap().is_none());
+        store.collect(&[kept, dropped].into(), later(101), GRACE).unwrap();
+        assert_eq!(store.manifest(&dropped).unwrap().unwrap(), b"2");
+        store.collect(&keep, later(100), GRACE).unwrap();
+        assert_eq!(store.collect(&keep, later(200), GRACE).unwrap().deleted, 1);
+        assert!(volume.trash().is_empty());
+    }
+}

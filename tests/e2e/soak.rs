@@ -1,0 +1,255 @@
+//! Installs under SIGKILL: the controller runs beside the cluster, on a volume of its own, and is killed at random moments
+//! while sources change. What can be seen on the volume must be whole each time, and all must be well in the end.
+//!
+//! `OUTRIGGER_SOAK=1` kills 500 times instead of 30; `OUTRIGGER_SEED=<number>` repeats a run.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use outrigger::digest::Digest;
+use outrigger::store::{ExtensionName, Store};
+
+use crate::Test;
+use crate::harness::{NAMESPACE, World, cluster, condition, root, run};
+
+/// The tests. They end with the chart uninstalled.
+pub const TESTS: &[Test] = &[("installs_survive_a_kill_at_any_moment", installs_survive_a_kill_at_any_moment)];
+
+const EXTENSIONS: usize = 50;
+/// Namespace of this controller: its Lease and its Secrets.
+const OWN: &str = "outrigger-soak";
+
+fn installs_survive_a_kill_at_any_moment(world: &World) {
+    let kills = if std::env::var_os("OUTRIGGER_SOAK").is_some() { 500 } else { 30 };
+    let seed = std::env::var("OUTRIGGER_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("{kills} kills, OUTRIGGER_SEED={seed}");
+    run(Command::new("helm").args([
+        "uninstall",
+        "outrigger",
+        "--namespace",
+        NAMESPACE,
+        "--ignore-not-found",
+        "--wait",
+    ]))
+    .unwrap();
+    world.namespace(OWN);
+    let mut soak = Soak::new(world, seed);
+
+    let mut controller = soak.start();
+    // whatever former tests left is not this volume's
+    assert!(world.kubectl(&["delete", "orchestratorextensions", "--all", "--timeout=60s"]).success);
+    world.applied(&(0..EXTENSIONS).map(|number| soak.resource(number)).collect::<String>());
+    for _ in 0..kills {
+        std::thread::sleep(Duration::from_millis(soak.random(1200)));
+        soak.change_some();
+        std::thread::sleep(Duration::from_millis(soak.random(100)));
+        controller.kill();
+        soak.check();
+        controller = soak.start();
+    }
+    println!("{} of {kills} kills left unfinished work; {} trees", soak.interrupted, soak.verified.len());
+    assert!(soak.interrupted > 0, "no kill met an install: this proves nothing");
+    soak.wait_for_newest();
+    controller.kill();
+    soak.check();
+    let volume = soak.volume.display().to_string();
+    run(Command::new(env!("CARGO_BIN_EXE_outrigger")).args(["store", "verify", "--store", &volume])).unwrap();
+
+    let controller = soak.start();
+    assert!(world.kubectl(&["delete", "orchestratorextensions", "--all", "--timeout=60s"]).success);
+    assert_eq!(soak.links(), Vec::<String>::new());
+    controller.kill();
+    world.kubectl(&["delete", "namespace", OWN, "--wait=false"]);
+}
+
+struct Soak<'a> {
+    world: &'a World,
+    volume: PathBuf,
+    state: u64,
+    /// The newest content of each extension.
+    versions: Vec<u64>,
+    /// Trees that were read whole once.
+    verified: BTreeSet<Digest>,
+    /// Unfinished work that the last kill left.
+    staging: BTreeSet<String>,
+    interrupted: usize,
+}
+
+impl<'a> Soak<'a> {
+    fn new(world: &'a World, seed: u64) -> Self {
+        let volume = world.dir.path().join("soak");
+        std::fs::create_dir_all(&volume).unwrap();
+        let (verified, staging) = (BTreeSet::new(), BTreeSet::new());
+        let mut soak = Self { world, volume, state: seed, versions: vec![], verified, staging, interrupted: 0 };
+        for number in 0..EXTENSIONS {
+            soak.versions.push(0);
+            soak.pack(number);
+        }
+        soak
+    }
+
+    /// Below `limit` (splitmix64).
+    fn random(&mut self, limit: u64) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+
+    fn resource(&self, number: usize) -> String {
+        let url = format!("{}/soak-{number}.tar", self.world.archives.trim_end_matches('/'));
+        format!(
+            "---\napiVersion: outrigger.dev/v1alpha1\nkind: OrchestratorExtension\nmetadata: {{name: soak-{number}}}\nspec: {{source: \
+             {{type: archive, url: {url}}}, entrypoint: {{path: run.sh}}}}\n"
+        )
+    }
+
+    fn script(&self, number: usize) -> String {
+        format!("#!/bin/sh\necho {number} {}\n", self.versions[number])
+    }
+
+    /// Offers the newest content of an extension: a script, and something to write for a while.
+    fn pack(&self, number: usize) {
+        let mut archive = tar::Builder::new(Vec::new());
+        let filler = self.script(number).repeat(1000);
+        let files = (0..8).map(|file| (format!("data/{file}"), filler.clone()));
+        for (path, content) in files.chain([("run.sh".to_owned(), self.script(number))]) {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o755);
+            archive.append_data(&mut header, path, content.as_bytes()).unwrap();
+        }
+        let archives = self.world.dir.path().join("archives");
+        let made = archives.join(format!(".soak-{number}"));
+        std::fs::write(&made, archive.into_inner().unwrap()).unwrap();
+        std::fs::rename(made, archives.join(format!("soak-{number}.tar"))).unwrap();
+    }
+
+    fn change_some(&mut self) {
+        for number in 0..EXTENSIONS {
+            if self.random(4) == 0 {
+                self.versions[number] += 1;
+                self.pack(number);
+            }
+        }
+    }
+
+    /// Starts the controller, and waits until it has recovered what its predecessor left.
+    fn start(&mut self) -> Controller {
+        // its holder is dead for sure; waiting for the Lease to run out would only take time
+        self.world.kubectl(&["-n", OWN, "delete", "lease", "outrigger", "--ignore-not-found"]);
+        let controller = Controller::start(self.world, &self.volume);
+        let left = entries(&self.volume.join("extensions/.staging"));
+        let survived: Vec<_> = left.intersection(&self.staging).collect();
+        assert!(survived.is_empty(), "start-up left unfinished work of the former process: {survived:?}");
+        controller
+    }
+
+    /// Looks at the volume after a kill: every tree that can be seen is whole, and every link leads to one.
+    fn check(&mut self) {
+        self.staging = entries(&self.volume.join("extensions/.staging"));
+        self.interrupted += usize::from(!self.staging.is_empty());
+        let store = Store::open(&self.volume).unwrap();
+        for tree in store.trees().unwrap() {
+            if self.verified.insert(tree) {
+                store.verify(&tree).unwrap_or_else(|error| panic!("after a kill: {error}"));
+            }
+        }
+        for name in self.links() {
+            let tree = store.linked(&ExtensionName::parse(&name).unwrap()).unwrap().unwrap();
+            store.verify(&tree).unwrap_or_else(|error| panic!("{name} dangles after a kill: {error}"));
+        }
+    }
+
+    /// The names of extensions on the volume.
+    fn links(&self) -> Vec<String> {
+        entries(&self.volume.join("extensions")).into_iter().filter(|name| !name.starts_with('.')).collect()
+    }
+
+    fn wait_for_newest(&self) {
+        let started = Instant::now();
+        loop {
+            let list = self.world.get("orchestratorextensions");
+            let items = list["items"].as_array().cloned().unwrap_or_default();
+            let ready =
+                |object: &&serde_json::Value| condition(object, "Ready").is_some_and(|ready| ready["status"] == "True");
+            let newest = |number: &usize| {
+                let script = self.volume.join(format!("extensions/soak-{number}/run.sh"));
+                std::fs::read_to_string(script).is_ok_and(|text| text == self.script(*number))
+            };
+            let (ready, newest) = (items.iter().filter(ready).count(), (0..EXTENSIONS).filter(newest).count());
+            if (items.len(), ready, newest) == (EXTENSIONS, EXTENSIONS, EXTENSIONS) {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(90), "{ready} are Ready and {newest} newest after 90 s");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+}
+
+fn entries(directory: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+struct Controller {
+    child: Child,
+    log: Receiver<String>,
+}
+
+impl Controller {
+    fn start(world: &World, volume: &Path) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = cluster(&["exec", env!("CARGO_BIN_EXE_outrigger"), "controller", "--insecure-no-admission"]);
+        command.args(["--namespace", OWN, "--action-image=unused", "--store"]).arg(volume);
+        // no Job runs here: any small file does, and does not hold up the installs
+        command.arg("--runner").arg(root().join("tests/e2e/probe/probe.sh")).arg("--health-listen=127.0.0.1:18090");
+        command.args([format!("--advertise={}:18444", world.address), format!("--listen={}:18444", world.address)]);
+        command.arg(format!("--allow-address={}/32", world.address));
+        command.process_group(0).stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
+        let child = command.spawn().unwrap();
+        // only the processes that were started hold the pipe from here on
+        drop(command);
+        let (sender, log) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let controller = Self { child, log };
+        let mut said = vec![];
+        while !said.last().is_some_and(|line: &String| line.contains("the store is open")) {
+            match controller.log.recv_timeout(Duration::from_secs(30)) {
+                Ok(line) => said.push(line),
+                Err(error) => panic!("the controller does not start ({error}): {said:#?}"),
+            }
+        }
+        controller
+    }
+
+    /// SIGKILL; returns when nothing of it is left.
+    fn kill(mut self) {
+        self.signal();
+        while self.log.recv_timeout(Duration::from_secs(30)).is_ok() {}
+    }
+
+    fn signal(&mut self) {
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal();
+        }
+    }
+}
