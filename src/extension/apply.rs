@@ -54,11 +54,7 @@ pub async fn apply(
     inputs: &Inputs,
     plan: Plan,
 ) -> Result<Applied, Failure> {
-    let (wanted, known) = match plan {
-        Plan::Suspended => return Ok(Applied::Suspended),
-        Plan::Install { wanted, known } => (wanted, known),
-    };
-    let known = fetched(context, inputs, wanted, known.map(|known| *known)).await?;
+    let known = fetched(context, inputs, plan.wanted, plan.known).await?;
     let uid = extension.metadata.uid.as_deref().unwrap_or_default();
     context.remember(uid, Memory { known: Some(known.clone()), ..context.memory(uid) });
 

@@ -8,18 +8,18 @@ use crate::digest::Digest;
 use crate::source::{Request, Resolved};
 use crate::store::RelativePath;
 
-/// What to do.
+/// What to do: resolve the source; what is `known` of it need not be fetched again.
 #[derive(Debug, Clone)]
-pub enum Plan {
-    /// `suspend` is set: look at the volume and at nothing else.
-    Suspended,
-    /// Resolve the source; what is `known` of it need not be fetched again.
-    Install {
-        /// Where the files come from.
-        wanted: Wanted,
-        /// What an earlier reconcile fetched for the same request.
-        known: Option<Box<Known>>,
-    },
+pub struct Plan {
+    /// Where the files come from.
+    pub wanted: Wanted,
+    /// What an earlier reconcile fetched for the same request.
+    pub known: Option<Known>,
+}
+
+/// Whether nothing but the volume is looked at.
+pub fn is_suspended(spec: &OrchestratorExtensionSpec) -> bool {
+    spec.suspend == Some(true)
 }
 
 /// Where the files come from, and which of them are the extension.
@@ -46,22 +46,19 @@ pub struct Known {
     pub files: u64,
 }
 
-/// The plan for a resource whose source is `wanted`, given what earlier reconciles remember.
-pub fn plan(spec: &OrchestratorExtensionSpec, wanted: Wanted, remembered: Option<&Known>) -> Plan {
-    if spec.suspend == Some(true) {
-        return Plan::Suspended;
-    }
-    let known = remembered.filter(|known| known.wanted == wanted).cloned().map(Box::new);
-    Plan::Install { wanted, known }
+/// The plan for a source, given what earlier reconciles remember.
+pub fn plan(wanted: Wanted, remembered: Option<Known>) -> Plan {
+    let known = remembered.filter(|known| known.wanted == wanted);
+    Plan { wanted, known }
 }
 
-/// The kept pair that `spec.revision` pins, if it pins one and the extension is not suspended. Of pairs with the same
+/// The kept pair that `spec.revision` pins, if it pins one. Of pairs with the same
 /// tree it is the newest.
 pub fn pinned<'a>(
     spec: &OrchestratorExtensionSpec,
     status: Option<&'a OrchestratorExtensionStatus>,
 ) -> Result<Option<&'a Artifact>, Failure> {
-    let Some(revision) = spec.revision.as_deref().filter(|_| spec.suspend != Some(true)) else {
+    let Some(revision) = spec.revision.as_deref() else {
         return Ok(None);
     };
     let kept = || status.into_iter().flat_map(|status| status.artifact.iter().chain(&status.history));
@@ -128,19 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn a_suspended_extension_is_left_alone() {
-        let spec = OrchestratorExtensionSpec { suspend: Some(true), ..Default::default() };
-        assert!(matches!(plan(&spec, wanted("https://example.com/a"), None), Plan::Suspended));
-    }
-
-    #[test]
     fn what_was_fetched_counts_for_the_same_source_only() {
         let same = wanted("https://example.com/a");
         let known = remembered_by_status(&status(3), Some(3), &same).unwrap();
-        let of = |wanted| match plan(&Default::default(), wanted, Some(&known)) {
-            Plan::Install { known, .. } => known.is_some(),
-            Plan::Suspended => panic!("not suspended"),
-        };
+        let of = |wanted| plan(wanted, Some(known.clone())).known.is_some();
         assert!(of(same.clone()));
         assert!(!of(wanted("https://example.com/b")));
         assert!(!of(Wanted { root: Some(RelativePath::parse("sub").unwrap()), ..same }));
@@ -153,14 +141,20 @@ mod tests {
         let older = Artifact { tree_digest: Digest::of("older").to_string(), ..current.clone() };
         let oldest = Artifact { manifest_digest: Digest::of("other").to_string(), ..older.clone() };
         status.history = vec![older.clone(), oldest];
-        let pin = |revision: &str, suspend| {
-            let spec = OrchestratorExtensionSpec { revision: Some(revision.into()), suspend, ..Default::default() };
+        let pin = |revision: &str| {
+            let spec = OrchestratorExtensionSpec { revision: Some(revision.into()), ..Default::default() };
             pinned(&spec, Some(&status)).map(Option::<&Artifact>::cloned)
         };
         assert_eq!(pinned(&Default::default(), Some(&status)).unwrap(), None);
-        assert_eq!(pin(&current.tree_digest, None).unwrap(), Some(current.clone()));
-        assert_eq!(pin(&older.tree_digest, None).unwrap(), Some(older.clone()));
-        assert_eq!(pin(&older.tree_digest, Some(true)).unwrap(), None);
+        assert_eq!(pin(&current.tree_digest).unwrap(), Some(current.clone()));
+        assert_eq!(pin(&older.tree_digest).unwrap(), Some(older.clone()));
+    }
+
+    #[test]
+    fn only_what_says_so_is_suspended() {
+        let spec = |suspend| OrchestratorExtensionSpec { suspend, ..Default::default() };
+        assert!(is_suspended(&spec(Some(true))));
+        assert!(!is_suspended(&spec(Some(false))) && !is_suspended(&spec(None)));
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub async fn reconcile(extension: Arc<OrchestratorExtension>, context: Arc<Conte
 async fn install(extension: &OrchestratorExtension, context: &Context) -> Observation {
     let before = apply::look(extension, context).await;
     let result = async {
+        if plan::is_suspended(&extension.spec) {
+            return Ok(Applied::Suspended);
+        }
         check(extension, &context.contracts).map_err(Failure::invalid)?;
         if let Some(pair) = plan::pinned(&extension.spec, extension.status.as_ref())? {
             return restore::restore(extension, context, pair).await;
@@ -60,7 +63,7 @@ async fn install(extension: &OrchestratorExtension, context: &Context) -> Observ
         let source = validate::source(&source).map_err(Failure::invalid)?;
         let wanted = apply::wanted(&source, inputs.config_map.as_ref())?;
         let remembered = apply::remembered(extension, context, &wanted, &before);
-        let plan = plan::plan(&extension.spec, wanted, remembered.as_ref());
+        let plan = plan::plan(wanted, remembered);
         apply::apply(extension, context, &inputs, plan).await
     }
     .await;

@@ -29,7 +29,7 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let groups: [(&str, &[Test], usize); 6] = [
+    let groups: [(&str, &[Test], usize); 7] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", runs::TESTS, 4),
         ("rights", rights::TESTS, 4),
