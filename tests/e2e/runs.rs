@@ -237,7 +237,7 @@ fn bad_requests_are_refused_at_apply(world: &World) {
     refused("action: Echo, parameters: {text: x}, target: {name: node-9}", &["target", "not supported yet"]);
     let printed =
         world.apply(&run("refused", "bad", &format!("action: Echo, parameters: {{text: {}}}", "x".repeat(9000))));
-    assert!(!printed.success && printed.text.contains("8 KiB"), "{}", printed.text);
+    assert!(!printed.success && printed.text.contains("8192"), "{}", printed.text);
 }
 
 fn the_caller_is_who_created_the_run(world: &World) {
