@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::ListParams;
 
 use super::context::Context;
-use crate::api::extension::Artifact;
+use super::usage::{each, kept_by_extension, pinned_by_run};
 use crate::api::{ActionRun, MANAGED_BY_LABEL, MANAGER, OrchestratorExtension, TREE_ANNOTATION};
 use crate::digest::Digest;
 use crate::store::Collected;
@@ -45,26 +45,13 @@ async fn collect(context: &Context) -> anyhow::Result<Collected> {
 
 /// The trees and manifests that something uses, asked of the API and not of a cache: kept revisions, unfinished runs, living pods.
 async fn used(context: &Context) -> anyhow::Result<BTreeSet<Digest>> {
-    let all = ListParams::default();
     let mut used = BTreeSet::new();
-    for extension in Api::<OrchestratorExtension>::all(context.client.clone()).list(&all).await? {
-        let status = extension.status.unwrap_or_default();
-        used.extend(status.artifact.iter().chain(&status.history).flat_map(pair));
-    }
-    for run in Api::<ActionRun>::all(context.client.clone()).list(&all).await? {
-        let status = run.status.unwrap_or_default();
-        if !status.phase.unwrap_or_default().is_finished() {
-            used.extend(status.revision.and_then(|revision| revision.tree_digest.parse::<Digest>().ok()));
-        }
-    }
+    each::<OrchestratorExtension>(&context.client, |extension| used.extend(kept_by_extension(extension))).await?;
+    each::<ActionRun>(&context.client, |run| used.extend(pinned_by_run(run))).await?;
     let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
     for pod in Api::<Pod>::namespaced(context.client.clone(), &context.namespace).list_metadata(&ours).await? {
         let tree = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(TREE_ANNOTATION));
         used.extend(tree.and_then(|tree| tree.parse::<Digest>().ok()));
     }
     Ok(used)
-}
-
-fn pair(artifact: &Artifact) -> impl Iterator<Item = Digest> {
-    [&artifact.tree_digest, &artifact.manifest_digest].into_iter().filter_map(|digest| digest.parse().ok())
 }

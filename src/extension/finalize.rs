@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 
 use super::context::Context;
+use super::usage::{each, is_active_run};
 use crate::api::conditions::{self, Conditions};
 use crate::api::{ActionRun, EXTENSION_FINALIZER, OrchestratorExtension, Reason};
 use crate::store::{ExtensionName, StoreError};
@@ -60,17 +61,14 @@ pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result
 
 /// `<namespace>/<name>` of the runs of this extension that have not ended, read from the API and not from a cache.
 async fn active_runs(extension: &str, context: &Context) -> Result<Vec<String>, kube::Error> {
-    let runs = Api::<ActionRun>::all(context.client.clone()).list(&ListParams::default()).await?;
-    Ok(runs
-        .into_iter()
-        .filter(|run| run.spec.extension_ref.name == extension)
-        .filter(|run| {
-            run.status
-                .as_ref()
-                .is_some_and(|status| !status.phase.unwrap_or_default().is_finished() && !status.attempts.is_empty())
-        })
-        .map(|run| format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any()))
-        .collect())
+    let mut active = vec![];
+    each::<ActionRun>(&context.client, |run| {
+        if is_active_run(run, extension) {
+            active.push(format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any()));
+        }
+    })
+    .await?;
+    Ok(active)
 }
 
 async fn say_waiting(

@@ -12,6 +12,7 @@
 //! | `finalize`      | deletion: waits for runs, then unlinks                         | client, volume |
 //! | `collect`       | removes trees that nothing uses, slowly                        | client, volume |
 //! | `check`         | what admission says about a resource                           | nothing |
+//! | `usage`         | what objects use of the volume                                 | client |
 //! | `backoff`, `failure` | pauses and failures                                       | nothing |
 
 mod apply;
@@ -27,6 +28,7 @@ mod plan;
 mod reconcile;
 mod restore;
 mod status;
+mod usage;
 
 pub use check::check;
 pub use collect::collect_until;
