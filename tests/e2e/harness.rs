@@ -8,6 +8,9 @@ use serde_json::Value;
 pub use crate::installation::{NAMESPACE, Printed, Server, cluster, end_group, root, run};
 use crate::installation::{install, printed, uninstall};
 
+/// Label of the namespaces that the tests make.
+const E2E_LABEL: &str = "outrigger.dev/e2e";
+
 /// The installed operator, and servers beside it.
 pub struct World {
     /// Address of this machine as pods see it.
@@ -43,7 +46,11 @@ impl World {
         let archives = serve("archive-server", &["--root", &path("archives")?])?;
         let append = serve("append-server", &["--root", &path("append")?])?;
         let world = Self { address, dir, git, archives, append, _servers: servers };
+        let has_leftovers = world.has_leftovers()?;
         world.install()?;
+        if has_leftovers {
+            world.sweep();
+        }
         Ok(world)
     }
 
@@ -67,10 +74,30 @@ impl World {
         {
             println!("installing the chart again, to clean up: {problem}");
         }
+        self.sweep();
+        let _ = uninstall();
+    }
+
+    /// Deletes everything that the tests make. `start` saw to it that nothing else is there.
+    fn sweep(&self) {
         for kinds in ["actionruns", "extensiontargets,orchestratorextensions"] {
             self.kubectl(&["delete", kinds, "--all", "--all-namespaces", "--wait", "--timeout=60s"]);
         }
-        let _ = uninstall();
+        self.kubectl(&["delete", "namespaces", "-l", E2E_LABEL, "--wait", "--timeout=120s"]);
+    }
+
+    /// Whether an earlier run left something. An error where a cluster is not only for tests: what is in it stays.
+    fn has_leftovers(&self) -> Result<bool, String> {
+        let listed = |arguments: &[&str]| {
+            let printed = self.kubectl(&[&["get", "-o", "name"], arguments].concat());
+            if printed.success { printed.text.trim().to_owned() } else { String::new() }
+        };
+        let found = listed(&["orchestratorextensions"]) + &listed(&["namespaces", "-l", E2E_LABEL]);
+        let ours = std::env::var("KUBECONFIG").is_ok_and(|path| path.starts_with("/var/lib/outrigger-clusters/"));
+        if !found.is_empty() && !ours {
+            return Err(format!("the cluster is in use, and the tests would delete this:\n{found}"));
+        }
+        Ok(!found.is_empty())
     }
 
     /// Runs kubectl.
@@ -132,8 +159,8 @@ impl World {
 
     /// Makes a namespace under the strictest Pod Security level.
     pub fn namespace(&self, name: &str) {
-        let labels = "labels: {pod-security.kubernetes.io/enforce: restricted}";
-        self.applied(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, {labels}}}\n"));
+        let labels = format!("{{pod-security.kubernetes.io/enforce: restricted, {E2E_LABEL}: ''}}");
+        self.applied(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {labels}}}\n"));
     }
 
     /// What is in the shared volume below `extensions/`, seen from the operator's pod.
