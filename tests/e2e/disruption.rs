@@ -5,7 +5,7 @@
 use crate::Test;
 use crate::harness::{NAMESPACE, World};
 use crate::repositories::Repository;
-use crate::runs::{probe, run, running, slash};
+use crate::runs::{probe, probe_with, run, running, slash};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -118,7 +118,7 @@ fn killed_before_the_report_the_runner_waits(world: &World) {
 }
 
 fn a_claimed_run_whose_pod_vanishes_unseen(world: &World) {
-    probe(world, "unknown");
+    probe_with(world, "unknown", ", runtime: {terminationGracePeriodSeconds: 0}");
     world.applied(&run("unknown", "one", &append(world, "unknown", 600)));
     line_of(world, "unknown", "unknown");
     let label =
@@ -126,6 +126,8 @@ fn a_claimed_run_whose_pod_vanishes_unseen(world: &World) {
     scale(world, 0);
     let gone = world.kubectl(&["-n", NAMESPACE, "delete", "jobs,pods", "-l", &label, "--force", "--grace-period=0"]);
     assert!(gone.success, "{}", gone.text);
+    // the object is gone at once, the runner only at the end of its pod's grace period: until then it would still report
+    std::thread::sleep(std::time::Duration::from_secs(20));
     scale(world, 2);
     let ended = world.finished("unknown", "one");
     assert_eq!(ended["status"]["phase"], "OutcomeUnknown", "{ended}");

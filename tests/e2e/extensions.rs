@@ -224,6 +224,8 @@ fn a_config_map_is_installed_and_its_change_at_once(world: &World) {
         )
     };
     let spec = "{source: {type: configMap, configMapRef: {name: scripts}}, entrypoint: {path: run.sh}}";
+    // what an earlier run left in the operator's namespace
+    world.kubectl(&["-n", NAMESPACE, "delete", "configmap", "scripts", "--ignore-not-found"]);
     world.applied(&extension("config-map", spec));
     let missing = world.condition("oext/config-map", "Ready", "False");
     assert!(missing["message"].as_str().unwrap().contains("scripts of spec.source.configMapRef does not exist"));

@@ -32,7 +32,8 @@ pub fn probe(world: &World, name: &str) {
     probe_with(world, name, "");
 }
 
-fn probe_with(world: &World, name: &str, more: &str) {
+/// The same, with more fields of the extension's spec: `, runtime: {…}`.
+pub fn probe_with(world: &World, name: &str, more: &str) {
     let repository = Repository::probe(world, &format!("runs-{name}"));
     world.namespace(name);
     world.applied(&format!(
