@@ -2,7 +2,7 @@
 //!
 //! `kubectl`, backups and other admission plugins may write anything into `spec.caller`; only the operator has the key.
 
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;

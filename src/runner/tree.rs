@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
 
 use crate::digest::Digest;
 use crate::protocol::{TREE_MARKER, TreePin};
@@ -61,9 +60,8 @@ fn digest_of_entrypoint(tree: &Path, entrypoint: &Path) -> Result<Digest, TreeEr
     if !target.metadata().map_err(failed)?.is_file() {
         return Err(failed(io::Error::other("not a regular file")));
     }
-    let mut hasher = Sha256::new();
-    io::copy(&mut File::open(&target).map_err(failed)?, &mut hasher).map_err(failed)?;
-    Ok(Digest::from_hasher(hasher))
+    let (digest, _) = File::open(&target).and_then(Digest::of_reader).map_err(failed)?;
+    Ok(digest)
 }
 
 #[cfg(test)]

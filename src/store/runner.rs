@@ -31,7 +31,7 @@ impl Store {
     pub fn install_runner(&self, source: &Path) -> Result<InstalledRunner, StoreError> {
         let unread = |error| StoreError::io("read", source, error);
         let mut binary = File::open(source).map_err(unread)?;
-        let (digest, _) = tree::hash(&binary).map_err(unread)?;
+        let (digest, _) = Digest::of_reader(&binary).map_err(unread)?;
         binary.seek(SeekFrom::Start(0)).map_err(unread)?;
         let installed = InstalledRunner { digest, subpath: runner_subpath(&digest) };
 
@@ -89,7 +89,7 @@ fn is_binary(directory: &Directory, digest: &Digest) -> Result<bool, StoreError>
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let file = File::from(beneath::open(&directory.fd, Some(RUNNER_BINARY), flags, Mode::empty())?);
         let mode = rustix::fs::fstat(&file)?.st_mode;
-        Ok(mode & 0o111 == 0o111 && tree::hash(file)?.0 == *digest)
+        Ok(mode & 0o111 == 0o111 && Digest::of_reader(file)?.0 == *digest)
     };
     match read() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -1,11 +1,10 @@
 //! Walking a tree on the volume: listing, sealing, syncing and removing it.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
-use sha2::{Digest as _, Sha256};
 
 use super::error::StoreError;
 use super::listing::{Entry, Listing};
@@ -87,7 +86,7 @@ pub(super) fn list(root: &OwnedFd, shown: &Path) -> Result<Listing, StoreError> 
         let entry = match found.kind {
             FileType::Directory => Entry::Directory,
             FileType::RegularFile => {
-                let (digest, bytes) = hash(open_file(found).map_err(failed)?).map_err(failed)?;
+                let (digest, bytes) = Digest::of_reader(open_file(found).map_err(failed)?).map_err(failed)?;
                 Entry::File { executable: found.mode & 0o111 != 0, digest, bytes }
             }
             FileType::Symlink => {
@@ -112,13 +111,6 @@ fn unpublishable(found: &Found<'_>, what: &str) -> StoreError {
 fn open_file(found: &Found<'_>) -> io::Result<std::fs::File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
     beneath::open(found.directory, Some(found.name), flags, Mode::empty()).map(std::fs::File::from)
-}
-
-/// The digest and number of the bytes of `file`.
-pub(super) fn hash(mut file: impl Read) -> io::Result<(Digest, u64)> {
-    let mut hasher = Sha256::new();
-    let bytes = io::copy(&mut file, &mut hasher)?;
-    Ok((Digest::from_hasher(hasher), bytes))
 }
 
 /// Take the write bits from the tree `root`: files 0444 or 0555, directories 0555. The root itself gets 0755 whatever the
