@@ -16,6 +16,7 @@ mod repositories;
 mod rights;
 mod runs;
 mod soak;
+mod storm;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,12 +30,13 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let groups: [(&str, &[Test], usize); 7] = [
+    let groups: [(&str, &[Test], usize); 8] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", runs::TESTS, 4),
         ("rights", rights::TESTS, 4),
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
+        ("storm", storm::TESTS, 1),
         ("outside", outside::TESTS, 1),
         ("soak", soak::TESTS, 1),
     ];
