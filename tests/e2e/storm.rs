@@ -36,13 +36,13 @@ fn no_attempt_starts_twice(world: &World) {
         }
         // the last runs are left alone: they show that everything comes to its end without any further event
         if ended < count * 9 / 10 {
-            if let Some(what) = kill_something(world, &mut random) {
-                *killed.entry(what).or_default() += 1;
+            if let Some((what, number)) = kill_something(world, &mut random) {
+                *killed.entry(what).or_default() += number;
             }
             last_kill = Instant::now();
         }
         assert!(last_kill.elapsed() < Duration::from_secs(420), "{ended} of {count} runs ended: {:#?}", open(world));
-        std::thread::sleep(Duration::from_millis(random.below(900)));
+        std::thread::sleep(Duration::from_millis(random.below(400)));
     }
     judge(world, count, &killed);
 }
@@ -74,8 +74,8 @@ fn open(world: &World) -> Vec<String> {
     open.map(|run| format!("{}: {}", run["metadata"]["name"], run["status"])).collect()
 }
 
-/// Kills an action's pod or Job, one replica or both; says which, if there was one.
-fn kill_something(world: &World, random: &mut Random) -> Option<&'static str> {
+/// Kills pods or Jobs of actions, one replica or both; says what and how many, if there was one.
+fn kill_something(world: &World, random: &mut Random) -> Option<(&'static str, usize)> {
     let operator = "app.kubernetes.io/component=operator";
     let (what, kind, label, all) = match random.below(20) {
         0..=11 => ("pods", "pods", "outrigger.dev/run-uid", false),
@@ -88,10 +88,11 @@ fn kill_something(world: &World, random: &mut Random) -> Option<&'static str> {
     if names.is_empty() {
         return None;
     }
-    let chosen = random.below(names.len() as u64) as usize;
-    let chosen = if all { &names[..] } else { &names[chosen..=chosen] };
+    let first = random.below(names.len() as u64) as usize;
+    let count = if label != operator { 1 + random.below(3) as usize } else { 1 };
+    let chosen = if all { &names[..] } else { &names[first..(first + count).min(names.len())] };
     let delete = ["-n", NAMESPACE, "delete", "--force", "--grace-period=0", "--ignore-not-found", "--wait=false"];
-    world.kubectl(&[&delete[..], chosen].concat()).success.then_some(what)
+    world.kubectl(&[&delete[..], chosen].concat()).success.then_some((what, chosen.len()))
 }
 
 fn judge(world: &World, count: usize, killed: &BTreeMap<&str, usize>) {
