@@ -7,6 +7,7 @@
 mod error;
 #[cfg(test)]
 mod fixtures;
+mod lazy;
 pub mod layout;
 mod link;
 mod listing;
@@ -20,6 +21,7 @@ mod verify;
 mod volume;
 
 pub use error::StoreError;
+pub use lazy::LazyStore;
 pub use layout::{ExtensionName, ExtensionNameError};
 pub use listing::{Drift, Entry, Listing};
 pub use publish::{Staging, Tree};
