@@ -7,8 +7,8 @@
 mod error;
 #[cfg(test)]
 mod fixtures;
-mod lazy;
 pub mod layout;
+mod lazy;
 mod link;
 mod listing;
 mod manifests;
@@ -21,8 +21,8 @@ mod verify;
 mod volume;
 
 pub use error::StoreError;
-pub use lazy::LazyStore;
 pub use layout::{ExtensionName, ExtensionNameError};
+pub use lazy::LazyStore;
 pub use listing::{Drift, Entry, Listing};
 pub use publish::{Staging, Tree};
 pub use runner::InstalledRunner;

@@ -125,7 +125,7 @@ fn a_failure_at_any_step_leaves_no_tree_and_can_be_repeated() {
     ];
     for failing in steps {
         let volume = volume();
-        let full = Box::new(move |step| if step == failing { Err(rustix::io::Errno::NOSPC.into()) } else { Ok(()) });
+        let full = move |step| if step == failing { Err(rustix::io::Errno::NOSPC.into()) } else { Ok(()) };
         let store = Store::observed(&volume.root, full);
         let error = store.publish(stage(&store, &[("d/run", "x1")]), None).unwrap_err();
         assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");

@@ -167,7 +167,8 @@ impl Store {
         let store = self.directory(STORE)?;
         let names: BTreeSet<String> = store.names()?.into_iter().collect();
         for name in &names {
-            let lone = name.strip_suffix(".list").is_some_and(|tree| tree_digest(tree).is_some() && !names.contains(tree));
+            let lone =
+                name.strip_suffix(".list").is_some_and(|tree| tree_digest(tree).is_some() && !names.contains(tree));
             if lone && !changed_since(&store, name, now, grace)? {
                 tree::remove(&store.fd, name, &store.path)?;
             }

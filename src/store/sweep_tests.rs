@@ -24,16 +24,13 @@ fn a_crash_at_any_step_leaves_a_store_that_recovers() {
     let snapshots = tempfile::tempdir().unwrap();
     let taken: Arc<Mutex<Vec<(Step, PathBuf)>>> = Arc::default();
     let (root, to, list) = (volume.root.clone(), snapshots.path().to_owned(), taken.clone());
-    let store = Store::observed(
-        &volume.root,
-        Box::new(move |step| {
-            let mut list = list.lock().unwrap();
-            let path = to.join(list.len().to_string());
-            assert!(Command::new("cp").arg("-a").arg(&root).arg(&path).status()?.success());
-            list.push((step, path));
-            Ok(())
-        }),
-    );
+    let store = Store::observed(&volume.root, move |step| {
+        let mut list = list.lock().unwrap();
+        let path = to.join(list.len().to_string());
+        assert!(Command::new("cp").arg("-a").arg(&root).arg(&path).status()?.success());
+        list.push((step, path));
+        Ok(())
+    });
     let binary = volume.root.join("built");
     fs::write(&binary, "ELF").unwrap();
     let one = publish(&store, &[("d/run", "x1"), ("l", ">d/run")]).digest;

@@ -30,7 +30,7 @@ struct Inner {
 }
 
 /// Told before each step that changes what is on the volume; an error makes the step fail. Outside of tests it is the
-/// [fence](Store::open_fenced), or does nothing.
+/// [fence](Store::fenced), or does nothing.
 pub(super) type Observer = Box<dyn Fn(Step) -> Result<(), StoreError> + Send + Sync>;
 
 /// The steps that change what is on the volume, between which a crash may come.
@@ -70,21 +70,19 @@ impl Store {
     /// # Errors
     /// What the volume lacks, with what to do about it.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        Self::with(root, Box::new(|_| Ok(()))).prepare()
+        let store = Self::with(root, Box::new(|_| Ok(())));
+        store.make_directories()?;
+        store.try_out()?;
+        Ok(store)
     }
 
-    /// The same, for a process that may be replaced by another one: before each step that changes the volume it is asked
-    /// whether it may still write. A process that was stopped for longer than its Lease so does no more harm than the
-    /// one step that it was stopped in.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open); later, [`StoreError::Fenced`] instead of a step.
-    pub fn open_fenced(root: &Path, may_write: impl Fn() -> bool + Send + Sync + 'static) -> Result<Self, StoreError> {
+    /// A store that is not opened yet and makes no step while it may not write.
+    pub(super) fn fenced(root: &Path, may_write: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let observer: Observer = Box::new(move |step| match may_write() {
             true => Ok(()),
             false => Err(StoreError::Fenced { step: format!("{step:?}") }),
         });
-        Self::with(root, observer).prepare()
+        Self::with(root, observer)
     }
 
     fn with(root: &Path, observer: Observer) -> Self {
@@ -92,17 +90,30 @@ impl Store {
         Self { inner: Arc::new(Inner { root: root.to_owned(), writing, observer, leftovers }) }
     }
 
-    fn prepare(self) -> Result<Self, StoreError> {
-        let root = self.root();
-        let top = beneath::open_root(root).map_err(|error| StoreError::io("open volume", root, error))?;
-        create_directory(&top, EXTENSIONS, 0o755, root)?;
+    /// Refuse a mount on which nothing can be written or run.
+    pub(super) fn check_mount(&self) -> Result<(), StoreError> {
+        probe::check_mount(&self.top()?)
+    }
+
+    /// Create the directories that are missing.
+    pub(super) fn make_directories(&self) -> Result<(), StoreError> {
+        create_directory(&self.top()?.fd, EXTENSIONS, 0o755, self.root())?;
         let extensions = self.extensions()?;
         for (name, mode) in [(STORE, 0o755), (RUNNER, 0o755), (STAGING, 0o700), (TRASH, 0o700)] {
             create_directory(&extensions.fd, name, mode, &extensions.path)?;
         }
-        extensions.sync()?;
-        probe::probe(&self.directory(STAGING)?)?;
-        Ok(self)
+        extensions.sync()
+    }
+
+    /// Try out all that the store is built on.
+    pub(super) fn try_out(&self) -> Result<(), StoreError> {
+        probe::probe(&self.directory(STAGING)?)
+    }
+
+    fn top(&self) -> Result<Directory, StoreError> {
+        let root = self.root();
+        let fd = beneath::open_root(root).map_err(|error| StoreError::io("open volume", root, error))?;
+        Ok(Directory { fd, path: root.to_owned() })
     }
 
     /// The path at which the volume is mounted.
