@@ -105,6 +105,19 @@ fn only_trees_that_nobody_uses_are_collected_and_only_slowly() {
 }
 
 #[test]
+fn a_listing_whose_tree_did_not_get_into_its_place_is_collected() {
+    let volume = volume();
+    let full = |step| if step == Step::RenameTree { Err(rustix::io::Errno::NOSPC.into()) } else { Ok(()) };
+    let store = Store::observed(&volume.root, full);
+    assert!(store.publish(stage(&store, &[("f", "1")]), None).is_err());
+    let listings = || fs::read_dir(volume.extensions().join(STORE)).unwrap().count();
+    volume.store.collect(&keep(&[]), later(0), GRACE).unwrap();
+    assert_eq!(listings(), 1, "its tree may be about to come");
+    volume.store.collect(&keep(&[]), later(100), GRACE).unwrap();
+    assert_eq!(listings(), 0);
+}
+
+#[test]
 fn a_tree_that_is_published_again_is_young_again() {
     let volume = volume();
     let digest = publish(&volume.store, &[("f", "1")]).digest;
