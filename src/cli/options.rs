@@ -65,15 +65,9 @@ pub struct ControllerOptions {
     /// HTTP proxy for fetching sources. The environment is not consulted.
     #[arg(long, value_name = "URL")]
     pub proxy: Option<url::Url>,
-    /// Most bytes of a download.
-    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
-    pub max_download_bytes: u64,
-    /// Most bytes of an unpacked extension.
-    #[arg(long, value_name = "BYTES", default_value_t = 512 << 20)]
-    pub max_unpacked_bytes: u64,
-    /// Most files and directories of an unpacked extension.
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
-    pub max_entries: u64,
+    /// What a fetched extension may hold.
+    #[command(flatten)]
+    pub limits: super::limits::LimitOptions,
     /// Contract level served for the type Orchestrator, for `compatibility.cloudstack.minVersion`.
     #[arg(long, value_name = "VERSION", default_value = "4.23.0")]
     pub orchestrator_contract: String,

@@ -8,8 +8,11 @@
 mod harness;
 mod installation;
 
+mod beside;
 mod disruption;
 mod extensions;
+mod faults;
+mod faulty;
 mod outside;
 mod redfish;
 mod repositories;
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         ("disruption", disruption::TESTS, 1),
         ("storm", storm::TESTS, 1),
         ("outside", outside::TESTS, 1),
+        ("faults", faults::TESTS, 1),
         ("soak", soak::TESTS, 1),
     ];
     let count: usize = groups.iter().map(|(_, tests, _)| tests.len()).sum();

@@ -4,18 +4,16 @@
 //! `OUTRIGGER_SOAK=1` kills 500 times instead of 30; `OUTRIGGER_SEED=<number>` repeats a run.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use outrigger::digest::Digest;
 use outrigger::store::{ExtensionName, Store};
 
 use crate::Test;
-use crate::harness::{NAMESPACE, Random, World, cluster, condition, root, run};
+use crate::beside::Controller;
+use crate::harness::{NAMESPACE, Random, World, condition, root, run};
 
 /// The tests. They end with the chart uninstalled.
 pub const TESTS: &[Test] = &[("installs_survive_a_kill_at_any_moment", installs_survive_a_kill_at_any_moment)];
@@ -135,7 +133,12 @@ impl<'a> Soak<'a> {
     fn start(&mut self) -> Controller {
         // its holder is dead for sure; waiting for the Lease to run out would only take time
         self.world.kubectl(&["-n", OWN, "delete", "lease", "outrigger", "--ignore-not-found"]);
-        let controller = Controller::start(self.world, &self.volume);
+        let volume = self.volume.display().to_string();
+        // no Job runs here: any small file does, and does not hold up the installs
+        let runner = root().join("tests/e2e/probe/probe.sh").display().to_string();
+        let arguments = ["--action-image=unused", "--store", &volume, "--runner", &runner];
+        let mut controller = Controller::start(self.world, OWN, 0, &[], &arguments);
+        controller.wait_for("the store is open");
         let left = entries(&self.volume.join("extensions/.staging"));
         let survived: Vec<_> = left.intersection(&self.staging).collect();
         assert!(survived.is_empty(), "start-up left unfinished work of the former process: {survived:?}");
@@ -187,60 +190,4 @@ impl<'a> Soak<'a> {
 fn entries(directory: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-struct Controller {
-    child: Child,
-    log: Receiver<String>,
-}
-
-impl Controller {
-    fn start(world: &World, volume: &Path) -> Self {
-        let (reader, writer) = std::io::pipe().unwrap();
-        let mut command = cluster(&["exec", env!("CARGO_BIN_EXE_outrigger"), "controller", "--insecure-no-admission"]);
-        command.args(["--namespace", OWN, "--action-image=unused", "--store"]).arg(volume);
-        // no Job runs here: any small file does, and does not hold up the installs
-        command.arg("--runner").arg(root().join("tests/e2e/probe/probe.sh")).arg("--health-listen=127.0.0.1:18090");
-        command.args([format!("--advertise={}:18444", world.address), format!("--listen={}:18444", world.address)]);
-        command.arg(format!("--allow-address={}/32", world.address));
-        command.process_group(0).stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
-        let child = command.spawn().unwrap();
-        // only the processes that were started hold the pipe from here on
-        drop(command);
-        let (sender, log) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        let controller = Self { child, log };
-        let mut said = vec![];
-        while !said.last().is_some_and(|line: &String| line.contains("the store is open")) {
-            match controller.log.recv_timeout(Duration::from_secs(30)) {
-                Ok(line) => said.push(line),
-                Err(error) => panic!("the controller does not start ({error}): {said:#?}"),
-            }
-        }
-        controller
-    }
-
-    /// SIGKILL; returns when nothing of it is left.
-    fn kill(mut self) {
-        self.signal();
-        while self.log.recv_timeout(Duration::from_secs(30)).is_ok() {}
-    }
-
-    fn signal(&mut self) {
-        let group = format!("-{}", self.child.id());
-        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.signal();
-        }
-    }
 }
