@@ -190,6 +190,7 @@ async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
     let mut helpers = JoinSet::new();
     let runs = start_runs(&replica, store).await?;
     helpers.spawn(run::sweep::run(runs.context.clone()));
+    helpers.spawn(run::collect::run(runs.context.clone()));
     let shutdown = || ended(replica.shutdown.clone());
     // All that writes to the volume is waited for: once the Lease is let go, it is another's.
     tokio::join!(
@@ -202,7 +203,7 @@ async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
 
 struct Runs {
     context: Arc<run::Context>,
-    triggers: run::controller::Triggers,
+    triggers: run::Triggers,
 }
 
 /// Publishes the runner, and lets claims and reports in.
@@ -228,6 +229,8 @@ async fn start_runs(replica: &Replica, store: Arc<Store>) -> anyhow::Result<Runs
         policy: replica.policy(),
         insecure_without_admission: options.insecure_no_admission,
         concurrency: options.run_concurrency,
+        max_concurrent_runs: Some(options.max_concurrent_runs).filter(|most| *most > 0),
+        run_history_limit: Some(options.run_history_limit).filter(|most| *most > 0),
     };
     let (caches, triggers) = run::watches(&replica.client, &options.namespace);
     let (keys, metrics) = (replica.keys.clone(), Arc::new(replica.metrics.clone()));
