@@ -45,11 +45,6 @@ pub fn problems(spec: &ActionRunSpec) -> Vec<String> {
         "retries",
         "only 0 is allowed; create another ActionRun to run the action again",
     );
-    later(
-        spec.ttl_seconds_after_finished.is_some(),
-        "ttlSecondsAfterFinished",
-        "remove it, and delete runs when they are no longer needed",
-    );
     problems
 }
 
@@ -67,7 +62,7 @@ mod tests {
 
     #[test]
     fn an_ordinary_spec_has_no_problems() {
-        let spec = json!({"parameters": {"a": "x", "b": 1, "c": 1.5, "d": true}, "retries": 0, "parametersFrom": []});
+        let spec = json!({"parameters": {"a": "x", "b": 1, "c": 1.5, "d": true}, "retries": 0, "ttlSecondsAfterFinished": 0, "parametersFrom": []});
         assert!(problems_of(spec).is_empty());
     }
 
@@ -105,12 +100,11 @@ mod tests {
     fn what_comes_later_is_refused_with_what_to_do_instead() {
         assert_eq!(
             problems_of(json!({
-                "target": {}, "retries": 1, "ttlSecondsAfterFinished": 0,
+                "target": {}, "retries": 1,
             })),
             [
                 "spec.target is not supported yet: refer to an ExtensionTarget in spec.targetRef",
                 "spec.retries is not supported yet: only 0 is allowed; create another ActionRun to run the action again",
-                "spec.ttlSecondsAfterFinished is not supported yet: remove it, and delete runs when they are no longer needed",
             ]
         );
     }

@@ -361,7 +361,7 @@ pub struct Runtime {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Option<Vec<Toleration>>,
-    /// Most runs of this extension at a time. Comes later: setting it is refused today.
+    /// Most runs of this extension at a time; more are queued. Unset: as many as the operator allows at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent_runs: Option<u32>,
@@ -373,7 +373,7 @@ pub struct Runtime {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub network_policy: Option<String>,
-    /// How many finished runs with generated names are kept. Comes later: setting it is refused today.
+    /// How many finished runs with generated names are kept in each namespace. Unset: the operator's `--run-history-limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub run_history_limit: Option<u32>,

@@ -181,6 +181,7 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
     helpers.spawn(open(store.clone()));
     let runs = start_runs(&replica, store).await?;
     helpers.spawn(run::sweep::run(runs.context.clone()));
+    helpers.spawn(run::collect::run(runs.context.clone()));
     let shutdown = || ended(replica.shutdown.clone());
     // All that writes to the volume is waited for: once the Lease is let go, it is another's.
     tokio::join!(
@@ -208,7 +209,7 @@ async fn open(store: Arc<LazyStore>) {
 
 struct Runs {
     context: Arc<run::Context>,
-    triggers: run::controller::Triggers,
+    triggers: run::Triggers,
 }
 
 /// Lets claims and reports in, for which nothing of the volume is needed.
@@ -235,6 +236,8 @@ async fn start_runs(replica: &Replica, store: Arc<LazyStore>) -> anyhow::Result<
         policy: replica.policy(),
         insecure_without_admission: options.insecure_no_admission,
         concurrency: options.run_concurrency,
+        max_concurrent_runs: Some(options.max_concurrent_runs).filter(|most| *most > 0),
+        run_history_limit: Some(options.run_history_limit).filter(|most| *most > 0),
     };
     let (caches, triggers) = run::watches(&replica.client, &options.namespace);
     let (keys, metrics) = (replica.keys.clone(), Arc::new(replica.metrics.clone()));

@@ -59,6 +59,15 @@ pub struct ControllerOptions {
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     pub max_timeout_seconds: u64,
 
+    /// Most runs at a time in the whole cluster, from the decision to start one until it has ended; more are queued. 0: no
+    /// limit.
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    pub max_concurrent_runs: u32,
+    /// Finished runs with generated names that are kept per namespace and extension, unless the extension's
+    /// `spec.runtime.runHistoryLimit` says otherwise. 0: all of them.
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub run_history_limit: u32,
+
     /// Network that sources may be fetched from although it is private, loopback or link-local; repeatable.
     #[arg(long, value_name = "CIDR")]
     pub allow_address: Vec<IpNet>,

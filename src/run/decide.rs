@@ -9,7 +9,9 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::job::job_name;
+use super::queue::Queued;
 use super::status::{self, Decision};
+use super::turn;
 use super::view::{JobView, PodView};
 use crate::api::run::{ActionRunStatus, Attempt, Phase, RunRevision};
 use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, RUN_FINALIZER, Reason};
@@ -22,8 +24,10 @@ const JOBS_PER_ATTEMPT: u32 = 3;
 const ALLOWANCE: i64 = 60;
 /// Seconds beyond the grace period at which the pod of a cancelled run is deleted (rule 8).
 const CANCEL_ALLOWANCE: i64 = 30;
-/// Seconds between two looks at a Job that nobody claims.
+/// Seconds between two looks at a Job that nobody claims, at first; later as many as it has been there.
 const LOOK_AGAIN: i64 = 6;
+/// Seconds between two such looks at most.
+const LOOK_AGAIN_MOST: i64 = 30;
 /// Seconds beyond a pod's grace period that a finished run waits for its pod to go before its finalizer is removed.
 const POD_ALLOWANCE: i64 = 60;
 
@@ -37,6 +41,8 @@ pub struct Observed<'a> {
     pub jobs: &'a [JobView],
     /// Its pods; the claimed one is missing only if it is gone.
     pub pods: &'a [PodView],
+    /// Its place, while it is not its turn to start.
+    pub queued: Option<&'a Queued>,
     /// The newest warning about a Job or pod that does not get on.
     pub warning: Option<&'a str>,
     /// Since when `cancel` or a deletion is known.
@@ -148,7 +154,7 @@ fn after(time: Timestamp, seconds: i64) -> Timestamp {
     time.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-fn until(time: Timestamp, now: Timestamp) -> Duration {
+pub(super) fn until(time: Timestamp, now: Timestamp) -> Duration {
     // A little late, never early: looking again before the time would be for nothing.
     let left = Duration::try_from(time.duration_since(now)).unwrap_or_default();
     left + Duration::from_millis(20)
@@ -204,7 +210,7 @@ fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
     let deadline = start_deadline(run);
     if now >= deadline {
         let seconds = run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS);
-        let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        let why = trouble.or_else(|| turn::waited_for(run)).map(|trouble| format!(": {trouble}")).unwrap_or_default();
         let message = format!("the action did not start within {seconds} s{why}");
         return end_unclaimed(observed, Phase::Failed, Reason::StartDeadlineExceeded, &message);
     }
@@ -231,6 +237,9 @@ fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
         message,
     };
     let Some(attempt) = attempt else {
+        if let Some(queued) = observed.queued {
+            return turn::wait(run, queued, deadline, now);
+        }
         return create(observed, &decision(1, "waiting for the action's pod".into()));
     };
     if run.status.as_ref().and_then(|status| status.revision.as_ref()) != Some(revision) {
@@ -253,7 +262,8 @@ fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
         return create(observed, &decision(attempt.jobs + 1, message));
     }
     // What a Job without a pod waits for is told by no watch.
-    let again = Some(until(deadline.min(after(now, LOOK_AGAIN)), now));
+    let pause = now.duration_since(decided_at(attempt)).as_secs().clamp(LOOK_AGAIN, LOOK_AGAIN_MOST);
+    let again = Some(until(deadline.min(after(now, pause)), now));
     if !observed.jobs.iter().any(|job| job.name == attempt.job) {
         let create = Step::CreateJob { name: attempt.job.clone(), attempt: attempt.number };
         return Plan { steps: vec![create], again, ..Plan::default() };

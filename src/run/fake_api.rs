@@ -62,6 +62,13 @@ impl FakeApi {
         self.inner.lock().unwrap().objects.get(path).cloned()
     }
 
+    /// All objects under `prefix`, at any depth.
+    pub fn under(&self, prefix: &str) -> Vec<(String, Value)> {
+        let inner = self.inner.lock().unwrap();
+        let found = inner.objects.iter().filter(|(path, _)| path.starts_with(prefix));
+        found.map(|(path, object)| (path.clone(), object.clone())).collect()
+    }
+
     /// Stores an object as somebody else's write.
     pub fn put(&self, path: &str, mut object: Value) {
         let mut inner = self.inner.lock().unwrap();
@@ -150,6 +157,10 @@ impl FakeApi {
                 (object_path.to_owned(), old)
             }
             ("DELETE", Some(old)) => {
+                let only = body["preconditions"].as_object().into_iter().flatten();
+                if only.into_iter().any(|(field, value)| *value != old["metadata"][field.as_str()]) {
+                    return failure(StatusCode::CONFLICT);
+                }
                 inner.objects.remove(object_path);
                 inner.writes.push(format!("DELETE {path}"));
                 return (StatusCode::OK, old);

@@ -172,7 +172,6 @@ fn unsupported(spec: &ActionRunSpec) -> Vec<Refusal> {
     let later = [
         (spec.target.is_some(), "target", "name an ExtensionTarget in spec.targetRef"),
         (spec.retries.is_some_and(|retries| retries > 0), "retries", "remove it or set it to 0"),
-        (spec.ttl_seconds_after_finished.is_some(), "ttlSecondsAfterFinished", "remove it"),
     ];
     let refusal = |(_, field, advice): (bool, &str, &str)| {
         Refusal::new(Reason::Unsupported, format!("spec.{field}: is not supported yet: {advice}"))

@@ -129,7 +129,6 @@ fn everything_wrong_is_told_at_once_without_passwords() {
         [
             (Reason::Unsupported, "spec.target: is not supported yet: name an ExtensionTarget in spec.targetRef"),
             (Reason::Unsupported, "spec.retries: is not supported yet: remove it or set it to 0"),
-            (Reason::Unsupported, "spec.ttlSecondsAfterFinished: is not supported yet: remove it"),
             (
                 Reason::InvalidParameters,
                 "spec.parameters.kind: \"none\" is not valid; expected is one of full, incremental"

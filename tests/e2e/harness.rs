@@ -56,7 +56,7 @@ impl World {
 
     /// Installs or upgrades the chart and waits until it is ready.
     pub fn install(&self) -> Result<(), String> {
-        install(&self.address)
+        install(&self.address, &[])
     }
 
     /// Stops the servers. The chart is removed after success and left for a look after failure.
