@@ -39,12 +39,6 @@ pub fn problems(spec: &ActionRunSpec) -> Vec<String> {
             problems.push(format!("spec.{field} is not supported yet: {instead}"));
         }
     };
-    later(spec.target.is_some(), "target", "refer to an ExtensionTarget in spec.targetRef");
-    later(
-        spec.retries.is_some_and(|retries| retries != 0),
-        "retries",
-        "only 0 is allowed; create another ActionRun to run the action again",
-    );
     later(
         spec.ttl_seconds_after_finished.is_some(),
         "ttlSecondsAfterFinished",
@@ -104,12 +98,8 @@ mod tests {
     #[test]
     fn what_comes_later_is_refused_with_what_to_do_instead() {
         assert_eq!(
-            problems_of(json!({
-                "target": {}, "retries": 1, "ttlSecondsAfterFinished": 0,
-            })),
+            problems_of(json!({"target": {}, "retries": 1, "ttlSecondsAfterFinished": 0})),
             [
-                "spec.target is not supported yet: refer to an ExtensionTarget in spec.targetRef",
-                "spec.retries is not supported yet: only 0 is allowed; create another ActionRun to run the action again",
                 "spec.ttlSecondsAfterFinished is not supported yet: remove it, and delete runs when they are no longer needed",
             ]
         );

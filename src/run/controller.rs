@@ -23,10 +23,13 @@ use super::decide::{Observed, Plan, Start, Step, decide, phase};
 use super::job::{self, JobInput, RUN_NAME_ANNOTATION, RUN_NAMESPACE_ANNOTATION};
 use super::live::{is_conflict, is_gone};
 use super::request::{Answers, Request};
+use super::retry;
 use super::status;
 use super::view::{self, JobView, PodView};
 use crate::api::reason::Reason;
-use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, MANAGED_BY_LABEL, MANAGER, RUN_FINALIZER, RUN_UID_LABEL};
+use crate::api::{
+    ActionRun, DEFAULT_START_DEADLINE_SECONDS, MANAGED_BY_LABEL, MANAGER, Phase, RUN_FINALIZER, RUN_UID_LABEL,
+};
 use crate::protocol::TreePin;
 use crate::validate::Refusal;
 
@@ -184,7 +187,7 @@ async fn dereference(context: &Context, run: &ActionRun) -> Result<Facts, Reconc
     let mut jobs: Vec<JobView> = context.jobs(uid).iter().map(|job| view::job(job)).collect();
     let mut pods: Vec<PodView> = context.pods(uid).iter().map(|pod| view::pod(pod, &token)).collect();
     let claimed = attempt.and_then(|attempt| attempt.pod_uid.as_deref());
-    if !phase(run).is_finished() && claimed.is_some_and(|claimed| !pods.iter().any(|pod| pod.uid == claimed)) {
+    if phase(run) == Phase::Running && claimed.is_some_and(|claimed| !pods.iter().any(|pod| pod.uid == claimed)) {
         pods = context.live_pods(uid).await?.iter().map(|pod| view::pod(pod, &token)).collect();
     }
     let mut warning = None;
@@ -227,7 +230,7 @@ async fn validate(
         Ok(request) => request,
         Err(start) => return Ok((start, None)),
     };
-    if run.status.as_ref().is_none_or(|status| status.attempts.is_empty()) {
+    if retry::paused(run).is_some() || run.status.as_ref().is_none_or(|status| status.attempts.is_empty()) {
         // Nothing is decided for a tree that cannot be read; the run says why.
         if let Err(message) = entrypoint_digest(context, &request).await {
             return Ok((Start::Wait(Refusal::new(Reason::EntrypointMissing, message)), None));
@@ -247,8 +250,6 @@ async fn entrypoint_digest(context: &Context, request: &Request) -> Result<TreeP
 
 fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start) -> Plan {
     let now = Timestamp::now();
-    let runtime = context.extension(run).and_then(|extension| extension.spec.runtime);
-    let grace = runtime.and_then(|runtime| runtime.termination_grace_period_seconds).unwrap_or(10);
     decide(&Observed {
         run,
         start,
@@ -256,7 +257,6 @@ fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start) -> Pla
         pods: &facts.pods,
         warning: facts.warning.as_deref(),
         stop_since: context.stop_since(run, now),
-        grace_seconds: u64::from(grace),
         now,
     })
 }
@@ -269,7 +269,7 @@ async fn write_status(context: &Context, run: &ActionRun, plan: &Plan) -> Result
         return Ok(None);
     };
     let written = context.write(run, status.clone()).await?;
-    if status.phase.is_some_and(crate::api::Phase::is_finished) {
+    if status.phase.is_some_and(Phase::is_finished) {
         let reason = Reason::ALL.iter().find(|reason| Some(reason.as_str()) == status.reason.as_deref());
         let message = status.message.as_deref().unwrap_or_default();
         context.publish(&written, "Run", reason.copied().unwrap_or(Reason::OutcomeUnknown), message);
@@ -342,6 +342,7 @@ async fn create_job(
     let uid = run.metadata.uid.as_deref().unwrap_or_default();
     let pin = entrypoint_digest(context, request).await.map_err(ReconcileError::Tree)?;
     let (run_name, run_namespace) = (run.name_any(), run.namespace().unwrap_or_default());
+    let (timeout_seconds, runtime) = request.decided(run);
     let job = job::job(
         &context.settings.operator,
         &JobInput {
@@ -356,8 +357,8 @@ async fn create_job(
             pin,
             entrypoint: request.extension.entrypoint.path.as_str(),
             target_dir: request.extension.entrypoint.target_dir.as_str(),
-            runtime: &request.extension.runtime,
-            timeout_seconds: request.invocation.timeout_seconds,
+            runtime: &runtime,
+            timeout_seconds,
             start_deadline_seconds: run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS),
         },
     );

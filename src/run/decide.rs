@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::job::job_name;
+use super::retry;
 use super::status::{self, Decision};
 use super::view::{JobView, PodView};
 use crate::api::run::{ActionRunStatus, Attempt, Phase, RunRevision};
@@ -16,12 +17,14 @@ use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, RUN_FINALIZER, Reaso
 use crate::protocol::{Outcome, TerminationMessage};
 use crate::validate::{Refusal, RoleType};
 
-/// Jobs that an attempt gets while nobody claims it (rule 6).
+/// Jobs that an attempt gets while nobody claims it (rule 6). One that a new revision replaced does not count.
 const JOBS_PER_ATTEMPT: u32 = 3;
 /// Seconds after timeout and grace at which a silent run is given up (rule 11).
 const ALLOWANCE: i64 = 60;
 /// Seconds beyond the grace period at which the pod of a cancelled run is deleted (rule 8).
 const CANCEL_ALLOWANCE: i64 = 30;
+/// Seconds between TERM and KILL of an attempt that does not say so: it was decided by an earlier version.
+const DEFAULT_GRACE_SECONDS: i64 = 10;
 /// Seconds between two looks at a Job that nobody claims.
 const LOOK_AGAIN: i64 = 6;
 /// Seconds beyond a pod's grace period that a finished run waits for its pod to go before its finalizer is removed.
@@ -41,8 +44,6 @@ pub struct Observed<'a> {
     pub warning: Option<&'a str>,
     /// Since when `cancel` or a deletion is known.
     pub stop_since: Option<Timestamp>,
-    /// Seconds between TERM and KILL.
-    pub grace_seconds: u64,
     /// The time.
     pub now: Timestamp,
 }
@@ -58,6 +59,8 @@ pub enum Start {
         timeout_seconds: u64,
         /// The highest role type that its caller holds.
         role_type: RoleType,
+        /// Seconds between TERM and KILL.
+        grace_seconds: u32,
     },
     /// Something that it refers to is not there yet.
     Wait(Refusal),
@@ -125,7 +128,11 @@ pub fn decide(observed: &Observed<'_>) -> Plan {
     let attempt = run.status.as_ref().and_then(|status| status.attempts.last());
     match attempt {
         _ if phase.is_finished() => finished(observed, attempt),
-        Some(attempt) if attempt.nonce_hash.is_some() && !said_not_started(observed.pods, attempt) => {
+        Some(attempt)
+            if attempt.ended_at.is_none()
+                && attempt.nonce_hash.is_some()
+                && !said_not_started(observed.pods, attempt) =>
+        {
             claimed(observed, attempt)
         }
         _ => unclaimed(observed, attempt),
@@ -137,11 +144,15 @@ pub fn phase(run: &ActionRun) -> Phase {
     run.status.as_ref().and_then(|status| status.phase).unwrap_or_default()
 }
 
-/// When a run must have started.
+/// When a run's next or newest attempt must have started.
 pub fn start_deadline(run: &ActionRun) -> Timestamp {
-    let created = run.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let seconds = run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS);
-    after(created, i64::try_from(seconds).unwrap_or(i64::MAX))
+    after(retry::waits_since(run), i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+/// Seconds between TERM and KILL, as the attempt's Job was decided with.
+fn grace(attempt: Option<&Attempt>) -> i64 {
+    attempt.and_then(|attempt| attempt.grace_seconds).map_or(DEFAULT_GRACE_SECONDS, i64::from)
 }
 
 fn after(time: Timestamp, seconds: i64) -> Timestamp {
@@ -189,27 +200,43 @@ fn end_unclaimed(observed: &Observed<'_>, phase: Phase, reason: Reason, message:
     }
 }
 
-fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
+/// A run of which no attempt is claimed: `newest` is one that was decided, or one that failed and is to be repeated.
+fn unclaimed(observed: &Observed<'_>, newest: Option<&Attempt>) -> Plan {
     let Observed { run, now, .. } = *observed;
+    let failed = newest.filter(|attempt| attempt.ended_at.is_some());
+    let attempt = newest.filter(|attempt| attempt.ended_at.is_none());
+    let number = newest.map_or(1, |newest| newest.number + u32::from(failed.is_some()));
+    let what = if number == 1 { "the action".to_owned() } else { format!("attempt {number} of the action") };
     if run.metadata.deletion_timestamp.is_some() {
-        return end_unclaimed(observed, Phase::Canceled, Reason::Canceled, "deleted before the action started");
+        let message = format!("deleted before {what} started");
+        return end_unclaimed(observed, Phase::Canceled, Reason::Canceled, &message);
     }
     if run.spec.cancel == Some(true) {
-        return end_unclaimed(observed, Phase::Canceled, Reason::Canceled, "cancelled before the action started");
+        let message = format!("cancelled before {what} started");
+        return end_unclaimed(observed, Phase::Canceled, Reason::Canceled, &message);
     }
     if let Start::Never(refused) = observed.start {
-        return end_unclaimed(observed, Phase::Failed, refused.reason, &refused.message);
+        let message = match number {
+            1 => refused.message.clone(),
+            _ => format!("{what} cannot start: {}", refused.message),
+        };
+        return end_unclaimed(observed, Phase::Failed, refused.reason, &message);
+    }
+    if let Some(next) = failed.and_then(|failed| retry::starts_at(run, failed)).filter(|next| now < *next) {
+        return Plan { steps: delete_jobs(observed, None), again: Some(until(next, now)), ..Plan::default() };
     }
     let trouble = trouble(observed, attempt);
     let deadline = start_deadline(run);
     if now >= deadline {
         let seconds = run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS);
         let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
-        let message = format!("the action did not start within {seconds} s{why}");
+        let message = format!("{what} did not start within {seconds} s{why}");
         return end_unclaimed(observed, Phase::Failed, Reason::StartDeadlineExceeded, &message);
     }
-    let (revision, timeout_seconds, role_type) = match observed.start {
-        Start::Ready { revision, timeout_seconds, role_type } => (revision, *timeout_seconds, *role_type),
+    let (revision, timeout_seconds, role_type, grace_seconds) = match observed.start {
+        Start::Ready { revision, timeout_seconds, role_type, grace_seconds } => {
+            (revision, *timeout_seconds, *role_type, *grace_seconds)
+        }
         Start::Wait(refused) | Start::Never(refused) => {
             // A tenant's Secret is told by no watch.
             let is_told = refused.reason != Reason::SecretNotUsable;
@@ -217,40 +244,37 @@ fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
             return Plan { again: Some(until(look, now)), ..wait(observed, refused.reason, &refused.message) };
         }
     };
-    let decision = |jobs: u32, message: String| Decision {
-        attempt: attempt.map_or(1, |attempt| attempt.number),
+    let decision = |jobs: u32, replaced_jobs: u32, message: String| Decision {
+        attempt: number,
         jobs,
-        job: job_name(
-            run.metadata.uid.as_deref().unwrap_or_default(),
-            attempt.map_or(1, |attempt| attempt.number),
-            jobs,
-        ),
+        replaced_jobs,
+        job: job_name(run.metadata.uid.as_deref().unwrap_or_default(), number, jobs),
         revision: revision.clone(),
         timeout_seconds,
         role_type,
+        grace_seconds,
         message,
     };
     let Some(attempt) = attempt else {
-        return create(observed, &decision(1, "waiting for the action's pod".into()));
+        return create(observed, &decision(1, 0, format!("waiting for the pod of {what}")));
     };
     if run.status.as_ref().and_then(|status| status.revision.as_ref()) != Some(revision) {
-        return create(
-            observed,
-            &decision(attempt.jobs + 1, "starting again with the extension's new revision".into()),
-        );
+        let message = "starting again with the extension's new revision".to_owned();
+        return create(observed, &decision(attempt.jobs + 1, attempt.replaced_jobs + 1, message));
     }
     if let Some(ended_at) = ended_at(observed, attempt) {
         let why = trouble.unwrap_or_else(|| "its pod ended".into());
-        if attempt.jobs >= JOBS_PER_ATTEMPT {
-            let message = format!("the action never started, {} Jobs ended before it did: {why}", attempt.jobs);
+        let ended = attempt.jobs.saturating_sub(attempt.replaced_jobs);
+        if ended >= JOBS_PER_ATTEMPT {
+            let message = format!("{what} never started, {ended} Jobs ended before it did: {why}");
             return end_unclaimed(observed, Phase::Failed, Reason::NeverStarted, &message);
         }
-        let next = ended_at.max(decided_at(attempt)).saturating_add(backoff(attempt.jobs)).unwrap_or(deadline);
+        let next = ended_at.max(decided_at(attempt)).saturating_add(backoff(ended)).unwrap_or(deadline);
         if now < next {
             return Plan { again: Some(until(next.min(deadline), now)), ..Plan::default() };
         }
-        let message = format!("starting again, Job {} of {JOBS_PER_ATTEMPT}: {why}", attempt.jobs + 1);
-        return create(observed, &decision(attempt.jobs + 1, message));
+        let message = format!("starting again, Job {} of {JOBS_PER_ATTEMPT}: {why}", ended + 1);
+        return create(observed, &decision(attempt.jobs + 1, attempt.replaced_jobs, message));
     }
     // What a Job without a pod waits for is told by no watch.
     let again = Some(until(deadline.min(after(now, LOOK_AGAIN)), now));
@@ -303,11 +327,15 @@ fn trouble(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Option<String>
     };
     let job = attempt.map(|attempt| attempt.job.as_str());
     let pod = observed.pods.iter().filter(|pod| Some(pod.job.as_str()) == job).find_map(|pod| pod.trouble.clone());
+    // The runner that asked for a Secret is past everything that its pod was warned of.
+    let is_past = observed.run.status.as_ref().and_then(|status| status.reason.as_deref())
+        == Some(Reason::SecretNotUsable.as_str());
+    let warning = observed.warning.filter(|_| !is_past);
     let failed = || {
         let job = observed.jobs.iter().find(|view| Some(view.name.as_str()) == job)?;
         job.failed.as_ref().map(|(_, message)| message.clone())
     };
-    from_start.or(pod).or_else(|| observed.warning.map(str::to_owned)).or_else(failed)
+    from_start.or(pod).or_else(|| warning.map(str::to_owned)).or_else(failed)
 }
 
 /// When the attempt's current Job ended without a claim: its pod ended, or the Job failed, or a deletion from outside
@@ -342,7 +370,7 @@ fn claimed(observed: &Observed<'_>, attempt: &Attempt) -> Plan {
         Some(_) => {}
     }
     let claimed_at = attempt.claimed_at.as_ref().map_or(now, |time| time.0);
-    let grace = i64::try_from(observed.grace_seconds).unwrap_or(i64::MAX / 4);
+    let grace = grace(Some(attempt));
     let timeout = run.status.as_ref().and_then(|status| status.timeout_seconds).unwrap_or_default();
     let deadline = after(claimed_at, timeout.saturating_add(grace).saturating_add(ALLOWANCE));
     if now >= deadline {
@@ -378,7 +406,7 @@ fn finished(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
     }
     let completed = run.status.as_ref().and_then(|status| status.completion_time.as_ref()).map_or(now, |time| time.0);
     // The pod object of a lost node stays for ever. It keeps its tree pinned, but need not keep the run.
-    let grace = i64::try_from(observed.grace_seconds).unwrap_or(i64::MAX / 4);
+    let grace = grace(attempt);
     let patience = after(completed, grace + POD_ALLOWANCE);
     if observed.jobs.is_empty() && (observed.pods.is_empty() || now >= patience) {
         plan.steps.push(Step::RemoveFinalizer);

@@ -89,7 +89,12 @@ pub fn target() -> Value {
 }
 
 pub fn pod(uid: &str, job: u32, status: Value) -> Value {
-    let job = job_name(UID, 1, job);
+    pod_of(uid, 1, job, status)
+}
+
+/// A pod of a Job of an attempt.
+pub fn pod_of(uid: &str, attempt: u32, job: u32, status: Value) -> Value {
+    let job = job_name(UID, attempt, job);
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": format!("pod-{uid}"), "namespace": "outrigger-system", "uid": uid, "labels": {

@@ -6,8 +6,8 @@
 //!  runner ─► routes: claim, report ─► compare-and-swap on the run ─┘
 //! ```
 //!
-//! `claim`, `decide`, `job`, `report`, `request`, `rights`, `secret_parameters`, `status` and `view` are pure; `ask`,
-//! `check`, `context`, `live`, `routes`, `controller` and `sweep` do I/O and decide nothing. `local` and `local_target`,
+//! `claim`, `decide`, `job`, `report`, `request`, `retry`, `rights`, `secret_parameters`, `status`, `target_status` and
+//! `view` are pure; `ask`, `check`, `context`, `live`, `routes`, `controller` and `sweep` do I/O and decide nothing. `local` and `local_target`,
 //! pure too, use the same for a run without a cluster.
 
 mod ask;
@@ -26,11 +26,13 @@ pub mod local;
 pub mod local_target;
 pub mod report;
 pub mod request;
+pub mod retry;
 pub mod rights;
 pub mod routes;
 pub mod secret_parameters;
 pub mod status;
 pub mod sweep;
+pub mod target_status;
 pub mod view;
 
 pub use check::checker;
