@@ -8,27 +8,22 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::claimed::{claimed, finished, said_not_started};
 use super::job::job_name;
 use super::retry;
 use super::status::{self, Decision};
 use super::view::{JobView, PodView};
 use crate::api::run::{ActionRunStatus, Attempt, Phase, RunRevision};
 use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, RUN_FINALIZER, Reason};
-use crate::protocol::{Outcome, TerminationMessage};
+use crate::protocol::Outcome;
 use crate::validate::{Refusal, RoleType};
 
 /// Jobs that an attempt gets while nobody claims it (rule 6). One that a new revision replaced does not count.
 const JOBS_PER_ATTEMPT: u32 = 3;
-/// Seconds after timeout and grace at which a silent run is given up (rule 11).
-const ALLOWANCE: i64 = 60;
-/// Seconds beyond the grace period at which the pod of a cancelled run is deleted (rule 8).
-const CANCEL_ALLOWANCE: i64 = 30;
 /// Seconds between TERM and KILL of an attempt that does not say so: it was decided by an earlier version.
 const DEFAULT_GRACE_SECONDS: i64 = 10;
 /// Seconds between two looks at a Job that nobody claims.
 const LOOK_AGAIN: i64 = 6;
-/// Seconds beyond a pod's grace period that a finished run waits for its pod to go before its finalizer is removed.
-const POD_ALLOWANCE: i64 = 60;
 
 /// Everything that a decision rests on.
 pub struct Observed<'a> {
@@ -151,48 +146,26 @@ pub fn start_deadline(run: &ActionRun) -> Timestamp {
 }
 
 /// Seconds between TERM and KILL, as the attempt's Job was decided with.
-fn grace(attempt: Option<&Attempt>) -> i64 {
+pub(super) fn grace(attempt: Option<&Attempt>) -> i64 {
     attempt.and_then(|attempt| attempt.grace_seconds).map_or(DEFAULT_GRACE_SECONDS, i64::from)
 }
 
-fn after(time: Timestamp, seconds: i64) -> Timestamp {
+pub(super) fn after(time: Timestamp, seconds: i64) -> Timestamp {
     time.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-fn until(time: Timestamp, now: Timestamp) -> Duration {
+pub(super) fn until(time: Timestamp, now: Timestamp) -> Duration {
     // A little late, never early: looking again before the time would be for nothing.
     let left = Duration::try_from(time.duration_since(now)).unwrap_or_default();
     left + Duration::from_millis(20)
 }
 
-/// Rule 5: the claimed runner itself says, authentically, that the script never started.
-fn said_not_started(pods: &[PodView], attempt: &Attempt) -> bool {
-    pods.iter().filter(|pod| pod.ended.is_some()).flat_map(|pod| &pod.messages).any(|message| match message {
-        TerminationMessage::NotStarted { attempt: number, nonce, .. } => {
-            *number == attempt.number && attempt.nonce_hash.as_deref() == Some(nonce.hash().as_str())
-        }
-        TerminationMessage::Ended { .. } => false,
-    })
-}
-
-/// The outcome in a pod's termination message, if the claimed runner wrote it.
-fn authentic_outcome<'a>(pods: &'a [PodView], attempt: &Attempt) -> Option<&'a Outcome> {
-    pods.iter().flat_map(|pod| &pod.messages).find_map(|message| match message {
-        TerminationMessage::Ended { attempt: number, nonce, outcome }
-            if *number == attempt.number && attempt.nonce_hash.as_deref() == Some(nonce.hash().as_str()) =>
-        {
-            Some(outcome)
-        }
-        _ => None,
-    })
-}
-
-fn delete_jobs(observed: &Observed<'_>, keep: Option<&str>) -> Vec<Step> {
+pub(super) fn delete_jobs(observed: &Observed<'_>, keep: Option<&str>) -> Vec<Step> {
     let unwanted = |job: &&JobView| !job.deleting && Some(job.name.as_str()) != keep;
     observed.jobs.iter().filter(unwanted).map(|job| Step::DeleteJob { name: job.name.clone() }).collect()
 }
 
-fn end_unclaimed(observed: &Observed<'_>, phase: Phase, reason: Reason, message: &str) -> Plan {
+pub(super) fn end_unclaimed(observed: &Observed<'_>, phase: Phase, reason: Reason, message: &str) -> Plan {
     Plan {
         status: Some(status::ended(observed.run, phase, reason, message, observed.now)),
         steps: delete_jobs(observed, None),
@@ -344,76 +317,6 @@ fn ended_at(observed: &Observed<'_>, attempt: &Attempt) -> Option<Timestamp> {
     let pod = observed.pods.iter().filter(|pod| pod.job == attempt.job).find_map(|pod| pod.ended);
     let job = observed.jobs.iter().find(|job| job.name == attempt.job);
     pod.or_else(|| job.and_then(|job| job.failed.as_ref().map(|(at, _)| *at)))
-}
-
-fn claimed(observed: &Observed<'_>, attempt: &Attempt) -> Plan {
-    let Observed { run, now, .. } = *observed;
-    if let Some(outcome) = authentic_outcome(observed.pods, attempt) {
-        return Plan { outcome: Some(outcome.clone()), ..Plan::default() };
-    }
-    let unknown = |message: &str| Plan {
-        status: Some(status::ended(run, Phase::OutcomeUnknown, Reason::OutcomeUnknown, message, now)),
-        steps: delete_jobs(observed, None),
-        ..Plan::default()
-    };
-    let pod = observed.pods.iter().find(|pod| Some(pod.uid.as_str()) == attempt.pod_uid.as_deref());
-    match pod {
-        None => return unknown("the action started, and its pod is gone without a report: nobody knows how it ended"),
-        Some(pod) if pod.ended.is_some() && pod.oom_killed => {
-            let message = "the action's container ran out of memory: raise spec.runtime.resources of the extension";
-            return end_unclaimed(observed, Phase::Failed, Reason::OOMKilled, message);
-        }
-        Some(pod) if pod.ended.is_some() => {
-            let how = pod.trouble.clone().unwrap_or_else(|| "the pod ended".into());
-            return unknown(&format!("the action started, and there is no report of how it ended: {how}"));
-        }
-        Some(_) => {}
-    }
-    let claimed_at = attempt.claimed_at.as_ref().map_or(now, |time| time.0);
-    let grace = grace(Some(attempt));
-    let timeout = run.status.as_ref().and_then(|status| status.timeout_seconds).unwrap_or_default();
-    let deadline = after(claimed_at, timeout.saturating_add(grace).saturating_add(ALLOWANCE));
-    if now >= deadline {
-        return unknown("the action started, and no report came in time: nobody knows how it ended");
-    }
-    let keep = pod.map(|pod| pod.job.as_str());
-    let mut plan = Plan { steps: delete_jobs(observed, keep), again: Some(until(deadline, now)), ..Plan::default() };
-    if let Some(since) = observed.stop_since {
-        let patience = after(since, grace + CANCEL_ALLOWANCE);
-        if now >= patience {
-            plan.steps = delete_jobs(observed, None);
-            plan.steps.extend(
-                pod.filter(|pod| !pod.deleting)
-                    .map(|pod| Step::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() }),
-            );
-        } else {
-            plan.again = Some(until(patience.min(deadline), now));
-        }
-    }
-    plan
-}
-
-fn finished(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
-    let Observed { run, now, .. } = *observed;
-    let is_unknown = phase(run) == Phase::OutcomeUnknown;
-    if let Some(outcome) = attempt.filter(|_| is_unknown).and_then(|attempt| authentic_outcome(observed.pods, attempt))
-    {
-        return Plan { outcome: Some(outcome.clone()), ..Plan::default() };
-    }
-    let mut plan = Plan { steps: delete_jobs(observed, None), ..Plan::default() };
-    if run.metadata.deletion_timestamp.is_none() {
-        return plan;
-    }
-    let completed = run.status.as_ref().and_then(|status| status.completion_time.as_ref()).map_or(now, |time| time.0);
-    // The pod object of a lost node stays for ever. It keeps its tree pinned, but need not keep the run.
-    let grace = grace(attempt);
-    let patience = after(completed, grace + POD_ALLOWANCE);
-    if observed.jobs.is_empty() && (observed.pods.is_empty() || now >= patience) {
-        plan.steps.push(Step::RemoveFinalizer);
-    } else {
-        plan.again = Some(until(patience.max(after(now, 1)), now));
-    }
-    plan
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::context::{Caches, Context, Settings, Trees};
-use super::fake_api::FakeApi;
 use super::job::{Operator, job_name};
 use super::request::Policy;
 use crate::admission::stamp::{RunName, sign};
 use crate::api::ActionRun;
 use crate::digest::Digest;
+use crate::fake_api::FakeApi;
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
 

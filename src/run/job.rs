@@ -294,11 +294,6 @@ fn default_resources() -> ResourceRequirements {
     ResourceRequirements { limits: quantities("1", "512Mi"), requests: quantities("10m", "32Mi"), claims: None }
 }
 
-/// The tree that a pod mounts, from its annotation.
-pub fn tree_of(metadata: &ObjectMeta) -> Option<Digest> {
-    metadata.annotations.as_ref()?.get(TREE_ANNOTATION)?.parse().ok()
-}
-
 #[cfg(test)]
 #[path = "job_tests.rs"]
 mod tests;

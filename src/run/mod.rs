@@ -6,18 +6,17 @@
 //!  runner ─► routes: claim, report ─► compare-and-swap on the run ─┘
 //! ```
 //!
-//! `claim`, `decide`, `job`, `report`, `request`, `retry`, `rights`, `secret_parameters`, `status`, `target_status` and
-//! `view` are pure; `ask`, `check`, `context`, `live`, `routes`, `controller` and `sweep` do I/O and decide nothing. `local` and `local_target`,
-//! pure too, use the same for a run without a cluster.
+//! `claim`, `claimed`, `decide`, `job`, `report`, `request`, `retry`, `rights`, `secret_parameters`, `status`,
+//! `target_status` and `view` are pure; `ask`, `check`, `context`, `live`, `routes`, `controller` and `sweep` do I/O and
+//! decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod ask;
 mod check;
 pub mod claim;
+mod claimed;
 pub mod context;
 pub mod controller;
 pub mod decide;
-#[cfg(test)]
-mod fake_api;
 #[cfg(test)]
 mod fixture;
 pub mod job;
@@ -36,7 +35,7 @@ pub mod target_status;
 pub mod view;
 
 pub use check::checker;
-pub use context::{Caches, Context, NotSynced, Settings, Trees};
+pub use context::{Caches, Context, Settings, Trees};
 pub use controller::watches;
 pub use request::Policy;
 pub use routes::routes;

@@ -29,13 +29,18 @@ pub fn holds_claim(run: &ActionRun, run_uid: &str, attempt: u32, nonce: &Nonce) 
     }
 }
 
-/// What to do with the report of the runner that holds the claim of `attempt`. A late one replaces an unknown outcome;
-/// nothing replaces another. A further attempt follows only an outcome that is stored.
-pub fn evaluate(run: &ActionRun, attempt: u32) -> Acceptance {
+/// What to do with a report of the runner that holds the claim of the newest attempt. A late one replaces an unknown
+/// outcome; nothing replaces another.
+pub fn evaluate(run: &ActionRun) -> Acceptance {
     match phase(run) {
-        Phase::Running | Phase::OutcomeUnknown if is_newest(run, attempt) => Acceptance::Store,
-        _ => Acceptance::Stored,
+        Phase::Running | Phase::OutcomeUnknown => Acceptance::Store,
+        Phase::Pending | Phase::Succeeded | Phase::Failed | Phase::Canceled => Acceptance::Stored,
     }
+}
+
+/// The same for the runner of any attempt. An earlier attempt's outcome is stored: without it there would be no later one.
+pub fn evaluate_of(run: &ActionRun, attempt: u32) -> Acceptance {
+    if is_newest(run, attempt) { evaluate(run) } else { Acceptance::Stored }
 }
 
 /// Whether the script of `attempt` is to be stopped: cancelled, being deleted, given up, or over.
@@ -82,10 +87,10 @@ mod tests {
 
     #[test]
     fn a_late_report_replaces_an_unknown_outcome_and_no_other() {
-        assert_eq!(evaluate(&run("Running"), 1), Acceptance::Store);
-        assert_eq!(evaluate(&run("OutcomeUnknown"), 1), Acceptance::Store);
+        assert_eq!(evaluate(&run("Running")), Acceptance::Store);
+        assert_eq!(evaluate(&run("OutcomeUnknown")), Acceptance::Store);
         for phase in ["Pending", "Succeeded", "Failed", "Canceled"] {
-            assert_eq!(evaluate(&run(phase), 1), Acceptance::Stored, "{phase}");
+            assert_eq!(evaluate(&run(phase)), Acceptance::Stored, "{phase}");
         }
     }
 
@@ -106,9 +111,9 @@ mod tests {
         (second.number, second.nonce_hash) = (2, Some(Nonce::from_bytes([2; 16]).hash()));
         status.attempts.push(second);
         assert_eq!(holds_claim(&run, "uid", 1, &Nonce::from_bytes([1; 16])), Ok(()));
-        assert_eq!(evaluate(&run, 1), Acceptance::Stored);
+        assert_eq!(evaluate_of(&run, 1), Acceptance::Stored);
         assert!(must_stop(&run, 1) && !must_stop(&run, 2));
-        assert_eq!(evaluate(&run, 2), Acceptance::Store);
+        assert_eq!(evaluate_of(&run, 2), Acceptance::Store);
         assert!(holds_claim(&run, "uid", 2, &Nonce::from_bytes([1; 16])).is_err());
     }
 }

@@ -242,7 +242,7 @@ async fn store_report(context: &Context, uid: &str, report: &Report) -> Result<(
         pause(tries).await;
         let run = context.read(uid).await?.ok_or(No::Gone)?;
         report::holds_claim(&run, uid, report.attempt, &report.nonce).map_err(No::Refused)?;
-        match report::evaluate(&run, report.attempt) {
+        match report::evaluate_of(&run, report.attempt) {
             Acceptance::Stored => return Ok(()),
             Acceptance::Store => match context.conclude(&run, &report.outcome).await {
                 Ok(_) => return Ok(()),
