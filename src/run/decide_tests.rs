@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::fixture::UID;
 use super::*;
-use crate::protocol::{Ending, Nonce, Stream};
+use crate::protocol::{Ending, Nonce, Stream, TerminationMessage};
 
 const CREATED: &str = "2026-11-23T10:00:00Z";
 

@@ -20,7 +20,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::{ATTEMPT_LABEL, EXTENSION_LABEL, MANAGED_BY_LABEL, MANAGER, RUN_UID_LABEL, TREE_ANNOTATION};
-use crate::digest::Digest;
 use crate::protocol::{EXIT_NOT_STARTED, Token, TreePin, env};
 use crate::validate::Runtime;
 
