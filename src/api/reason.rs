@@ -80,6 +80,8 @@ reasons! {
     Queued,
     /// The script runs.
     Running,
+    /// An attempt failed, and the next one starts after a pause.
+    Retrying,
     /// The script ended with another exit code than 0, or by a signal.
     ActionFailed,
     /// The script's output says that it failed (`strictResult`).

@@ -16,6 +16,7 @@ mod faulty;
 mod outside;
 mod redfish;
 mod repositories;
+mod retries;
 mod rights;
 mod runs;
 mod soak;
@@ -33,9 +34,10 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
+    let runs = [runs::TESTS, retries::TESTS].concat();
     let groups: [(&str, &[Test], usize); 8] = [
         ("extensions", extensions::TESTS, 4),
-        ("runs", runs::TESTS, 4),
+        ("runs", &runs, 4),
         ("rights", rights::TESTS, 4),
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
