@@ -11,6 +11,7 @@ mod installation;
 mod disruption;
 mod extensions;
 mod outside;
+mod queue;
 mod redfish;
 mod repositories;
 mod rights;
@@ -29,9 +30,10 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let groups: [(&str, &[Test], usize); 7] = [
+    let groups: [(&str, &[Test], usize); 8] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", runs::TESTS, 4),
+        ("queue", queue::TESTS, 4),
         ("rights", rights::TESTS, 4),
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
