@@ -12,7 +12,8 @@ use super::status::{Applied, Before, InstalledPair};
 use crate::api::{OrchestratorExtension, Reason};
 use crate::digest::Digest;
 use crate::manifest::{self, Manifest};
-use crate::source::{ConfigMapFiles, GitRef, Request, Resolution, SourceUrl};
+use crate::source::oci::Tag;
+use crate::source::{ConfigMapFiles, GitRef, OciRef, OciUrl, Request, Resolution, SourceUrl};
 use crate::store::{Entry, ExtensionName, RelativePath, Store, StoreError};
 use crate::validate::{self, Extension, SourceKind};
 
@@ -121,6 +122,15 @@ pub fn wanted(source: &validate::Source, config_map: Option<&ConfigMapFiles>) ->
         SourceKind::Git => {
             let refs = source.refs.as_deref().map(str::parse::<GitRef>).transpose();
             Request::Git { url: url()?, refs: refs.map_err(|fault| invalid("refs", &fault))? }
+        }
+        SourceKind::Oci => {
+            let repository = OciUrl::parse(&source.url, source.insecure).map_err(|fault| invalid("url", &fault))?;
+            let refs = match (source.digest, source.refs.as_deref()) {
+                (Some(digest), _) => OciRef::Digest(digest),
+                (None, Some(refs)) => refs.parse().map_err(|fault| invalid("refs", &fault))?,
+                (None, None) => OciRef::Tag(Tag::latest()),
+            };
+            Request::Oci { repository, refs }
         }
         SourceKind::ConfigMap => {
             let files = config_map.ok_or_else(|| invalid("configMapRef", &"names no ConfigMap that was read"))?;
