@@ -300,7 +300,7 @@ fn paths_are_normalised() {
 
 #[test]
 fn all_problems_come_at_once() {
-    let spec = json!({"type": "X", "source": {"type": "oci", "url": "ftp://x"}, "interval": "never", "customActions": [{"name": "!"}]});
+    let spec = json!({"type": "X", "source": {"type": "svn", "url": "ftp://x"}, "interval": "never", "customActions": [{"name": "!"}]});
     let problems = check(spec).unwrap_err();
     assert_eq!(problems.iter().count(), 6, "{problems}");
     assert_eq!(problems.reason(), Reason::ValidationFailed);

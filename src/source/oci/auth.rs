@@ -76,12 +76,8 @@ async fn token(
     challenge: &Challenge,
 ) -> Result<HeaderValue, SourceError> {
     let fault = |fault| SourceError::Oci { url: repository.to_string(), fault };
-    let realm = challenge.parameters.get("realm").map(String::as_str).unwrap_or_default();
-    let realm = SourceUrl::parse(realm).map_err(|error| fault(OciFault::Realm(error)))?;
+    let realm = token_server(repository, challenge).map_err(fault)?;
     let origin = realm.origin();
-    if repository.origin().is_https() && !origin.is_https() {
-        return Err(fault(OciFault::RealmDowngrade(origin)));
-    }
     if let Some(credentials) =
         session.credentials().filter(|credentials| login.is_some() && !credentials.allows(&origin))
     {
@@ -92,6 +88,16 @@ async fn token(
         session.send(&address(&realm, login, challenge, &scope), request(&origin, login, challenge, &scope)).await?;
     let answered = Body::new(answer, MAX_TOKEN_BYTES)?.read(session).await?;
     bearer(&answered).ok_or_else(|| fault(OciFault::NoToken(origin)))
+}
+
+/// The token server that `challenge` names.
+fn token_server(repository: &OciUrl, challenge: &Challenge) -> Result<SourceUrl, OciFault> {
+    let realm = challenge.parameters.get("realm").map(String::as_str).unwrap_or_default();
+    let realm = SourceUrl::parse(realm).map_err(OciFault::Realm)?;
+    match repository.origin().is_https() && !realm.origin().is_https() {
+        true => Err(OciFault::RealmDowngrade(realm.origin())),
+        false => Ok(realm),
+    }
 }
 
 /// The token server's address, with what is asked for: a refresh token goes into the body instead.
@@ -233,6 +239,28 @@ mod tests {
         );
         for malformed in ["", ",", "realm=x", "\"", "=", "Bearer realm=\"open", "Bearer realm=\"x\\"] {
             assert!(read(malformed).iter().all(|(_, parameters)| parameters.is_empty()), "{malformed}");
+        }
+    }
+
+    #[test]
+    fn a_token_server_is_not_asked_over_plain_http_for_a_registry_with_https() {
+        let of = |insecure: bool, realm: &str| {
+            let repository = OciUrl::parse("oci://a.example/team/ext", insecure).unwrap();
+            let parameters = [pair("realm", realm)].into();
+            let challenge = Challenge { scheme: "bearer".to_owned(), parameters };
+            token_server(&repository, &challenge).map(|realm| realm.to_string()).map_err(|fault| fault.to_string())
+        };
+        assert_eq!(of(true, "http://a.example/t").as_deref(), Ok("http://a.example/t"));
+        assert_eq!(of(false, "https://b.example/t?x=1").as_deref(), Ok("https://b.example/t?…"));
+        assert_eq!(
+            of(false, "http://b.example/t").unwrap_err(),
+            "the registry names the token server http://b.example, but a token is not fetched over plain HTTP for a registry \
+             with HTTPS"
+        );
+        for realm in ["file:///etc/passwd", "", "https://bob:hunter2@b.example/"] {
+            let fault = of(false, realm).unwrap_err();
+            assert!(fault.starts_with("the registry names a token server that cannot be used: url"), "{fault}");
+            assert!(!fault.contains("hunter2"));
         }
     }
 

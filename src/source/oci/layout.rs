@@ -105,7 +105,7 @@ fn is_plain_tar(media_type: &str) -> bool {
 }
 
 fn ends_in(media_type: &str, end: &str) -> bool {
-    media_type.strip_suffix(end).is_some_and(|rest| rest.ends_with(['.', '/']))
+    media_type.strip_suffix(end).is_some_and(|rest| rest.ends_with(['.', '/', '-']))
 }
 
 fn shortened(text: &str) -> String {
@@ -141,6 +141,7 @@ mod tests {
         for only in [
             layer("application/vnd.cncf.flux.content.v1.tar+gzip", &[]),
             layer(TAR, &[]),
+            layer("application/x-tar", &[]),
             layer(GZIP, &[]),
             layer("application/vnd.oci.image.layer.v1.tar+zstd", &[]),
             layer("application/vnd.docker.image.rootfs.diff.tar.gzip", &[]),

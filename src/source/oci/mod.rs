@@ -8,6 +8,11 @@ mod manifest;
 mod reference;
 mod resolve;
 
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod registry_tests;
+
 pub use client::{RawManifest, Repository};
 pub use fault::OciFault;
 pub use manifest::{ArtifactManifest, Descriptor, Document, MAX_MANIFEST_BYTES, only, parse};
