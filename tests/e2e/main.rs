@@ -16,6 +16,7 @@ mod faulty;
 mod outside;
 mod queue;
 mod redfish;
+mod registry;
 mod repositories;
 mod retries;
 mod rights;
