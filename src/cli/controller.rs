@@ -40,7 +40,7 @@ use crate::serve::webhook_config::{self, DEFAULT_NAME};
 use crate::serve::{issue, tls};
 use crate::source::{AddressPolicy, FetchOptions, Fetcher};
 use crate::store::layout::tree_subpath;
-use crate::store::{RelativePath, Store};
+use crate::store::{Outputs, RelativePath, Store};
 use crate::telemetry::{self, Metrics};
 use crate::validate::{ContractLevels, RunLimits};
 
@@ -190,6 +190,7 @@ async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
     let mut helpers = JoinSet::new();
     let runs = start_runs(&replica, store).await?;
     helpers.spawn(run::sweep::run(runs.context.clone()));
+    helpers.spawn(run::output::sweep_until_dropped(runs.context.clone(), runs.outputs, options.retention()));
     let shutdown = || ended(replica.shutdown.clone());
     // All that writes to the volume is waited for: once the Lease is let go, it is another's.
     tokio::join!(
@@ -202,6 +203,7 @@ async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
 
 struct Runs {
     context: Arc<run::Context>,
+    outputs: Outputs,
     triggers: run::controller::Triggers,
 }
 
@@ -228,13 +230,20 @@ async fn start_runs(replica: &Replica, store: Arc<Store>) -> anyhow::Result<Runs
         policy: replica.policy(),
         insecure_without_admission: options.insecure_no_admission,
         concurrency: options.run_concurrency,
+        output_bytes: options.output_max_bytes,
+        skip_report: options.no_direct_report,
+    };
+    let outputs = {
+        let root = options.store.clone();
+        tokio::task::spawn_blocking(move || Outputs::open(&root)).await??
     };
     let (caches, triggers) = run::watches(&replica.client, &options.namespace);
     let (keys, metrics) = (replica.keys.clone(), Arc::new(replica.metrics.clone()));
     let context =
         run::Context::new(replica.client.clone(), settings, keys, Arc::new(InstalledTrees(store)), caches, metrics);
-    let _ = replica.run_routes.set(run::routes(context.clone()));
-    Ok(Runs { context, triggers })
+    let routes = run::routes(context.clone()).merge(run::output::routes(context.clone(), outputs.clone()));
+    let _ = replica.run_routes.set(routes);
+    Ok(Runs { context, outputs, triggers })
 }
 
 /// Claims and reports, once the controller that they belong to has started.

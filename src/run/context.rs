@@ -50,6 +50,10 @@ pub struct Settings {
     pub insecure_without_admission: bool,
     /// Most reconciles at a time.
     pub concurrency: u16,
+    /// Most bytes of each stream that are kept of an attempt; 0: none.
+    pub output_bytes: u64,
+    /// Learn outcomes from termination messages alone, for measurements.
+    pub skip_report: bool,
 }
 
 /// Caches of everything that a run depends on. Filled by [`super::controller::watches`].

@@ -142,6 +142,8 @@ impl Fixture {
             policy: Policy::default(),
             insecure_without_admission: true,
             concurrency: 4,
+            output_bytes: 1000,
+            skip_report: false,
         };
         let keys = Keys { token_key: b"token".to_vec(), stamp_key: b"stamp".to_vec() };
         let caches = Caches { runs, extensions, targets, jobs, pods };

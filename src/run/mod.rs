@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `claim`, `decide`, `job`, `report`, `request`, `rights`, `secret_parameters`, `status` and `view` are pure; `ask`,
-//! `check`, `context`, `live`, `routes`, `controller` and `sweep` do I/O and decide nothing. `local` and `local_target`,
+//! `check`, `context`, `live`, `routes`, `output`, `controller` and `sweep` do I/O and decide nothing. `local` and `local_target`,
 //! pure too, use the same for a run without a cluster.
 
 mod ask;
@@ -24,6 +24,7 @@ pub mod job;
 pub mod live;
 pub mod local;
 pub mod local_target;
+pub mod output;
 pub mod report;
 pub mod request;
 pub mod rights;

@@ -237,6 +237,9 @@ impl Request {
             language: extension.entrypoint.language.clone(),
             env: extension.runtime.env.clone(),
             redact: redact.into_iter().collect(),
+            withhold_stdout: action::may_answer_with_password(invocation.kind),
+            output_bytes: 0,
+            skip_report: false,
         }
     }
 }

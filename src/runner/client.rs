@@ -14,7 +14,7 @@ use ureq::{Agent, Error as HttpError};
 
 use super::config::Config;
 use super::control::Control;
-use crate::protocol::{ClaimGrant, ClaimRequest, Progress, ProgressAnswer, Refusal, Report, SERVER_NAME};
+use crate::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, ProgressAnswer, Refusal, Report, SERVER_NAME};
 
 /// How long one request may take as a whole.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -95,6 +95,11 @@ impl Client {
     /// Tells how the attempt ended; `Ok` once that is stored.
     pub fn report(&self, report: &Report) -> Result<(), RequestError> {
         self.post("report", report).map(|_| ())
+    }
+
+    /// Hands over what the script printed; `Ok` once that is kept.
+    pub fn output(&self, output: &OutputUpload) -> Result<(), RequestError> {
+        self.post("output", output).map(|_| ())
     }
 
     fn post(&self, what: &str, body: &impl Serialize) -> Result<Vec<u8>, RequestError> {

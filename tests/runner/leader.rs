@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use outrigger::protocol::{ClaimGrant, ClaimRequest, Progress, Report, SERVER_NAME};
+use outrigger::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, Report, SERVER_NAME};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -29,6 +29,7 @@ struct State {
     claims: VecDeque<Answer>,
     reports: VecDeque<Answer>,
     progress: Option<Answer>,
+    outputs: Option<Answer>,
     cancel: bool,
 }
 
@@ -86,6 +87,10 @@ impl Leader {
         self.state.lock().unwrap().progress = Some(answer);
     }
 
+    pub fn answer_outputs(&self, answer: Answer) {
+        self.state.lock().unwrap().outputs = Some(answer);
+    }
+
     pub fn cancel(&self) {
         self.state.lock().unwrap().cancel = true;
     }
@@ -101,6 +106,10 @@ impl Leader {
 
     pub fn reports(&self) -> Vec<Report> {
         self.bodies("/report")
+    }
+
+    pub fn outputs(&self) -> Vec<OutputUpload> {
+        self.bodies("/output")
     }
 
     pub fn progress(&self) -> Vec<Progress> {
@@ -141,6 +150,7 @@ fn serve(connection: TcpStream, tls: Arc<ServerConfig>, grant: &ClaimGrant, stat
         let (answer, body) = match request.path.rsplit('/').next()? {
             "claim" => (state.claims.pop_front().unwrap_or(Answer::Good), serde_json::to_string(grant).unwrap()),
             "report" => (state.reports.pop_front().unwrap_or(Answer::Good), "{}".to_owned()),
+            "output" => (state.outputs.unwrap_or(Answer::Good), "{}".to_owned()),
             _ => (state.progress.unwrap_or(Answer::Good), format!("{{\"cancel\":{}}}", state.cancel)),
         };
         state.requests.push(request);
