@@ -20,6 +20,8 @@ use crate::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, Progress
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes: a payload and Secrets, which are below 1 MiB each.
 const ANSWER_BYTES: u64 = 16 << 20;
+/// Size of the buffers of a connection. Requests are small; clearing the default of 128 KiB takes longer than most of them.
+const BUFFER_BYTES: usize = 16 << 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -72,6 +74,8 @@ impl Client {
             // Not from the environment.
             .proxy(None)
             .timeout_global(Some(REQUEST_TIMEOUT))
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES)
             .user_agent(concat!("outrigger-runner/", env!("CARGO_PKG_VERSION")))
             .build();
         let dial = Dial(config.address);
