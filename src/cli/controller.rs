@@ -17,12 +17,14 @@ use axum::response::{IntoResponse as _, Response};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::PostParams;
+use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
+use tower::util::MapRequestLayer;
 
 use super::ControllerOptions;
 use crate::admission::{self, Admission};
@@ -73,8 +75,8 @@ struct Replica {
 }
 
 async fn start(options: ControllerOptions) -> anyhow::Result<()> {
-    let client = client(&options).await?;
     let metrics = Metrics::new();
+    let client = client(&options, metrics.clone()).await?;
     let readiness = Readiness::waiting_for(["certificates", "listener"]);
     let shutdown = on_signal()?;
     let health = TcpListener::bind(options.health_listen).await.with_context(|| listening(options.health_listen))?;
@@ -327,7 +329,8 @@ impl Replica {
     }
 }
 
-async fn client(options: &ControllerOptions) -> anyhow::Result<Client> {
+/// A client whose requests are counted.
+async fn client(options: &ControllerOptions, metrics: Metrics) -> anyhow::Result<Client> {
     let config = match &options.kubeconfig {
         Some(file) => {
             let config =
@@ -338,7 +341,11 @@ async fn client(options: &ControllerOptions) -> anyhow::Result<Client> {
             Config::infer().await.context("finding the cluster: neither a service account nor a kubeconfig fits")?
         }
     };
-    Ok(Client::try_from(config)?)
+    let count = MapRequestLayer::new(move |request: axum::http::Request<kube::client::Body>| {
+        metrics.requested(request.method(), request.uri());
+        request
+    });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&count).build())
 }
 
 /// The user name under which the API server knows this process.

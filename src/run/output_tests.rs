@@ -142,3 +142,25 @@ async fn the_outputs_of_a_run_that_only_the_cache_misses_stay() {
     world.fixture.api.put(RUN, run);
     assert_eq!(world.sweep(SystemTime::now()).await, 0);
 }
+
+#[tokio::test]
+async fn the_write_that_stores_the_outcome_says_how_much_was_printed() {
+    let world = world();
+    let outcome = json!({
+        "ending": "Exited", "exitCode": 0, "durationMillis": 1,
+        "stdout": {"text": "PowerOn", "droppedBytes": 0}, "stderr": {"text": "", "droppedBytes": 0},
+    });
+    let output = json!({"stdoutBytes": 5_000_000_000_u64, "stderrBytes": 0, "truncated": true});
+    let report = json!({"attempt": 2, "nonce": Nonce::from_bytes([2; 16]), "outcome": outcome, "output": output});
+    let context = &world.fixture.context;
+    let request = Request::post(format!("/v1/runs/{UID}/report"))
+        .header("authorization", format!("Bearer {}", context.token(UID, 2).to_hex()))
+        .body(Body::from(report.to_string()))
+        .unwrap();
+    assert_eq!(super::super::routes(context.clone()).oneshot(request).await.unwrap().status(), 200);
+    assert_eq!(world.status()["phase"], "Succeeded");
+    let said = json!({"attempt": 2, "stdoutBytes": 5_000_000_000_u64, "stderrBytes": 0, "truncated": true});
+    assert_eq!(world.status()["output"], said);
+    let status_writes = world.fixture.api.writes().into_iter().filter(|write| write.ends_with("/backup/status"));
+    assert_eq!(status_writes.count(), 1);
+}
