@@ -8,8 +8,8 @@
 //!
 //! `claim`, `claimed`, `decide`, `job`, `kept`, `queue`, `report`, `request`, `retention`, `retry`, `rights`,
 //! `secret_parameters`, `status`, `target_status`, `turn` and `view` are pure; `ask`, `check`, `collect`, `context`,
-//! `controller`, `live`, `routes`, `slots`, `sweep` and `watching` do I/O, or remember, and decide nothing. `local` and
-//! `local_target`, pure too, use the same for a run without a cluster.
+//! `controller`, `live`, `output`, `routes`, `slots`, `sweep` and `watching` do I/O, or remember, and decide nothing.
+//! `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod ask;
 mod check;
@@ -26,6 +26,7 @@ mod kept;
 pub mod live;
 pub mod local;
 pub mod local_target;
+pub mod output;
 pub mod queue;
 pub mod report;
 pub mod request;
