@@ -78,7 +78,12 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     let readiness = Readiness::waiting_for(["certificates", "listener"]);
     let shutdown = on_signal()?;
     let health = TcpListener::bind(options.health_listen).await.with_context(|| listening(options.health_listen))?;
-    tokio::spawn(tls::serve_plain(health, health::router(readiness.clone(), metrics.clone()), ended(shutdown.clone())));
+    tokio::spawn(tls::serve_plain(
+        health,
+        health::router(readiness.clone(), metrics.clone()),
+        Limits::HEALTH,
+        ended(shutdown.clone()),
+    ));
 
     let keys = keys::ensure(&client, &options.namespace).await?;
     let reached = reached_at(&client, &options).await?;
@@ -114,7 +119,7 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     // a fallback and no wildcard route: that would leave its own parameter beside those of the routes inside
     let runs = Router::new().fallback(answer_runs).with_state(replica.clone());
     let router = admission::router(replica.admission()).merge(leader_or_forward(leadership.clone(), forwarder, runs));
-    tokio::spawn(tls::serve_tls(listener, serving.server_config()?, router, ended(shutdown.clone())));
+    tokio::spawn(tls::serve_tls(listener, serving.server_config()?, router, tls::Limits::TLS, ended(shutdown.clone())));
     readiness.reached("listener");
     keep_webhooks(&replica).await?;
 

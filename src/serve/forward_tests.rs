@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 
 use super::super::certificates::{Certificates, ServingCertificate};
 use super::super::issue::{names, new_ca, new_leaf};
-use super::super::tls::serve_tls;
+use super::super::tls::{Limits, serve_tls};
 use super::*;
 
 const CLAIM: &str = "/v1/runs/7/claim?x=1";
@@ -34,7 +34,7 @@ async fn listen(certificates: &Certificates, router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("https://{}", listener.local_addr().unwrap());
     let config = ServingCertificate::new(certificates).unwrap().server_config().unwrap();
-    tokio::spawn(serve_tls(listener, config, router, std::future::pending()));
+    tokio::spawn(serve_tls(listener, config, router, Limits::TLS, std::future::pending()));
     address
 }
 

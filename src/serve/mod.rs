@@ -1,6 +1,8 @@
 //! TLS listener, certificates, health, metrics, the way to the leader.
 
+mod budget;
 pub mod certificates;
+mod connections;
 #[cfg(test)]
 pub(crate) mod fake_api;
 pub mod forward;

@@ -29,13 +29,17 @@ fn certificates() -> Certificates {
 }
 
 async fn start(router: Router) -> Server {
+    start_with(router, Limits::TLS).await
+}
+
+async fn start_with(router: Router, limits: Limits) -> Server {
     let certificates = certificates();
     let serving = ServingCertificate::new(&certificates).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let config = serving.server_config().unwrap();
-    let task = tokio::spawn(serve_tls(listener, config, router, async { drop(stopped.await) }));
+    let task = tokio::spawn(serve_tls(listener, config, router, limits, async { drop(stopped.await) }));
     Server { address, certificates, serving, stop, task }
 }
 
@@ -120,7 +124,7 @@ async fn shutdown_lets_an_open_request_end_and_accepts_no_more() {
 async fn the_plain_listener_answers_without_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let task = tokio::spawn(serve_plain(listener, hello(), std::future::pending()));
+    let task = tokio::spawn(serve_plain(listener, hello(), Limits::HEALTH, std::future::pending()));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut text = String::new();
