@@ -5,6 +5,7 @@ mod convert;
 mod crds;
 mod directory;
 mod lint;
+mod listeners;
 mod new;
 mod options;
 mod run;

@@ -12,6 +12,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource as _, ResourceExt as _};
+use tokio::sync::watch;
 
 use super::decide::phase;
 use super::job::{Operator, tree_of};
@@ -21,6 +22,7 @@ use crate::api::{
 };
 use crate::digest::Digest;
 use crate::protocol::{ClaimGrant, Token};
+use crate::serve::certificates::Trust;
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
 
@@ -42,8 +44,10 @@ pub trait Trees: Send + Sync {
 /// What the operator's settings say about runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What every Job has in common.
+    /// What every Job has in common; [`Context::operator`] fills in the CA.
     pub operator: Operator,
+    /// The CA that new Jobs pin.
+    pub trust: watch::Receiver<Trust>,
     /// Timeouts and contract levels.
     pub policy: Policy,
     /// Start runs that carry no stamp of the operator's admission: anybody who may create a run then acts as anybody.
@@ -172,6 +176,11 @@ impl Context {
     pub fn is_extension_in_use(&self, extension: &str) -> bool {
         let uses = |run: &ActionRun| run.spec.extension_ref.name == extension && phase(run) == Phase::Running;
         self.caches.runs.state().iter().any(|run| run.0.as_ref().is_ok_and(uses))
+    }
+
+    /// What every Job has in common now.
+    pub fn operator(&self) -> Operator {
+        Operator { ca_pem: self.settings.trust.borrow().pinned.clone(), ..self.settings.operator.clone() }
     }
 
     /// The runner's token of an attempt.

@@ -343,7 +343,7 @@ async fn create_job(
     let pin = entrypoint_digest(context, request).await.map_err(ReconcileError::Tree)?;
     let (run_name, run_namespace) = (run.name_any(), run.namespace().unwrap_or_default());
     let job = job::job(
-        &context.settings.operator,
+        &context.operator(),
         &JobInput {
             name: name.to_owned(),
             run_uid: uid,

@@ -11,6 +11,7 @@
 //! pure too, use the same for a run without a cluster.
 
 mod ask;
+mod authenticate;
 mod check;
 pub mod claim;
 pub mod context;
@@ -33,6 +34,7 @@ pub mod status;
 pub mod sweep;
 pub mod view;
 
+pub use authenticate::authenticated;
 pub use check::checker;
 pub use context::{Caches, Context, NotSynced, Settings, Trees};
 pub use controller::watches;

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::super::certificates::{Certificates, ServingCertificate};
 use super::super::issue::{names, new_ca, new_leaf, provider, roots};
+use super::super::serving::ServingCertificate;
 use super::super::tls::serve_tls;
 use super::*;
 use crate::protocol::SERVER_NAME;
@@ -32,8 +32,8 @@ struct Server {
 /// Answers with the length of what was posted.
 async fn start(limits: Limits) -> Server {
     let ca = new_ca(SystemTime::now()).unwrap();
-    let leaf = new_leaf(&ca.key, &names("outrigger-system", &[]).unwrap(), SystemTime::now()).unwrap();
-    let serving = ServingCertificate::new(&Certificates { ca: ca.certificate.clone(), leaf }).unwrap();
+    let leaf = new_leaf(&ca, &names("outrigger-system", &[]).unwrap(), SystemTime::now()).unwrap();
+    let serving = ServingCertificate::new(&leaf, []).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() }));

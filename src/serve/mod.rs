@@ -9,5 +9,7 @@ pub mod forward;
 pub mod health;
 pub mod issue;
 pub mod keys;
+pub mod rotation;
+pub mod serving;
 pub mod tls;
 pub mod webhook_config;
