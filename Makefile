@@ -33,7 +33,7 @@ test: ## run everything that has to hold: lint, unit tests, a cluster, end-to-en
 
 .PHONY: prerequisites
 prerequisites: ## check what the machine needs; as root on Debian, install it
-	@hack/prerequisites build lint image $$([[ -n "$${KUBECONFIG:-}$${OUTRIGGER_CLUSTER_PROVIDER:-}" ]] || echo cluster)
+	@hack/prerequisites build unit lint image $$([[ -n "$${KUBECONFIG:-}$${OUTRIGGER_CLUSTER_PROVIDER:-}" ]] || echo cluster)
 
 .PHONY: build
 build: ## build both programs, the runner statically
@@ -97,6 +97,7 @@ generate: ## write what is generated: definitions, plain manifests
 
 .PHONY: unit
 unit: ## run the tests that need no cluster
+	@hack/prerequisites build unit
 	cargo test --lib --bins $(addprefix --test ,$(INTEGRATION))
 
 .PHONY: examples

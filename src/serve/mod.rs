@@ -3,8 +3,6 @@
 mod budget;
 pub mod certificates;
 mod connections;
-#[cfg(test)]
-pub(crate) mod fake_api;
 pub mod forward;
 pub mod health;
 pub mod issue;

@@ -101,8 +101,8 @@ fn what_is_missing_or_malformed_is_told_with_its_field() {
         ),
         (
             "runtime",
-            json!({"maxConcurrentRuns": 1}),
-            "spec.runtime.maxConcurrentRuns: maxConcurrentRuns is not supported yet: remove it",
+            json!({"networkPolicy": "open"}),
+            "spec.runtime.networkPolicy: networkPolicy is not supported yet: remove it",
         ),
         (
             "runtime",
