@@ -12,7 +12,7 @@ use super::decide::phase;
 use crate::api::ActionRun;
 
 /// Seconds that a run is kept although there are enough newer ones: whoever waits for it sees how it ended.
-const SEEN_SECONDS: i64 = 60;
+const SEEN_SECONDS: i64 = 30;
 
 /// Those of `runs` that are to be deleted now, the oldest first. `limit` says for an extension how many finished runs with
 /// generated names are kept per namespace.
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn a_run_that_has_just_ended_can_still_be_looked_at() {
-        assert_eq!(names(&[generated("1", 0)], Some(0), 59), [""; 0]);
-        assert_eq!(names(&[generated("1", 0)], Some(0), 60), ["1"]);
+        assert_eq!(names(&[generated("1", 0)], Some(0), 29), [""; 0]);
+        assert_eq!(names(&[generated("1", 0)], Some(0), 30), ["1"]);
     }
 
     #[test]

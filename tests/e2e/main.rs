@@ -14,6 +14,7 @@ mod extensions;
 mod faults;
 mod faulty;
 mod outside;
+mod queue;
 mod redfish;
 mod repositories;
 mod retries;
@@ -35,9 +36,10 @@ pub type Test = (&'static str, fn(&World));
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let runs = [runs::TESTS, retries::TESTS].concat();
-    let groups: [(&str, &[Test], usize); 8] = [
+    let groups: [(&str, &[Test], usize); 10] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", &runs, 4),
+        ("queue", queue::TESTS, 4),
         ("rights", rights::TESTS, 4),
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
