@@ -3,7 +3,7 @@
 //! Every replica serves admission, health, metrics and the way to the leader. The one that holds the Lease writes: it
 //! opens the store and runs the controllers, and the process ends at once if the Lease is lost.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,6 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use k8s_openapi::api::core::v1::Service;
 use kube::api::PostParams;
 use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
@@ -27,17 +26,17 @@ use tower::ServiceExt as _;
 use tower::util::MapRequestLayer;
 
 use super::ControllerOptions;
+use super::listeners::{keep_webhooks, listen, listening, reached_at};
 use crate::admission::{self, Admission};
 use crate::api::MANAGER;
 use crate::digest::Digest;
 use crate::extension;
 use crate::lease::{Elector, Leadership, Settings};
 use crate::run;
-use crate::serve::certificates::{self, Certificates, ServingCertificate};
+use crate::serve::certificates::{self, Trust};
 use crate::serve::forward::{Forwarder, leader_or_forward};
 use crate::serve::health::{self, Readiness};
 use crate::serve::keys::{self, Keys};
-use crate::serve::webhook_config::{self, DEFAULT_NAME};
 use crate::serve::{issue, tls};
 use crate::source::{AddressPolicy, FetchOptions, Fetcher};
 use crate::store::layout::{runner_subpath, tree_subpath};
@@ -64,7 +63,8 @@ struct Replica {
     client: Client,
     metrics: Metrics,
     keys: Keys,
-    certificates: Certificates,
+    /// The CAs that runners, webhooks and other replicas are told of.
+    trust: watch::Receiver<Trust>,
     /// `https://<address>:<port>` for runners.
     address: String,
     /// User name under which this process writes.
@@ -81,7 +81,12 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     let readiness = Readiness::waiting_for(["certificates", "listener"]);
     let shutdown = on_signal()?;
     let health = TcpListener::bind(options.health_listen).await.with_context(|| listening(options.health_listen))?;
-    tokio::spawn(tls::serve_plain(health, health::router(readiness.clone(), metrics.clone()), ended(shutdown.clone())));
+    tokio::spawn(tls::serve_plain(
+        health,
+        health::router(readiness.clone(), metrics.clone()),
+        tls::Limits::HEALTH,
+        ended(shutdown.clone()),
+    ));
 
     let keys = keys::ensure(&client, &options.namespace).await?;
     let reached = reached_at(&client, &options).await?;
@@ -90,36 +95,35 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     readiness.reached("certificates");
 
     let identity = options.identity.clone().unwrap_or_else(|| "outside".to_owned());
-    let own = options.pod_address.map_or(reached, |address| SocketAddr::new(address, options.listen.port()));
+    let own = options.pod_address.map_or(reached, |address| SocketAddr::new(address, options.runs_listen().port()));
     let settings = Settings::new(&options.namespace, format!("{identity}_{:08x}", random()), format!("https://{own}"));
     let elector = Elector::start(client.clone(), settings);
     let leadership = elector.leadership();
 
-    let serving = ServingCertificate::new(&certificates)?;
+    let serving = certificates.serving()?;
+    let (tell, trust) = watch::channel(certificates.trust());
     tokio::spawn({
         let (serving, client, namespace) = (serving.clone(), client.clone(), options.namespace.clone());
-        async move { serving.keep_current(client, namespace, names).await }
+        async move { certificates::keep_current(&serving, tell, client, namespace, names).await }
     });
     let replica = Arc::new(Replica {
         client: client.clone(),
         metrics,
         keys,
-        certificates,
+        trust: trust.clone(),
         address: format!("https://{reached}"),
         operator: whoami(&client).await?,
         run_routes: OnceLock::new(),
         shutdown: shutdown.clone(),
         options,
     });
-    let listener =
-        TcpListener::bind(replica.options.listen).await.with_context(|| listening(replica.options.listen))?;
-    let forwarder = Forwarder::new(&replica.certificates.ca)?;
     // a fallback and no wildcard route: that would leave its own parameter beside those of the routes inside
     let runs = Router::new().fallback(answer_runs).with_state(replica.clone());
-    let router = admission::router(replica.admission()).merge(leader_or_forward(leadership.clone(), forwarder, runs));
-    tokio::spawn(tls::serve_tls(listener, serving.server_config()?, router, ended(shutdown.clone())));
+    let runs = leader_or_forward(leadership.clone(), Forwarder::new(trust), runs);
+    let runs = run::authenticated(replica.keys.token_key.clone(), runs);
+    listen(&replica.options, serving, admission::router(replica.admission()), runs, &shutdown).await?;
     readiness.reached("listener");
-    keep_webhooks(&replica).await?;
+    keep_webhooks(&client, &replica.options, replica.trust.clone(), &replica.operator).await?;
 
     tokio::select! {
         () = leadership.acquired() => {}
@@ -240,10 +244,11 @@ async fn start_runs(replica: &Replica, store: Arc<LazyStore>, outputs: Outputs) 
         architecture: architecture().to_owned(),
         runner_subpath: subpath,
         address: replica.address.clone(),
-        ca_pem: replica.certificates.ca.clone(),
+        ca_pem: String::new(),
     };
     let settings = run::Settings {
         operator,
+        trust: replica.trust.clone(),
         policy: replica.policy(),
         insecure_without_admission: options.insecure_no_admission,
         concurrency: options.run_concurrency,
@@ -383,43 +388,6 @@ fn random() -> u32 {
     getrandom::u32().unwrap_or_else(|_| std::process::id())
 }
 
-/// Where runners and webhooks reach the operator: the Service's cluster IP, or what was advertised.
-async fn reached_at(client: &Client, options: &ControllerOptions) -> anyhow::Result<SocketAddr> {
-    if let Some(address) = options.advertise {
-        return Ok(address);
-    }
-    let name = options.service.as_deref().unwrap_or(MANAGER);
-    let where_ = format!("Service {}/{name}", options.namespace);
-    let service = Api::<Service>::namespaced(client.clone(), &options.namespace)
-        .get(name)
-        .await
-        .with_context(|| format!("reading {where_}"))?;
-    let spec = service.spec.unwrap_or_default();
-    let address: IpAddr = spec
-        .cluster_ip
-        .as_deref()
-        .and_then(|address| address.parse().ok())
-        .with_context(|| format!("{where_} has no cluster IP; runners need one"))?;
-    let ports = spec.ports.unwrap_or_default();
-    let port = ports.iter().find(|port| port.name.as_deref() == Some("https")).or(ports.first());
-    let port = port.and_then(|port| u16::try_from(port.port).ok()).with_context(|| format!("{where_} has no port"))?;
-    Ok(SocketAddr::new(address, port))
-}
-
-/// Keeps the webhooks pointed at this operator: the chart's get its CA; outside a cluster they are made with its address.
-async fn keep_webhooks(replica: &Replica) -> anyhow::Result<()> {
-    let (client, ca) = (replica.client.clone(), replica.certificates.ca.clone());
-    if replica.options.insecure_no_admission {
-        tracing::warn!("running without admission: anyone who can create a run can claim to be anyone");
-    } else if replica.options.advertise.is_some() {
-        webhook_config::apply_url_configuration(&client, DEFAULT_NAME, &replica.address, &ca, &replica.operator)
-            .await?;
-    } else {
-        tokio::spawn(webhook_config::keep_injected(client, DEFAULT_NAME.to_owned(), ca));
-    }
-    Ok(())
-}
-
 /// Turns true at SIGTERM or SIGINT.
 fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -434,10 +402,6 @@ fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
     Ok(receiver)
 }
 
-async fn ended(mut shutdown: watch::Receiver<bool>) {
+pub(super) async fn ended(mut shutdown: watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|ended| *ended).await;
-}
-
-fn listening(address: SocketAddr) -> String {
-    format!("listening on {address}")
 }

@@ -6,6 +6,7 @@ mod crds;
 mod directory;
 mod limits;
 mod lint;
+mod listeners;
 mod new;
 mod options;
 mod output;

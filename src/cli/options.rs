@@ -24,16 +24,24 @@ pub struct ControllerOptions {
     #[arg(long, value_name = "NAME", default_value = "outrigger-store")]
     pub store_claim: String,
 
-    /// Address for webhooks and runners (TLS).
+    /// Address for webhooks, and for runners unless they have their own (TLS).
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:9443")]
     pub listen: SocketAddr,
+    /// Address for runners alone (TLS): what reaches it takes no connection from the webhooks.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub runs_listen: Option<SocketAddr>,
+    /// Directory with tls.crt and tls.key for the webhooks, where the operator is not to make their certificate; its CA is
+    /// then somebody else's to write into the webhook configurations.
+    #[arg(long, value_name = "DIR", requires = "runs_listen", conflicts_with = "advertise")]
+    pub webhook_certificate: Option<PathBuf>,
     /// Address for health and metrics (plain HTTP).
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     pub health_listen: SocketAddr,
     /// The Service in front of the operator: runners dial its cluster IP.
     #[arg(long, value_name = "NAME", conflicts_with = "advertise")]
     pub service: Option<String>,
-    /// Address at which runners and the API server reach this process, where there is no Service.
+    /// Address at which runners and the API server reach this process, where there is no Service. Runners use the port of
+    /// --runs-listen, where that is given.
     #[arg(long, value_name = "ADDR:PORT", required_unless_present = "service")]
     pub advertise: Option<SocketAddr>,
     /// This pod's address, at which the other replicas reach it.

@@ -1,7 +1,8 @@
 //! What runner and leader say to each other, and how it is authenticated. Pure: no client, clock, disk or network.
 //!
-//! The runner speaks HTTP/1.1 over TLS to the operator, whose CA it pins and whose certificate always carries
-//! [`SERVER_NAME`], whatever address it dials. Every request has `Authorization: Bearer <token>` ([`Token`]).
+//! The runner speaks HTTP/1.1 over TLS to the operator, whatever address it dials. It pins a CA and asks for the
+//! certificate of that CA by name ([`server_name`]): while one CA follows another, the operator has two.
+//! Every request has `Authorization: Bearer <token>` ([`Token`]).
 //!
 //! | request                        | body              | answers                                                        |
 //! |--------------------------------|-------------------|----------------------------------------------------------------|
@@ -22,12 +23,22 @@ pub use output::{OUTPUT_UPLOAD_BYTES, OutputSizes, OutputUpload};
 
 use std::collections::BTreeMap;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 
-/// The name for which the operator's certificate is always valid.
+/// The name for which the operator's certificates are always valid.
 pub const SERVER_NAME: &str = "outrigger.internal";
+
+/// The name for which the operator's certificate from this very CA (PEM) is valid, and no other. `None` for a text that
+/// is no certificate.
+pub fn server_name(ca: &str) -> Option<String> {
+    let certificate = CertificateDer::from_pem_slice(ca.as_bytes()).ok()?;
+    let digest = Digest::of(&certificate).hex();
+    Some(format!("ca-{}.{SERVER_NAME}", digest.get(..32)?))
+}
 
 /// The exit code of a runner that did not start the script (refused, tree mismatch, claim impossible); the Job's
 /// `podFailurePolicy` ignores it. The runner never exits with a script's own code: after a script ran it exits

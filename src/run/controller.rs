@@ -331,7 +331,7 @@ async fn create_job(
     let (run_name, run_namespace) = (run.name_any(), run.namespace().unwrap_or_default());
     let (timeout_seconds, runtime) = request.decided(run);
     let job = job::job(
-        &context.settings.operator,
+        &context.operator(),
         &JobInput {
             name: name.to_owned(),
             run_uid: uid,

@@ -12,6 +12,7 @@
 //! `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod ask;
+mod authenticate;
 mod check;
 pub mod claim;
 mod claimed;
@@ -43,6 +44,7 @@ mod turn;
 pub mod view;
 mod watching;
 
+pub use authenticate::authenticated;
 pub use check::checker;
 pub use context::{Caches, Context, Settings, Trees};
 pub use request::Policy;

@@ -1,4 +1,5 @@
-//! Requests to the leader: HTTP/1.1 over TLS, with a pinned CA and a fixed server name, whatever address is dialled.
+//! Requests to the leader: HTTP/1.1 over TLS, with a pinned CA and the server name that goes with it, whatever address
+//! is dialled.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use ureq::{Agent, Error as HttpError};
 
 use super::config::Config;
 use super::control::Control;
-use crate::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, ProgressAnswer, Refusal, Report, SERVER_NAME};
+use crate::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, ProgressAnswer, Refusal, Report, server_name};
 
 /// How long one request may take as a whole.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,9 +64,7 @@ impl Client {
                 _ => None,
             })
             .collect();
-        if certificates.is_empty() {
-            return Err(CaError);
-        }
+        let server_name = server_name(&config.ca).filter(|_| !certificates.is_empty()).ok_or(CaError)?;
         let agent_config = AgentConfig::builder()
             .tls_config(TlsConfig::builder().root_certs(RootCerts::from(certificates)).build())
             .https_only(true)
@@ -81,7 +80,7 @@ impl Client {
         let dial = Dial(config.address);
         Ok(Self {
             agent: Agent::with_parts(agent_config, DefaultConnector::new(), dial),
-            base: format!("https://{SERVER_NAME}:{}/v1/runs/{}", config.address.port(), config.run_uid),
+            base: format!("https://{server_name}:{}/v1/runs/{}", config.address.port(), config.run_uid),
             authorization: format!("Bearer {}", config.token.to_hex()),
         })
     }

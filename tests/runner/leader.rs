@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use outrigger::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, Report, SERVER_NAME};
+use outrigger::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, Report, server_name};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -131,7 +131,7 @@ impl Leader {
     }
 }
 
-/// A CA, and a server certificate of it for [`SERVER_NAME`].
+/// A CA, and a server certificate of it for the name that its runners ask for.
 fn certificates() -> (String, Arc<ServerConfig>) {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -139,7 +139,8 @@ fn certificates() -> (String, Arc<ServerConfig>) {
     let ca = params.self_signed(&key).unwrap().pem();
     let issuer = Issuer::new(params, key);
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec![SERVER_NAME.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let certificate =
+        CertificateParams::new(vec![server_name(&ca).unwrap()]).unwrap().signed_by(&key, &issuer).unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
         .with_safe_default_protocol_versions()
