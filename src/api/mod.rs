@@ -15,7 +15,7 @@ pub mod target;
 
 pub use extension::{OrchestratorExtension, OrchestratorExtensionSpec, OrchestratorExtensionStatus};
 pub use reason::Reason;
-pub use run::{ActionRun, ActionRunSpec, ActionRunStatus, Phase};
+pub use run::{ActionRun, ActionRunSpec, ActionRunStatus, Phase, RunOutput};
 pub use target::{ExtensionTarget, ExtensionTargetSpec, ExtensionTargetStatus};
 
 /// API group of all kinds.

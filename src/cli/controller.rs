@@ -16,12 +16,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
+use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
+use tower::util::MapRequestLayer;
 
 use super::ControllerOptions;
 use super::listeners::{keep_webhooks, listen, listening, reached_at};
@@ -38,7 +40,7 @@ use crate::serve::keys::{self, Keys};
 use crate::serve::{issue, tls};
 use crate::source::{AddressPolicy, FetchOptions, Fetcher};
 use crate::store::layout::{runner_subpath, tree_subpath};
-use crate::store::{LazyStore, RelativePath};
+use crate::store::{LazyStore, Outputs, RelativePath, StoreError};
 use crate::telemetry::{self, Metrics};
 use crate::validate::{ContractLevels, RunLimits};
 
@@ -74,8 +76,8 @@ struct Replica {
 }
 
 async fn start(options: ControllerOptions) -> anyhow::Result<()> {
-    let client = client(&options).await?;
     let metrics = Metrics::new();
+    let client = client(&options, metrics.clone()).await?;
     let readiness = Readiness::waiting_for(["certificates", "listener"]);
     let shutdown = on_signal()?;
     let health = TcpListener::bind(options.health_listen).await.with_context(|| listening(options.health_listen))?;
@@ -182,10 +184,12 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         memory: Default::default(),
     });
     let mut helpers = JoinSet::new();
-    helpers.spawn(open(store.clone()));
-    let runs = start_runs(&replica, store).await?;
+    let outputs = Outputs::at(&options.store);
+    helpers.spawn(open(store.clone(), outputs.clone()));
+    let runs = start_runs(&replica, store, outputs).await?;
     helpers.spawn(run::sweep::run(runs.context.clone()));
     helpers.spawn(run::collect::run(runs.context.clone()));
+    helpers.spawn(run::output::sweep_until_dropped(runs.context.clone(), runs.outputs, options.retention()));
     let shutdown = || ended(replica.shutdown.clone());
     // All that writes to the volume is waited for: once the Lease is let go, it is another's.
     tokio::join!(
@@ -196,12 +200,18 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
     Ok(())
 }
 
-/// Opens the store, however long that takes. What needs it meanwhile tries for itself, and says why it cannot.
-async fn open(store: Arc<LazyStore>) {
+/// Opens the store and what is kept beside it, however long that takes. What needs it meanwhile tries for itself, and
+/// says why it cannot.
+async fn open(store: Arc<LazyStore>, outputs: Outputs) {
     let mut pause = Duration::from_secs(1);
     loop {
-        let opening = store.clone();
-        match tokio::task::spawn_blocking(move || opening.open().cloned()).await {
+        let (opening, preparing) = (store.clone(), outputs.clone());
+        let opened = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
+            let swept = opening.open().cloned()?;
+            preparing.prepare()?;
+            Ok(swept)
+        });
+        match opened.await {
             Ok(Ok(swept)) => return tracing::info!(?swept, "the store is open"),
             Ok(Err(error)) => tracing::error!(%error, "the store cannot be opened; trying again"),
             Err(error) => tracing::error!(%error, "opening the store was interrupted; trying again"),
@@ -213,11 +223,12 @@ async fn open(store: Arc<LazyStore>) {
 
 struct Runs {
     context: Arc<run::Context>,
+    outputs: Outputs,
     triggers: run::Triggers,
 }
 
 /// Lets claims and reports in, for which nothing of the volume is needed.
-async fn start_runs(replica: &Replica, store: Arc<LazyStore>) -> anyhow::Result<Runs> {
+async fn start_runs(replica: &Replica, store: Arc<LazyStore>, outputs: Outputs) -> anyhow::Result<Runs> {
     let options = &replica.options;
     let runner = replica.runner()?;
     let subpath = {
@@ -243,12 +254,15 @@ async fn start_runs(replica: &Replica, store: Arc<LazyStore>) -> anyhow::Result<
         concurrency: options.run_concurrency,
         max_concurrent_runs: Some(options.max_concurrent_runs).filter(|most| *most > 0),
         run_history_limit: Some(options.run_history_limit).filter(|most| *most > 0),
+        output_bytes: options.output_max_bytes,
+        skip_report: options.no_direct_report,
     };
     let (caches, triggers) = run::watches(&replica.client, &options.namespace);
     let (keys, metrics) = (replica.keys.clone(), Arc::new(replica.metrics.clone()));
     let context = run::Context::new(replica.client.clone(), settings, keys, trees, caches, metrics);
-    let _ = replica.run_routes.set(run::routes(context.clone()));
-    Ok(Runs { context, triggers })
+    let routes = run::routes(context.clone()).merge(run::output::routes(context.clone(), outputs.clone()));
+    let _ = replica.run_routes.set(routes);
+    Ok(Runs { context, outputs, triggers })
 }
 
 /// Claims and reports, once the controller that they belong to has started.
@@ -341,7 +355,8 @@ impl Replica {
     }
 }
 
-async fn client(options: &ControllerOptions) -> anyhow::Result<Client> {
+/// A client whose requests are counted.
+async fn client(options: &ControllerOptions, metrics: Metrics) -> anyhow::Result<Client> {
     let config = match &options.kubeconfig {
         Some(file) => {
             let config =
@@ -352,7 +367,11 @@ async fn client(options: &ControllerOptions) -> anyhow::Result<Client> {
             Config::infer().await.context("finding the cluster: neither a service account nor a kubeconfig fits")?
         }
     };
-    Ok(Client::try_from(config)?)
+    let count = MapRequestLayer::new(move |request: axum::http::Request<kube::client::Body>| {
+        metrics.requested(request.method(), request.uri());
+        request
+    });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&count).build())
 }
 
 /// The user name under which the API server knows this process.

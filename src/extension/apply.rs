@@ -11,7 +11,8 @@ use crate::api::{OrchestratorExtension, Reason};
 use crate::archive::UnpackError;
 use crate::digest::Digest;
 use crate::manifest::{self, Manifest};
-use crate::source::{ConfigMapFiles, GitRef, Request, Resolution, SourceError, SourceUrl};
+use crate::source::oci::Tag;
+use crate::source::{ConfigMapFiles, GitRef, OciRef, OciUrl, Request, Resolution, SourceError, SourceUrl};
 use crate::store::{Entry, ExtensionName, RelativePath, Store, StoreError};
 use crate::validate::{self, Extension, SourceKind};
 
@@ -136,6 +137,15 @@ pub fn wanted(source: &validate::Source, config_map: Option<&ConfigMapFiles>) ->
         SourceKind::Git => {
             let refs = source.refs.as_deref().map(str::parse::<GitRef>).transpose();
             Request::Git { url: url()?, refs: refs.map_err(|fault| invalid("refs", &fault))? }
+        }
+        SourceKind::Oci => {
+            let repository = OciUrl::parse(&source.url, source.insecure).map_err(|fault| invalid("url", &fault))?;
+            let refs = match (source.digest, source.refs.as_deref()) {
+                (Some(digest), _) => OciRef::Digest(digest),
+                (None, Some(refs)) => refs.parse().map_err(|fault| invalid("refs", &fault))?,
+                (None, None) => OciRef::Tag(Tag::latest()),
+            };
+            Request::Oci { repository, refs }
         }
         SourceKind::ConfigMap => {
             let files = config_map.ok_or_else(|| invalid("configMapRef", &"names no ConfigMap that was read"))?;

@@ -181,6 +181,7 @@ fn outriggers_own(field: &str) -> Option<&'static str> {
         "secretRef",
         "configMapRef",
         "verify",
+        "insecure",
         "digest",
         "path",
     ];

@@ -58,6 +58,10 @@ pub struct Settings {
     /// Finished runs with generated names that are kept per namespace and extension, where the extension says nothing.
     /// `None`: all.
     pub run_history_limit: Option<u32>,
+    /// Most bytes of each stream that are kept of an attempt; 0: none.
+    pub output_bytes: u64,
+    /// Learn outcomes from termination messages alone, for measurements.
+    pub skip_report: bool,
 }
 
 /// Caches of everything that a run depends on. Filled by [`super::controller::watches`].

@@ -156,6 +156,8 @@ impl Fixture {
             concurrency: 4,
             max_concurrent_runs: None,
             run_history_limit: None,
+            output_bytes: 1000,
+            skip_report: false,
         };
         let keys = Keys { token_key: b"token".to_vec(), stamp_key: b"stamp".to_vec() };
         let caches = Caches { runs, extensions, targets, jobs, pods };

@@ -8,8 +8,8 @@
 //!
 //! `claim`, `claimed`, `decide`, `job`, `kept`, `network_policy`, `queue`, `report`, `request`, `retention`, `retry`,
 //! `rights`, `secret_parameters`, `status`, `target_status`, `turn` and `view` are pure; `ask`, `authenticate`, `check`,
-//! `collect`, `context`, `controller`, `live`, `restrict`, `routes`, `slots`, `sweep` and `watching` do I/O, or remember,
-//! and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
+//! `collect`, `context`, `controller`, `live`, `output`, `restrict`, `routes`, `slots`, `sweep` and `watching` do I/O, or
+//! remember, and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod ask;
 mod authenticate;
@@ -28,6 +28,7 @@ pub mod live;
 pub mod local;
 pub mod local_target;
 pub mod network_policy;
+pub mod output;
 pub mod queue;
 pub mod report;
 pub mod request;

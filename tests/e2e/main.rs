@@ -17,6 +17,7 @@ mod network;
 mod outside;
 mod queue;
 mod redfish;
+mod registry;
 mod repositories;
 mod retries;
 mod rights;
