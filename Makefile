@@ -84,6 +84,7 @@ lint-chart:
 	@$(CLUSTER) build helm
 	export PATH="$$OUTRIGGER_CACHE/bin:$$PATH"
 	for chart in charts/*/Chart.yaml; do helm lint --strict "$${chart%/*}"; done
+	tests/chart
 	helm template outrigger charts/outrigger --namespace outrigger-system | diff -u deploy/outrigger.yaml - || \
 	  { echo "deploy/outrigger.yaml is stale; run: make generate" >&2; exit 1; }
 

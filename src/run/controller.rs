@@ -349,6 +349,9 @@ async fn create_job(
             start_deadline_seconds: run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS),
         },
     );
+    if let Some(egress) = &request.extension.runtime.egress {
+        context.restrict(&request.extension.object_name, egress).await?;
+    }
     match jobs.create(&PostParams::default(), &job).await {
         Ok(_) => {}
         Err(error) if is_conflict(&error) => {

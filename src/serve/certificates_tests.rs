@@ -86,12 +86,13 @@ async fn a_certificate_that_cannot_be_read_leaves_the_served_one() {
 const JOBS: &str = "/apis/batch/v1/namespaces/outrigger-system/jobs";
 
 fn jobs(api: &FakeApi, pins: &[Option<&str>]) {
-    let item = |pin: &Option<&str>| json!({"metadata": {"name": "a", "annotations": pin.map(|pin| json!({CA_ANNOTATION: pin}))}});
-    let items: Vec<_> = pins.iter().map(item).collect();
-    api.put(
-        JOBS,
-        json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items}),
-    );
+    for (number, pin) in pins.iter().enumerate() {
+        let annotations = pin.map(|pin| json!({CA_ANNOTATION: pin}));
+        let metadata = json!({"name": number.to_string(), "annotations": annotations});
+        let kind = "PartialObjectMetadata";
+        let job = json!({"apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata});
+        api.put(&format!("{JOBS}/{number}"), job);
+    }
 }
 
 fn ask_for_another(api: &FakeApi) {
@@ -115,14 +116,16 @@ async fn a_new_ca_serves_beside_the_old_one_until_no_job_pins_it() {
     assert_eq!(trust.bundle, format!("{}{}", both.current.ca.certificate, first.current.ca.certificate));
 
     let later = now + 2 * rotation::OVERLAP;
+    api.before(|_, _, path| path.ends_with("/jobs").then_some(StatusCode::INTERNAL_SERVER_ERROR));
     assert_eq!(ensured(&api, later, &[]).await.unwrap(), both, "the Jobs cannot be read");
+    api.before(|_, _, _| None);
     let old = server_name(&first.current.ca.certificate).unwrap();
     let new = server_name(&both.current.ca.certificate).unwrap();
     for pins in [[Some(old.as_str()), Some(&new)], [None, Some(&new)]] {
         jobs(&api, &pins);
         assert_eq!(ensured(&api, later, &[]).await.unwrap(), both);
     }
-    jobs(&api, &[Some(&new)]);
+    jobs(&api, &[Some(&new), Some(&new)]);
     assert_eq!(ensured(&api, now, &[]).await.unwrap(), both, "a leader may not know the new one yet");
     let after = ensured(&api, later, &[]).await.unwrap();
     assert_eq!((&after.current, &after.old), (&both.current, &None));
