@@ -74,6 +74,13 @@ impl FakeApi {
         self.inner.lock().unwrap().objects.get(path).cloned()
     }
 
+    /// All objects under `prefix`, at any depth.
+    pub fn under(&self, prefix: &str) -> Vec<(String, Value)> {
+        let inner = self.inner.lock().unwrap();
+        let found = inner.objects.iter().filter(|(path, _)| path.starts_with(prefix));
+        found.map(|(path, object)| (path.clone(), object.clone())).collect()
+    }
+
     /// Stores an object as somebody else's write.
     pub fn put(&self, path: &str, mut object: Value) {
         let mut inner = self.inner.lock().unwrap();
@@ -170,6 +177,10 @@ impl FakeApi {
             // Server-side apply creates what is not there.
             ("PATCH", None) if !is_status && body["apiVersion"].is_string() => (object_path.to_owned(), body.clone()),
             ("DELETE", Some(old)) => {
+                let only = body["preconditions"].as_object().into_iter().flatten();
+                if only.into_iter().any(|(field, value)| *value != old["metadata"][field.as_str()]) {
+                    return failure(StatusCode::CONFLICT);
+                }
                 inner.objects.remove(object_path);
                 inner.writes.push(format!("DELETE {path}"));
                 return (StatusCode::OK, old);

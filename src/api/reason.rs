@@ -76,6 +76,8 @@ reasons! {
     // runs
     /// Waiting for its Job's runner to claim.
     Pending,
+    /// Waiting for its turn: as many actions run as may run at a time.
+    Queued,
     /// The script runs.
     Running,
     /// An attempt failed, and the next one starts after a pause.

@@ -76,7 +76,8 @@ pub struct ActionRunSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9))]
     pub retries: Option<u32>,
-    /// Seconds after which a finished run is deleted. Comes later: setting it is refused today.
+    /// Seconds after which the run is deleted once it has ended in whatever way. A GitOps tool that applies it again then runs
+    /// it again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31536000))]
     pub ttl_seconds_after_finished: Option<u64>,
@@ -209,6 +210,22 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All phases.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Running, Self::Succeeded, Self::Failed, Self::Canceled, Self::OutcomeUnknown];
+
+    /// The word itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Canceled => "Canceled",
+            Self::OutcomeUnknown => "OutcomeUnknown",
+        }
+    }
+
     /// Whether the run has ended.
     pub fn is_finished(self) -> bool {
         !matches!(self, Self::Pending | Self::Running)
@@ -284,7 +301,8 @@ pub struct ActionRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub stderr_tail: Option<String>,
-    /// Place in the queue, from 1. Comes later.
+    /// Place in the queue, from 1, while the run waits for its turn; `message` says what for. Brought up to date every ten
+    /// seconds at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_position: Option<i32>,
 }

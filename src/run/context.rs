@@ -16,6 +16,7 @@ use kube::{Resource as _, ResourceExt as _};
 use super::decide::phase;
 use super::job::Operator;
 use super::request::Policy;
+use super::slots::Slots;
 use crate::api::{ActionRun, ExtensionTarget, GROUP, MANAGER, OrchestratorExtension, RUN_UID_LABEL, Reason, VERSION};
 use crate::digest::Digest;
 use crate::protocol::{ClaimGrant, Token};
@@ -48,6 +49,11 @@ pub struct Settings {
     pub insecure_without_admission: bool,
     /// Most reconciles at a time.
     pub concurrency: u16,
+    /// Most runs at a time, from the decision to start one until it has ended. `None`: as many as there are.
+    pub max_concurrent_runs: Option<u32>,
+    /// Finished runs with generated names that are kept per namespace and extension, where the extension says nothing.
+    /// `None`: all.
+    pub run_history_limit: Option<u32>,
 }
 
 /// Caches of everything that a run depends on. Filled by [`super::controller::watches`].
@@ -99,6 +105,7 @@ pub struct Context {
     pub caches: Caches,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    pub(super) slots: Slots,
     recorder: Recorder,
     memory: Mutex<Memory>,
 }
@@ -129,7 +136,17 @@ impl Context {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance: None });
-        Arc::new(Self { client, settings, keys, trees, caches, metrics, recorder, memory: Mutex::default() })
+        Arc::new(Self {
+            client,
+            settings,
+            keys,
+            trees,
+            caches,
+            metrics,
+            slots: Slots::default(),
+            recorder,
+            memory: Mutex::default(),
+        })
     }
 
     /// The runner's token of an attempt.
@@ -221,6 +238,8 @@ impl Context {
         memory.stop_since.retain(|uid, _| uids.contains(uid.as_str()));
         memory.tails_written.retain(|uid, _| uids.contains(uid.as_str()));
         memory.failures.retain(|run, _| self.caches.runs.get(run).is_some());
+        drop(memory);
+        self.look_again();
     }
 
     pub(super) fn failed(&self, run: &ObjectRef<DeserializeGuard<ActionRun>>) -> u32 {

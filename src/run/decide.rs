@@ -10,8 +10,10 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::claimed::{claimed, finished, said_not_started};
 use super::job::job_name;
+use super::queue::Queued;
 use super::retry;
 use super::status::{self, Decision};
+use super::turn;
 use super::view::{JobView, PodView};
 use crate::api::run::{ActionRunStatus, Attempt, Phase, RunRevision};
 use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, RUN_FINALIZER, Reason};
@@ -22,8 +24,10 @@ use crate::validate::{Refusal, RoleType};
 const JOBS_PER_ATTEMPT: u32 = 3;
 /// Seconds between TERM and KILL of an attempt that does not say so: it was decided by an earlier version.
 const DEFAULT_GRACE_SECONDS: i64 = 10;
-/// Seconds between two looks at a Job that nobody claims.
+/// Seconds between two looks at a Job that nobody claims, at first; later as many as it has been there.
 const LOOK_AGAIN: i64 = 6;
+/// Seconds between two such looks at most.
+const LOOK_AGAIN_MOST: i64 = 30;
 
 /// Everything that a decision rests on.
 pub struct Observed<'a> {
@@ -35,6 +39,8 @@ pub struct Observed<'a> {
     pub jobs: &'a [JobView],
     /// Its pods; the claimed one is missing only if it is gone.
     pub pods: &'a [PodView],
+    /// Its place, while it is not its turn to start.
+    pub queued: Option<&'a Queued>,
     /// The newest warning about a Job or pod that does not get on.
     pub warning: Option<&'a str>,
     /// Since when `cancel` or a deletion is known.
@@ -202,7 +208,7 @@ fn unclaimed(observed: &Observed<'_>, newest: Option<&Attempt>) -> Plan {
     let deadline = start_deadline(run);
     if now >= deadline {
         let seconds = run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS);
-        let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        let why = trouble.or_else(|| turn::waited_for(run)).map(|trouble| format!(": {trouble}")).unwrap_or_default();
         let message = format!("{what} did not start within {seconds} s{why}");
         return end_unclaimed(observed, Phase::Failed, Reason::StartDeadlineExceeded, &message);
     }
@@ -229,6 +235,9 @@ fn unclaimed(observed: &Observed<'_>, newest: Option<&Attempt>) -> Plan {
         message,
     };
     let Some(attempt) = attempt else {
+        if let Some(queued) = observed.queued {
+            return turn::wait(run, queued, deadline, now);
+        }
         return create(observed, &decision(1, 0, format!("waiting for the pod of {what}")));
     };
     if run.status.as_ref().and_then(|status| status.revision.as_ref()) != Some(revision) {
@@ -250,7 +259,8 @@ fn unclaimed(observed: &Observed<'_>, newest: Option<&Attempt>) -> Plan {
         return create(observed, &decision(attempt.jobs + 1, attempt.replaced_jobs, message));
     }
     // What a Job without a pod waits for is told by no watch.
-    let again = Some(until(deadline.min(after(now, LOOK_AGAIN)), now));
+    let pause = now.duration_since(decided_at(attempt)).as_secs().clamp(LOOK_AGAIN, LOOK_AGAIN_MOST);
+    let again = Some(until(deadline.min(after(now, pause)), now));
     if !observed.jobs.iter().any(|job| job.name == attempt.job) {
         let create = Step::CreateJob { name: attempt.job.clone(), attempt: attempt.number };
         return Plan { steps: vec![create], again, ..Plan::default() };

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::fixture::UID;
+use super::super::queue::{Limit, Place};
 use super::*;
 use crate::protocol::{Ending, Nonce, Stream, TerminationMessage};
 
@@ -66,13 +67,14 @@ struct Case {
     start: Start,
     jobs: Vec<JobView>,
     pods: Vec<PodView>,
+    queued: Option<Queued>,
     warning: Option<&'static str>,
     stop_since: Option<Timestamp>,
     now: Timestamp,
 }
 
 fn case(run: ActionRun, jobs: Vec<JobView>, pods: Vec<PodView>, seconds: i64) -> Case {
-    Case { run, start: ready(), jobs, pods, warning: None, stop_since: None, now: at(seconds) }
+    Case { run, start: ready(), jobs, pods, queued: None, warning: None, stop_since: None, now: at(seconds) }
 }
 
 fn planned(case: &Case) -> Plan {
@@ -81,6 +83,7 @@ fn planned(case: &Case) -> Plan {
         start: &case.start,
         jobs: &case.jobs,
         pods: &case.pods,
+        queued: case.queued.as_ref(),
         warning: case.warning,
         stop_since: case.stop_since,
         now: case.now,
@@ -310,6 +313,42 @@ fn a_deleted_run_is_let_go_when_job_and_pod_are_gone_or_the_pod_never_goes() {
     assert!(planned(&case(done.clone(), vec![], vec![pod()], 6)).steps.is_empty());
     assert_eq!(planned(&case(done.clone(), vec![], vec![], 6)).steps, [Step::RemoveFinalizer]);
     assert_eq!(planned(&case(done, vec![], vec![pod()], 70)).steps, [Step::RemoveFinalizer]);
+}
+
+#[test]
+fn a_run_that_is_queued_is_not_decided_and_its_deadline_says_where_it_stood() {
+    let place = Place { position: 2, limit: Limit::Extension { name: "e".into(), most: 1 } };
+    let queued = Queued { place, stands_for: Duration::ZERO };
+    let waiting = planned(&Case { queued: Some(queued), ..case(run(json!({})), vec![], vec![], 1) });
+    let expected = "queued at position 2: extension \"e\" runs 1 action at a time (spec.runtime.maxConcurrentRuns)";
+    assert_eq!(said(&waiting), (Phase::Pending, "Queued", expected));
+    assert_eq!(waiting.steps, []);
+    let mut run = run(json!({}));
+    run.status = waiting.status;
+    let ended = planned(&case(run.clone(), vec![], vec![], 300));
+    let expected = format!("the action did not start within 300 s: {expected}");
+    assert_eq!(said(&ended), (Phase::Failed, "StartDeadlineExceeded", expected.as_str()));
+    assert_eq!(ended.status.unwrap().queue_position, None);
+    let started = planned(&case(run, vec![], vec![], 2));
+    assert_eq!(started.steps, [create(1)]);
+    assert_eq!(started.status.unwrap().queue_position, None);
+}
+
+#[test]
+fn a_job_that_the_api_refuses_is_named_when_the_deadline_has_passed() {
+    let mut run = pending(1);
+    let message = "waiting: its Job cannot be created: exceeded quota: pods, used: 2, limited: 2";
+    run.status = Some(status::waiting(&run, Reason::Pending, message, at(2)));
+    let ended = planned(&case(run, vec![], vec![], 300));
+    let expected =
+        "the action did not start within 300 s: its Job cannot be created: exceeded quota: pods, used: 2, limited: 2";
+    assert_eq!(said(&ended), (Phase::Failed, "StartDeadlineExceeded", expected));
+}
+
+#[test]
+fn a_job_that_nobody_claims_is_looked_at_ever_less_often() {
+    let again = |seconds| planned(&case(pending(1), vec![job(1)], vec![], seconds)).again.unwrap().as_secs();
+    assert_eq!((again(2), again(13), again(200), again(295)), (6, 12, 30, 5));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::context::{Context, api_version, texts};
+use super::kept;
 use super::request::{self, Answers, References, Request};
 use super::rights::Rights;
 use super::secret_parameters::{self, SecretParameters};
@@ -39,6 +40,11 @@ pub fn is_conflict(error: &Error) -> bool {
 /// Whether the object is not there.
 pub fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404)
+}
+
+/// Whether the API said that nothing was written.
+pub(super) fn is_rejected(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if (400..500).contains(&status.code))
 }
 
 /// Whether the API will not take the request as it is, now or later: what a script printed breaks a rule or a quota, or
@@ -88,11 +94,23 @@ impl Context {
         Ok(run.filter(|run| run.metadata.uid.as_deref() == Some(uid)))
     }
 
-    /// Replaces the status that `run` was read with. Fails with a conflict if the run changed since.
+    /// The whole of a run of which the cache holds a part; `None` if it is gone.
     ///
     /// # Errors
     /// The API's.
+    pub(super) async fn whole(&self, run: &ActionRun) -> Result<Option<ActionRun>, Error> {
+        let found = self.runs(&run.namespace().unwrap_or_default()).get_opt(&run.name_any()).await?;
+        Ok(found.filter(|found| found.metadata.uid == run.metadata.uid))
+    }
+
+    /// Replaces the status that `run` was read with. Fails with a conflict if the run changed since.
+    ///
+    /// # Errors
+    /// The API's; a run of which only a part was kept is never written.
     pub async fn write(&self, run: &ActionRun, status: ActionRunStatus) -> Result<ActionRun, Error> {
+        if kept::is_cut(run) {
+            return Err(Error::Service("writing a status failed: only a part of the run is cached; read it".into()));
+        }
         let new = ActionRun { status: Some(status), ..run.clone() };
         let namespace = run.namespace().unwrap_or_default();
         self.runs(&namespace).replace_status(&run.name_any(), &PostParams::default(), &new).await

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use super::queue::Place;
 use super::retry;
 use crate::action::{TAIL_BYTES, Verdict, tail};
 use crate::api::conditions::{COMPLETE, Conditions, READY, RECONCILING, STALLED, SUCCEEDED, truncated};
@@ -18,6 +19,13 @@ const TEXT_BYTES: usize = 4096;
 /// Waiting, for a reason: before the decision, or for the claim.
 pub fn waiting(run: &ActionRun, reason: Reason, message: &str, now: Timestamp) -> ActionRunStatus {
     next(run, Phase::Pending, reason, message, now)
+}
+
+/// Waiting for its turn.
+pub fn queued(run: &ActionRun, place: &Place, now: Timestamp) -> ActionRunStatus {
+    let mut status = next(run, Phase::Pending, Reason::Queued, &place.to_string(), now);
+    status.queue_position = i32::try_from(place.position).ok();
+    status
 }
 
 /// Attempt `number` is to get its `jobs`th Job. An earlier claim whose runner said that it never started is taken back.
@@ -89,7 +97,6 @@ pub fn progressed(run: &ActionRun, stdout: &str, stderr: &str) -> ActionRunStatu
 pub fn ended(run: &ActionRun, phase: Phase, reason: Reason, message: &str, now: Timestamp) -> ActionRunStatus {
     let mut status = next(run, phase, reason, message, now);
     status.completion_time = Some(Time(now));
-    status.queue_position = None;
     // An attempt that failed before keeps how it ended.
     if let Some(attempt) = status.attempts.last_mut().filter(|attempt| attempt.ended_at.is_none()) {
         attempt.reason = Some(reason.to_string());
@@ -143,6 +150,7 @@ fn kept(text: &str) -> Option<String> {
 fn next(run: &ActionRun, phase: Phase, reason: Reason, message: &str, now: Timestamp) -> ActionRunStatus {
     let mut status = run.status.clone().unwrap_or_default();
     status.phase = Some(phase);
+    status.queue_position = None;
     status.observed_generation = run.metadata.generation;
     status.reason = Some(reason.to_string());
     status.message = Some(truncated(message.to_owned(), TEXT_BYTES));

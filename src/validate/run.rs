@@ -96,8 +96,7 @@ pub fn run(
     secret: &BTreeMap<String, String>,
     limits: &RunLimits,
 ) -> Result<Invocation, Vec<Refusal>> {
-    let mut refusals = unsupported(spec);
-    refusals.extend(given_twice(spec));
+    let mut refusals = given_twice(spec);
     let name = &extension.object_name;
     if !extension.enabled {
         refusals.push(Refusal::new(Reason::ExtensionDisabled, format!("extension {name:?} is disabled")));
@@ -166,14 +165,6 @@ fn given_twice(spec: &ActionRunSpec) -> Vec<Refusal> {
         format!("spec.parametersFrom[{index}]: parameter {} is given twice; give it once", quoted(name))
     };
     twice.map(|twice| Refusal::new(Reason::InvalidParameters, message(twice))).collect()
-}
-
-fn unsupported(spec: &ActionRunSpec) -> Vec<Refusal> {
-    let later = [(spec.ttl_seconds_after_finished.is_some(), "ttlSecondsAfterFinished", "remove it")];
-    let refusal = |(_, field, advice): (bool, &str, &str)| {
-        Refusal::new(Reason::Unsupported, format!("spec.{field}: is not supported yet: {advice}"))
-    };
-    later.into_iter().filter(|(is_set, ..)| *is_set).map(refusal).collect()
 }
 
 fn unknown_action(spec: &ActionRunSpec, extension: &Extension) -> Refusal {
