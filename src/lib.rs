@@ -47,7 +47,8 @@ pub mod archive;
 pub mod cli;
 #[cfg(feature = "operator")]
 pub mod extension;
-#[cfg(all(test, feature = "operator"))]
+#[cfg(feature = "operator")]
+#[cfg(test)]
 mod fake_api;
 #[cfg(feature = "operator")]
 pub mod lease;

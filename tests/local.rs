@@ -210,6 +210,19 @@ fn the_script_reads_typed_parameters_and_the_caller_from_a_private_file() {
 }
 
 #[test]
+fn the_script_is_told_its_attempt_and_a_key_of_its_own() {
+    let bench = Bench::new("echo \"{\\\"seen\\\": \\\"$OUTRIGGER_ATTEMPT $OUTRIGGER_IDEMPOTENCY_KEY\\\"}\"");
+    let seen = |more: &[&str]| {
+        let done = bench.run(&[&["--json", "Probe"], more].concat());
+        let status: Value = serde_json::from_str(&done.stdout).unwrap();
+        status["result"]["seen"].as_str().unwrap().to_owned()
+    };
+    let (one, other) = (seen(&[]), seen(&[]));
+    assert!(one.starts_with("1 ") && one.len() == 38 && one != other, "{one} {other}");
+    assert_eq!(seen(&["--attempt", "3", "--idempotency-key", "k"]), "3 k");
+}
+
+#[test]
 fn a_password_appears_nowhere() {
     let bench = Bench::new("cat \"$2\"; cat \"$2\" >&2; exit 1");
     for json in [&["--json"][..], &[]] {

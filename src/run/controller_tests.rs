@@ -137,6 +137,11 @@ async fn jobs_of_runs_that_are_gone_are_swept_and_others_are_kept() {
     reconciled(&mut fixture).await.unwrap();
     fixture.refresh();
     assert_eq!(super::super::sweep::sweep(&fixture.context).await.unwrap(), 0);
+    // Even while its script runs.
+    claimed(&fixture);
+    fixture.api.put(&format!("{PODS}/pod-p1"), pod("p1", 1, json!({"phase": "Running"})));
+    fixture.refresh();
+    assert_eq!(super::super::sweep::sweep(&fixture.context).await.unwrap(), 0);
     fixture.api.remove(RUN);
     fixture.refresh();
     assert_eq!(super::super::sweep::sweep(&fixture.context).await.unwrap(), 1);
@@ -158,6 +163,32 @@ async fn rights_are_asked_again_when_a_run_starts_and_the_role_is_recorded() {
     // The decision stands: nothing is asked for a run whose Job waits for its pod.
     reconciled(&mut fixture).await.unwrap();
     assert_eq!(fixture.api.reviews().len(), 6);
+}
+
+#[tokio::test]
+async fn rights_are_asked_again_before_an_attempt_is_repeated() {
+    let mut fixture = Fixture::admitted();
+    fixture.api.change(RUN, |run| {
+        run["spec"]["retries"] = json!(1);
+        *run = super::super::fixture::stamped(run.clone());
+    });
+    fixture.api.allow(&[USES[0], USES[1], "use roletypes User"]);
+    reconciled(&mut fixture).await.unwrap();
+    fixture.api.change(RUN, |run| {
+        run["status"]["attempts"][0]["nonceHash"] = json!("n");
+        run["status"]["attempts"][0]["reason"] = json!("ActionFailed");
+        run["status"]["attempts"][0]["endedAt"] = json!("2026-01-01T10:00:00.000000Z");
+        run["spec"]["startDeadlineSeconds"] = json!(604_800_000);
+        *run = super::super::fixture::stamped(run.clone());
+    });
+    fixture.api.allow(&[USES[0]]);
+    reconciled(&mut fixture).await.unwrap();
+    let status = fixture.status();
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("NotAllowed")));
+    let message = status["message"].as_str().unwrap();
+    assert!(message.starts_with("attempt 2 of the action cannot start: user \"alice\" may not"), "{message}");
+    assert_eq!(status["attempts"].as_array().unwrap().len(), 1);
+    assert_eq!(status["attempts"][0]["reason"], "ActionFailed");
 }
 
 #[tokio::test]

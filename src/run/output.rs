@@ -5,17 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::{DefaultBodyLimit, FromRef, State};
 use axum::routing::post;
 use kube::api::Api;
 use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::Semaphore;
 
 use super::context::Context;
-use super::routes::{Input, No, read};
+use super::routes::{Asked, No, OfAttempt};
 use crate::api::{ActionRun, Reason, RunOutput};
 use crate::protocol::{OUTPUT_UPLOAD_BYTES, OutputUpload, Report};
 use crate::store::{KeptOutput, OutputKey, Outputs, Retention, StoreError};
@@ -45,18 +42,20 @@ pub fn routes(context: Arc<Context>, outputs: Outputs) -> Router {
         .with_state(keeper)
 }
 
-async fn output_route(
-    State(keeper): State<Keeper>,
-    Path(uid): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let input: Input = (State(keeper.context.clone()), Path(uid), headers);
-    let kept = match read(&input, &body, |upload: &OutputUpload| upload.attempt) {
-        Ok(upload) => keeper.keep(&input.1, upload).await,
-        Err(no) => Err(no),
-    };
-    kept.map_or_else(No::response, |()| StatusCode::OK.into_response())
+impl FromRef<Keeper> for Arc<Context> {
+    fn from_ref(keeper: &Keeper) -> Self {
+        keeper.context.clone()
+    }
+}
+
+impl OfAttempt for OutputUpload {
+    fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}
+
+async fn output_route(State(keeper): State<Keeper>, asked: Asked<OutputUpload>) -> Result<(), No> {
+    keeper.keep(&asked.uid, asked.request).await
 }
 
 impl Keeper {

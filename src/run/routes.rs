@@ -6,9 +6,9 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, FromRequestParts as _, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use k8s_openapi::jiff::Timestamp;
 use kube::Error;
@@ -57,8 +57,10 @@ impl No {
             Self::Later(_) => RequestResult::Unavailable,
         }
     }
+}
 
-    pub(super) fn response(self) -> Response {
+impl IntoResponse for No {
+    fn into_response(self) -> Response {
         let (code, message) = match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "the token is not this attempt's".to_owned()),
             Self::Refused(message) => (StatusCode::CONFLICT, message),
@@ -79,72 +81,94 @@ pub fn routes(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
-pub(super) type Input = (State<Arc<Context>>, Path<String>, HeaderMap);
-
 async fn claim_route(
     State(context): State<Arc<Context>>,
-    Path(uid): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let input: Input = (State(context.clone()), Path(uid), headers);
-    let answer = match read(&input, &body, |request: &ClaimRequest| request.attempt) {
-        Ok(request) => claim(&context, &input.1, &request).await,
+    asked: Result<Asked<ClaimRequest>, No>,
+) -> Result<Json<ClaimGrant>, No> {
+    let answer = match asked {
+        Ok(Asked { uid, request }) => claim(&context, &uid, &request).await,
         Err(no) => Err(no),
     };
     context.metrics.claimed(answer.as_ref().map_or_else(No::result, |_| RequestResult::Accepted));
-    answer.map_or_else(No::response, |grant| Json(grant).into_response())
+    answer.map(Json)
 }
 
 async fn progress_route(
     State(context): State<Arc<Context>>,
-    Path(uid): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let input: Input = (State(context.clone()), Path(uid), headers);
-    let answer = match read(&input, &body, |progress: &Progress| progress.attempt) {
-        Ok(progress) => note_progress(&context, &input.1, &progress).await,
-        Err(no) => Err(no),
-    };
-    answer.map_or_else(No::response, |answer| Json(answer).into_response())
+    Asked { uid, request }: Asked<Progress>,
+) -> Result<Json<ProgressAnswer>, No> {
+    note_progress(&context, &uid, &request).await.map(Json)
 }
 
-async fn report_route(
-    State(context): State<Arc<Context>>,
-    Path(uid): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let input: Input = (State(context.clone()), Path(uid), headers);
-    let answer = match read(&input, &body, |report: &Report| report.attempt) {
-        Ok(report) => store_report(&context, &input.1, &report).await,
+async fn report_route(State(context): State<Arc<Context>>, asked: Result<Asked<Report>, No>) -> Result<(), No> {
+    let answer = match asked {
+        Ok(Asked { uid, request }) => store_report(&context, &uid, &request).await,
         Err(no) => Err(no),
     };
     context.metrics.reported(answer.as_ref().map_or_else(No::result, |()| RequestResult::Accepted));
-    answer.map_or_else(No::response, |()| StatusCode::OK.into_response())
+    answer
 }
 
-/// Reads a request and checks its token, before anything is asked of the API. A body that cannot be read comes from no
-/// runner of this version: refused for ever.
-pub(super) fn read<T: DeserializeOwned>(
-    (State(context), Path(uid), headers): &Input,
-    body: &[u8],
-    attempt: impl Fn(&T) -> u32,
-) -> Result<T, No> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).and_then(Token::from_hex);
-    let token = token.filter(|_| is_uid(uid)).ok_or(No::Unauthorized)?;
-    let request: T =
-        serde_json::from_slice(body).map_err(|error| No::Refused(format!("the request cannot be read: {error}")))?;
-    if !token.matches(&context.token(uid, attempt(&request))) {
-        return Err(No::Unauthorized);
+/// A request whose token is that of the attempt which it names.
+pub(super) struct Asked<T> {
+    /// UID of the run.
+    pub uid: String,
+    pub request: T,
+}
+
+/// What runners send.
+pub(super) trait OfAttempt: DeserializeOwned {
+    fn attempt(&self) -> u32;
+}
+
+impl OfAttempt for ClaimRequest {
+    fn attempt(&self) -> u32 {
+        self.attempt
     }
-    // An outcome is read against extension and target: without them a new leader would store a wrong one for ever.
-    if !context.caches.are_filled() {
-        return Err(No::Later("the leader has just started; try again".into()));
+}
+
+impl OfAttempt for Progress {
+    fn attempt(&self) -> u32 {
+        self.attempt
     }
-    Ok(request)
+}
+
+impl OfAttempt for Report {
+    fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}
+
+impl<S, T> FromRequest<S> for Asked<T>
+where
+    S: Send + Sync,
+    Arc<Context>: FromRef<S>,
+    T: OfAttempt,
+{
+    type Rejection = No;
+
+    /// Reads a request and checks its token, before anything is asked of the API. A body that cannot be read comes from no
+    /// runner of this version: refused for ever.
+    async fn from_request(request: Request, state: &S) -> Result<Self, No> {
+        let context = Arc::<Context>::from_ref(state);
+        let (mut parts, body) = request.into_parts();
+        let Path(uid) = Path::<String>::from_request_parts(&mut parts, state).await.map_err(|_| No::Unauthorized)?;
+        let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).and_then(Token::from_hex);
+        let token = token.filter(|_| is_uid(&uid)).ok_or(No::Unauthorized)?;
+        let unreadable = |error: &dyn std::fmt::Display| No::Refused(format!("the request cannot be read: {error}"));
+        let body = Bytes::from_request(Request::from_parts(parts, body), state).await;
+        let body = body.map_err(|error| unreadable(&error))?;
+        let request: T = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
+        if !token.matches(&context.token(&uid, request.attempt())) {
+            return Err(No::Unauthorized);
+        }
+        // An outcome is read against extension and target: without them a new leader would store a wrong one for ever.
+        if !context.caches.are_filled() {
+            return Err(No::Later("the leader has just started; try again".into()));
+        }
+        Ok(Self { uid, request })
+    }
 }
 
 fn is_uid(text: &str) -> bool {

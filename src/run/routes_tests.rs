@@ -92,6 +92,17 @@ async fn a_wrong_token_asks_the_api_nothing() {
 }
 
 #[tokio::test]
+async fn a_request_that_cannot_be_read_or_is_too_large_is_refused_for_ever() {
+    let fixture = decided();
+    for (body, expected) in [(json!({"attempt": "x"}), "invalid type"), (json!("x".repeat(9 << 20)), "length limit")] {
+        let (code, refusal) = send(&fixture, "claim", body).await;
+        assert_eq!(code, 409, "{refusal}");
+        let message = refusal["message"].as_str().unwrap();
+        assert!(message.starts_with("the request cannot be read: ") && message.contains(expected), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn of_two_claimants_that_read_the_same_run_one_wins_and_the_other_is_refused_for_ever() {
     let fixture = decided();
     fixture.api.put(&format!("{PODS}/pod-p2"), pod("p2", 1, json!({"phase": "Running"})));

@@ -1,4 +1,6 @@
 //! Removes Jobs whose run is gone: a run deleted by force, or restored under another UID, leaves its Job behind.
+//! One whose script still runs goes, too: nobody is left to hear its outcome, and its runner, answered "gone" at its next
+//! word, stops the script by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
