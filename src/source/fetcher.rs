@@ -160,6 +160,7 @@ impl Fetcher {
         previous: Option<&Resolved>,
     ) -> Result<Resolution, SourceError> {
         let open = |url: &SourceUrl| -> Result<Session, SourceError> {
+            credentials.map_or(Ok(()), Credentials::check_no_registry)?;
             let session = self.door.session(credentials)?;
             session.check_origin(url.origin(), url)?;
             Ok(session)
