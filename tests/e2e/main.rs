@@ -10,6 +10,7 @@ mod installation;
 
 mod disruption;
 mod extensions;
+mod outputs;
 mod outside;
 mod redfish;
 mod repositories;
@@ -29,9 +30,10 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let groups: [(&str, &[Test], usize); 7] = [
+    let groups: [(&str, &[Test], usize); 8] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", runs::TESTS, 4),
+        ("outputs", outputs::TESTS, 1),
         ("rights", rights::TESTS, 4),
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
