@@ -19,6 +19,7 @@ mod repositories;
 mod rights;
 mod runs;
 mod soak;
+mod storm;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,12 +33,13 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let groups: [(&str, &[Test], usize); 8] = [
+    let groups: [(&str, &[Test], usize); 9] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", runs::TESTS, 4),
         ("rights", rights::TESTS, 4),
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
+        ("storm", storm::TESTS, 1),
         ("outside", outside::TESTS, 1),
         ("faults", faults::TESTS, 1),
         ("soak", soak::TESTS, 1),

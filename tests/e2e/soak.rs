@@ -13,7 +13,7 @@ use outrigger::store::{ExtensionName, Store};
 
 use crate::Test;
 use crate::beside::Controller;
-use crate::harness::{NAMESPACE, World, condition, root, run};
+use crate::harness::{NAMESPACE, Random, World, condition, root, run};
 
 /// The tests. They end with the chart uninstalled.
 pub const TESTS: &[Test] = &[("installs_survive_a_kill_at_any_moment", installs_survive_a_kill_at_any_moment)];
@@ -24,9 +24,8 @@ const OWN: &str = "outrigger-soak";
 
 fn installs_survive_a_kill_at_any_moment(world: &World) {
     let kills = if std::env::var_os("OUTRIGGER_SOAK").is_some() { 500 } else { 30 };
-    let seed = std::env::var("OUTRIGGER_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
-    println!("{kills} kills, OUTRIGGER_SEED={seed}");
+    let random = Random::seeded();
+    println!("{kills} kills, OUTRIGGER_SEED={}", random.seed);
     run(Command::new("helm").args([
         "uninstall",
         "outrigger",
@@ -37,16 +36,16 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
     ]))
     .unwrap();
     world.namespace(OWN);
-    let mut soak = Soak::new(world, seed);
+    let mut soak = Soak::new(world, random);
 
     let mut controller = soak.start();
     // whatever former tests left is not this volume's
     assert!(world.kubectl(&["delete", "orchestratorextensions", "--all", "--timeout=60s"]).success);
     world.applied(&(0..EXTENSIONS).map(|number| soak.resource(number)).collect::<String>());
     for _ in 0..kills {
-        std::thread::sleep(Duration::from_millis(soak.random(1200)));
+        std::thread::sleep(Duration::from_millis(soak.random.below(1200)));
         soak.change_some();
-        std::thread::sleep(Duration::from_millis(soak.random(100)));
+        std::thread::sleep(Duration::from_millis(soak.random.below(100)));
         controller.kill();
         soak.check();
         controller = soak.start();
@@ -69,7 +68,7 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
 struct Soak<'a> {
     world: &'a World,
     volume: PathBuf,
-    state: u64,
+    random: Random,
     /// The newest content of each extension.
     versions: Vec<u64>,
     /// Trees that were read whole once.
@@ -80,24 +79,16 @@ struct Soak<'a> {
 }
 
 impl<'a> Soak<'a> {
-    fn new(world: &'a World, seed: u64) -> Self {
+    fn new(world: &'a World, random: Random) -> Self {
         let volume = world.dir.path().join("soak");
         std::fs::create_dir_all(&volume).unwrap();
         let (verified, staging) = (BTreeSet::new(), BTreeSet::new());
-        let mut soak = Self { world, volume, state: seed, versions: vec![], verified, staging, interrupted: 0 };
+        let mut soak = Self { world, volume, random, versions: vec![], verified, staging, interrupted: 0 };
         for number in 0..EXTENSIONS {
             soak.versions.push(0);
             soak.pack(number);
         }
         soak
-    }
-
-    /// Below `limit` (splitmix64).
-    fn random(&mut self, limit: u64) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
     }
 
     fn resource(&self, number: usize) -> String {
@@ -131,7 +122,7 @@ impl<'a> Soak<'a> {
 
     fn change_some(&mut self) {
         for number in 0..EXTENSIONS {
-            if self.random(4) == 0 {
+            if self.random.below(4) == 0 {
                 self.versions[number] += 1;
                 self.pack(number);
             }
