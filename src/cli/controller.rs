@@ -25,9 +25,9 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use super::ControllerOptions;
+use super::volume::{self, InstalledTrees};
 use crate::admission::{self, Admission};
 use crate::api::MANAGER;
-use crate::digest::Digest;
 use crate::extension;
 use crate::lease::{Elector, Leadership, Settings};
 use crate::run;
@@ -38,16 +38,12 @@ use crate::serve::keys::{self, Keys};
 use crate::serve::webhook_config::{self, DEFAULT_NAME};
 use crate::serve::{issue, tls};
 use crate::source::{AddressPolicy, FetchOptions, Fetcher};
-use crate::store::layout::{runner_subpath, tree_subpath};
-use crate::store::{LazyStore, RelativePath};
+use crate::store::LazyStore;
 use crate::telemetry::{self, Metrics};
 use crate::validate::{ContractLevels, RunLimits};
 
 /// How long trash of a former process is kept.
 const TRASH_GRACE: Duration = Duration::from_secs(900);
-/// The longest pause between tries to open a store that cannot be opened.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
 /// Runs the operator until it is told to end, or loses its Lease.
 pub fn main(options: ControllerOptions) -> anyhow::Result<()> {
     telemetry::logs(options.log_format, &options.log_level)?;
@@ -178,7 +174,7 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         memory: Default::default(),
     });
     let mut helpers = JoinSet::new();
-    helpers.spawn(open(store.clone()));
+    helpers.spawn(volume::open(store.clone()));
     let runs = start_runs(&replica, store).await?;
     helpers.spawn(run::sweep::run(runs.context.clone()));
     let shutdown = || ended(replica.shutdown.clone());
@@ -191,21 +187,6 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
     Ok(())
 }
 
-/// Opens the store, however long that takes. What needs it meanwhile tries for itself, and says why it cannot.
-async fn open(store: Arc<LazyStore>) {
-    let mut pause = Duration::from_secs(1);
-    loop {
-        let opening = store.clone();
-        match tokio::task::spawn_blocking(move || opening.open().cloned()).await {
-            Ok(Ok(swept)) => return tracing::info!(?swept, "the store is open"),
-            Ok(Err(error)) => tracing::error!(%error, "the store cannot be opened; trying again"),
-            Err(error) => tracing::error!(%error, "opening the store was interrupted; trying again"),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
 struct Runs {
     context: Arc<run::Context>,
     triggers: run::controller::Triggers,
@@ -215,11 +196,8 @@ struct Runs {
 async fn start_runs(replica: &Replica, store: Arc<LazyStore>) -> anyhow::Result<Runs> {
     let options = &replica.options;
     let runner = replica.runner()?;
-    let subpath = {
-        let file = std::fs::File::open(&runner).with_context(|| format!("opening {}", runner.display()))?;
-        runner_subpath(&Digest::of_reader(file).with_context(|| format!("reading {}", runner.display()))?.0)
-    };
-    let trees = Arc::new(InstalledTrees { store, runner, has_runner: AtomicBool::new(false) });
+    let subpath = volume::subpath_of_runner(&runner)?;
+    let trees = Arc::new(InstalledTrees::new(store, runner));
     let operator = run::job::Operator {
         namespace: options.namespace.clone(),
         claim_name: options.store_claim.clone(),
@@ -248,30 +226,6 @@ async fn answer_runs(State(replica): State<Arc<Replica>>, request: Request) -> R
     match replica.run_routes.get() {
         Some(routes) => routes.clone().oneshot(request).await.into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the leader is starting; try again\n").into_response(),
-    }
-}
-
-/// The store, as runs see it: trees, and the runner, which is published before the first Job needs it.
-struct InstalledTrees {
-    store: Arc<LazyStore>,
-    runner: PathBuf,
-    has_runner: AtomicBool,
-}
-
-impl run::Trees for InstalledTrees {
-    fn entrypoint_digest(&self, tree: &Digest, path: &str) -> Result<Digest, String> {
-        let path = RelativePath::parse(path).map_err(|fault| fault.to_string())?;
-        let store = self.store.get().map_err(|error| error.to_string())?;
-        let found = store.entrypoint_digest(tree, &path).map_err(|error| error.to_string())?;
-        if !self.has_runner.load(Ordering::SeqCst) {
-            store.install_runner(&self.runner).map_err(|error| error.to_string())?;
-            self.has_runner.store(true, Ordering::SeqCst);
-        }
-        found.ok_or_else(|| format!("tree {tree} has no file {:?}", path.as_str()))
-    }
-
-    fn subpath(&self, tree: &Digest) -> String {
-        tree_subpath(tree)
     }
 }
 

@@ -11,6 +11,7 @@ mod options;
 mod run;
 mod status;
 mod store;
+mod volume;
 
 use std::process::ExitCode;
 
