@@ -27,9 +27,9 @@ use tower::util::MapRequestLayer;
 
 use super::ControllerOptions;
 use super::listeners::{keep_webhooks, listen, listening, reached_at};
+use super::volume::{self, InstalledTrees};
 use crate::admission::{self, Admission};
 use crate::api::MANAGER;
-use crate::digest::Digest;
 use crate::extension;
 use crate::lease::{Elector, Leadership, Settings};
 use crate::run;
@@ -39,16 +39,12 @@ use crate::serve::health::{self, Readiness};
 use crate::serve::keys::{self, Keys};
 use crate::serve::{issue, tls};
 use crate::source::{AddressPolicy, FetchOptions, Fetcher};
-use crate::store::layout::{runner_subpath, tree_subpath};
-use crate::store::{LazyStore, Outputs, RelativePath, StoreError};
+use crate::store::{LazyStore, Outputs};
 use crate::telemetry::{self, Metrics};
 use crate::validate::{ContractLevels, RunLimits};
 
 /// How long trash of a former process is kept.
 const TRASH_GRACE: Duration = Duration::from_secs(900);
-/// The longest pause between tries to open a store that cannot be opened.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
 /// Runs the operator until it is told to end, or loses its Lease.
 pub fn main(options: ControllerOptions) -> anyhow::Result<()> {
     telemetry::logs(options.log_format, &options.log_level)?;
@@ -185,7 +181,7 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
     });
     let mut helpers = JoinSet::new();
     let outputs = Outputs::at(&options.store);
-    helpers.spawn(open(store.clone(), outputs.clone()));
+    helpers.spawn(volume::open(store.clone(), outputs.clone()));
     let runs = start_runs(&replica, store, outputs).await?;
     helpers.spawn(run::sweep::run(runs.context.clone()));
     helpers.spawn(run::collect::run(runs.context.clone()));
@@ -200,27 +196,6 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
     Ok(())
 }
 
-/// Opens the store and what is kept beside it, however long that takes. What needs it meanwhile tries for itself, and
-/// says why it cannot.
-async fn open(store: Arc<LazyStore>, outputs: Outputs) {
-    let mut pause = Duration::from_secs(1);
-    loop {
-        let (opening, preparing) = (store.clone(), outputs.clone());
-        let opened = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
-            let swept = opening.open().cloned()?;
-            preparing.prepare()?;
-            Ok(swept)
-        });
-        match opened.await {
-            Ok(Ok(swept)) => return tracing::info!(?swept, "the store is open"),
-            Ok(Err(error)) => tracing::error!(%error, "the store cannot be opened; trying again"),
-            Err(error) => tracing::error!(%error, "opening the store was interrupted; trying again"),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
 struct Runs {
     context: Arc<run::Context>,
     outputs: Outputs,
@@ -231,11 +206,8 @@ struct Runs {
 async fn start_runs(replica: &Replica, store: Arc<LazyStore>, outputs: Outputs) -> anyhow::Result<Runs> {
     let options = &replica.options;
     let runner = replica.runner()?;
-    let subpath = {
-        let file = std::fs::File::open(&runner).with_context(|| format!("opening {}", runner.display()))?;
-        runner_subpath(&Digest::of_reader(file).with_context(|| format!("reading {}", runner.display()))?.0)
-    };
-    let trees = Arc::new(InstalledTrees { store, runner, has_runner: AtomicBool::new(false) });
+    let subpath = volume::subpath_of_runner(&runner)?;
+    let trees = Arc::new(InstalledTrees::new(store, runner));
     let operator = run::job::Operator {
         namespace: options.namespace.clone(),
         claim_name: options.store_claim.clone(),
@@ -270,30 +242,6 @@ async fn answer_runs(State(replica): State<Arc<Replica>>, request: Request) -> R
     match replica.run_routes.get() {
         Some(routes) => routes.clone().oneshot(request).await.into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the leader is starting; try again\n").into_response(),
-    }
-}
-
-/// The store, as runs see it: trees, and the runner, which is published before the first Job needs it.
-struct InstalledTrees {
-    store: Arc<LazyStore>,
-    runner: PathBuf,
-    has_runner: AtomicBool,
-}
-
-impl run::Trees for InstalledTrees {
-    fn entrypoint_digest(&self, tree: &Digest, path: &str) -> Result<Digest, String> {
-        let path = RelativePath::parse(path).map_err(|fault| fault.to_string())?;
-        let store = self.store.get().map_err(|error| error.to_string())?;
-        let found = store.entrypoint_digest(tree, &path).map_err(|error| error.to_string())?;
-        if !self.has_runner.load(Ordering::SeqCst) {
-            store.install_runner(&self.runner).map_err(|error| error.to_string())?;
-            self.has_runner.store(true, Ordering::SeqCst);
-        }
-        found.ok_or_else(|| format!("tree {tree} has no file {:?}", path.as_str()))
-    }
-
-    fn subpath(&self, tree: &Digest) -> String {
-        tree_subpath(tree)
     }
 }
 

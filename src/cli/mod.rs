@@ -13,6 +13,7 @@ mod output;
 mod run;
 mod status;
 mod store;
+mod volume;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::error::StoreError;
 use super::sweep::Recovered;
-use super::volume::Store;
+use super::volume::{Step, Store};
 
 /// The store on the volume at a path, swept and tried out before its first use.
 pub struct LazyStore {
@@ -31,14 +31,16 @@ impl LazyStore {
         Self { store, grace, opening: Mutex::new(()), swept: OnceLock::new(), tried_out: OnceLock::new() }
     }
 
-    /// The store. Where its volume is full or read-only, what is there can still be read.
+    /// The store. Where its volume is full or read-only, or this process may not write, what is there can still be read.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
     pub fn get(&self) -> Result<&Store, StoreError> {
         match self.open() {
             Ok(_) => Ok(&self.store),
-            Err(StoreError::NoSpace { .. } | StoreError::ReadOnly { .. }) if self.store.trees().is_ok() => {
+            Err(StoreError::NoSpace { .. } | StoreError::ReadOnly { .. } | StoreError::Fenced { .. })
+                if self.store.trees().is_ok() =>
+            {
                 Ok(&self.store)
             }
             Err(error) => Err(error),
@@ -55,6 +57,7 @@ impl LazyStore {
         }
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.check_mount()?;
+        self.store.step(Step::Sweep)?;
         self.store.make_directories()?;
         // Before anything is written: on a full volume this is what makes room. And only once, because later there is work
         // under way.
@@ -121,7 +124,11 @@ mod tests {
         assert!(fenced(store.unlink(&name("x"))));
         let later = SystemTime::now() + GRACE * 2;
         assert!(fenced(store.collect(&Default::default(), later, GRACE).map(|_| true)));
-        assert_eq!(store.linked(&name("x")).unwrap(), Some(one));
+        std::mem::forget(stage(store, &[("half", "done")]));
+        let late = LazyStore::new(&volume.root, GRACE, || false);
+        assert!(matches!(late.open(), Err(StoreError::Fenced { .. })));
+        assert!(!volume.staging_is_empty(), "nothing of another's is swept");
+        assert_eq!(late.get().unwrap().linked(&name("x")).unwrap(), Some(one));
         assert_eq!(store.trees().unwrap().len(), 2);
     }
 }

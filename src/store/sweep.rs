@@ -55,6 +55,7 @@ impl Store {
         let mut recovered = Recovered::default();
         let staging = self.directory(STAGING)?;
         for name in staging.names()? {
+            self.step(Step::Sweep)?;
             tree::remove(&staging.fd, &name, &staging.path)?;
             recovered.staging += 1;
         }

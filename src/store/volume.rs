@@ -36,6 +36,7 @@ pub(super) type Observer = Box<dyn Fn(Step) -> Result<(), StoreError> + Send + S
 /// The steps that change what is on the volume, between which a crash may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
+    Sweep,
     Seal,
     WriteMarker,
     WriteListing,

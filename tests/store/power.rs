@@ -24,8 +24,7 @@ fn everything_is_on_disk_before_a_name_leads_to_it() {
     let ran = again(TEST, "2m", directory.path(), &["strace", "-f", "-y", "-s", "200", "-e", calls, "-o", &log_path]);
     let output = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "strace is needed (apt-get install strace): {output}");
-    let digest =
-        output.lines().find_map(|line| line.split("DIGEST ").nth(1)).expect("the tree's digest").trim().to_owned();
+    let digest = output.lines().find_map(|line| line.split("DIGEST ").nth(1)).unwrap().trim().to_owned();
     let calls = std::fs::read_to_string(log).unwrap();
     check(&calls.lines().collect::<Vec<_>>(), &directory.path().join("seen/extensions"), &digest);
 }

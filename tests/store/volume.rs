@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use outrigger::digest::Digest;
-use outrigger::store::{ExtensionName, Store, StoreError, Tree};
+use outrigger::store::{ExtensionName, LazyStore, Store, StoreError, Tree};
 
 /// In the test's second process: where the volume is mounted.
 const MOUNTED: &str = "OUTRIGGER_TEST_VOLUME";
@@ -42,7 +42,7 @@ pub fn again(test: &str, size: &str, directory: &Path, wrapper: &[&str]) -> Outp
         .args(["--exact", "--nocapture", test])
         .env(MOUNTED, directory.join("seen"))
         .output()
-        .expect("unshare (util-linux) runs")
+        .unwrap_or_else(|error| panic!("unshare (of util-linux) does not run: {error}"))
 }
 
 /// Whether this is the test's second process, in its own mount namespace.
@@ -84,7 +84,9 @@ pub fn name() -> ExtensionName {
 
 /// All that must hold whatever failed: `x` leads to `tree`, every tree is whole, no unfinished work is left.
 pub fn assert_intact(volume: &Path, tree: &Digest) {
-    let store = unopened(volume);
+    // one that may not write sweeps nothing, and so hides nothing
+    let store = LazyStore::new(volume, GRACE, || false);
+    let store = store.get().unwrap();
     assert_eq!(store.linked(&name()).unwrap(), Some(*tree));
     for tree in store.trees().unwrap() {
         store.verify(&tree).unwrap();
@@ -92,11 +94,6 @@ pub fn assert_intact(volume: &Path, tree: &Digest) {
     assert!(fs::read(volume.join("extensions/x/run.sh")).is_ok());
     let left: Vec<_> = fs::read_dir(volume.join("extensions/.staging")).unwrap().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
-}
-
-/// A store on a volume that may be full or read-only.
-fn unopened(volume: &Path) -> Store {
-    outrigger::store::LazyStore::new(volume, GRACE, || true).get().unwrap().clone()
 }
 
 /// A time in the future.
