@@ -6,10 +6,10 @@
 //!  runner ─► routes: claim, report ─► compare-and-swap on the run ─┘
 //! ```
 //!
-//! `claim`, `decide`, `job`, `kept`, `queue`, `report`, `request`, `retention`, `rights`, `secret_parameters`, `status`, `turn`
-//! and `view` are pure; `ask`, `check`, `collect`, `context`, `live`, `routes`, `controller`, `slots`, `sweep` and `watching` do I/O, or remember, and
-//! decide nothing. `local` and `local_target`,
-//! pure too, use the same for a run without a cluster.
+//! `claim`, `decide`, `job`, `kept`, `queue`, `report`, `request`, `retention`, `rights`, `secret_parameters`, `status`,
+//! `turn` and `view` are pure; `ask`, `check`, `collect`, `context`, `live`, `routes`, `controller`, `slots`, `sweep` and
+//! `watching` do I/O or remember, and decide nothing. `local` and `local_target`, pure too, use the same for a run without a
+//! cluster.
 
 mod ask;
 mod check;
