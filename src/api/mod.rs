@@ -4,6 +4,7 @@
 //! adds is camelCase. Every list, map and string is bounded, because unbounded ones exceed the API server's cost budget
 //! for CEL rules. Optional fields are omitted, never null.
 
+pub mod action;
 pub mod conditions;
 pub mod crds;
 pub mod extension;
@@ -14,7 +15,7 @@ pub mod target;
 
 pub use extension::{OrchestratorExtension, OrchestratorExtensionSpec, OrchestratorExtensionStatus};
 pub use reason::Reason;
-pub use run::{ActionRun, ActionRunSpec, ActionRunStatus, Phase};
+pub use run::{ActionRun, ActionRunSpec, ActionRunStatus, Phase, RunOutput};
 pub use target::{ExtensionTarget, ExtensionTargetSpec, ExtensionTargetStatus};
 
 /// API group of all kinds.

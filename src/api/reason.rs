@@ -80,6 +80,8 @@ reasons! {
     Queued,
     /// The script runs.
     Running,
+    /// An attempt failed, and the next one starts after a pause.
+    Retrying,
     /// The script ended with another exit code than 0, or by a signal.
     ActionFailed,
     /// The script's output says that it failed (`strictResult`).
@@ -104,6 +106,8 @@ reasons! {
     OOMKilled,
     /// Claimed, and nobody will ever know how it ended.
     OutcomeUnknown,
+    /// What the script printed could not be kept.
+    OutputNotKept,
     /// The extension does not exist.
     ExtensionNotFound,
     /// The extension is not installed yet.

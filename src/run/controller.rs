@@ -23,6 +23,7 @@ use super::live::{is_conflict, is_gone, is_rejected};
 use super::queue::Queued;
 use super::report::{self, Acceptance};
 use super::request::{Answers, Request};
+use super::retry;
 use super::slots::Turn;
 use super::status;
 use super::view::{self, JobView, PodView};
@@ -179,7 +180,7 @@ async fn dereference(context: &Context, run: &ActionRun) -> Result<Facts, Reconc
     let mut jobs: Vec<JobView> = context.jobs(uid).iter().map(|job| view::job(job)).collect();
     let mut pods: Vec<PodView> = context.pods(uid).iter().map(|pod| view::pod(pod, &token)).collect();
     let claimed = attempt.and_then(|attempt| attempt.pod_uid.as_deref());
-    if !phase(run).is_finished() && claimed.is_some_and(|claimed| !pods.iter().any(|pod| pod.uid == claimed)) {
+    if phase(run) == Phase::Running && claimed.is_some_and(|claimed| !pods.iter().any(|pod| pod.uid == claimed)) {
         pods = context.live_pods(uid).await?.iter().map(|pod| view::pod(pod, &token)).collect();
     }
     let mut warning = None;
@@ -222,7 +223,7 @@ async fn validate(
         Ok(request) => request,
         Err(start) => return Ok((start, None)),
     };
-    if run.status.as_ref().is_none_or(|status| status.attempts.is_empty()) {
+    if retry::paused(run).is_some() || run.status.as_ref().is_none_or(|status| status.attempts.is_empty()) {
         // Nothing is decided for a tree that cannot be read; the run says why.
         if let Err(message) = entrypoint_digest(context, &request).await {
             return Ok((Start::Wait(Refusal::new(Reason::EntrypointMissing, message)), None));
@@ -242,8 +243,6 @@ async fn entrypoint_digest(context: &Context, request: &Request) -> Result<TreeP
 
 fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start, queued: Option<&Queued>) -> Plan {
     let now = Timestamp::now();
-    let runtime = context.extension(run).and_then(|extension| extension.spec.runtime);
-    let grace = runtime.and_then(|runtime| runtime.termination_grace_period_seconds).unwrap_or(10);
     decide(&Observed {
         run,
         start,
@@ -252,7 +251,6 @@ fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start, queued
         queued,
         warning: facts.warning.as_deref(),
         stop_since: context.stop_since(run, now),
-        grace_seconds: u64::from(grace),
         now,
     })
 }
@@ -343,6 +341,7 @@ async fn create_job(
     let uid = run.metadata.uid.as_deref().unwrap_or_default();
     let pin = entrypoint_digest(context, request).await.map_err(ReconcileError::Tree)?;
     let (run_name, run_namespace) = (run.name_any(), run.namespace().unwrap_or_default());
+    let (timeout_seconds, runtime) = request.decided(run);
     let job = job::job(
         &context.settings.operator,
         &JobInput {
@@ -357,8 +356,8 @@ async fn create_job(
             pin,
             entrypoint: request.extension.entrypoint.path.as_str(),
             target_dir: request.extension.entrypoint.target_dir.as_str(),
-            runtime: &request.extension.runtime,
-            timeout_seconds: request.invocation.timeout_seconds,
+            runtime: &runtime,
+            timeout_seconds,
             start_deadline_seconds: run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS),
         },
     );

@@ -8,13 +8,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::context::{Caches, Context, Settings, Trees};
-use super::fake_api::FakeApi;
 use super::job::{Operator, job_name};
 use super::kept;
 use super::request::Policy;
 use crate::admission::stamp::{RunName, sign};
 use crate::api::ActionRun;
 use crate::digest::Digest;
+use crate::fake_api::FakeApi;
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
 
@@ -91,7 +91,12 @@ pub fn target() -> Value {
 }
 
 pub fn pod(uid: &str, job: u32, status: Value) -> Value {
-    let job = job_name(UID, 1, job);
+    pod_of(uid, 1, job, status)
+}
+
+/// A pod of a Job of an attempt.
+pub fn pod_of(uid: &str, attempt: u32, job: u32, status: Value) -> Value {
+    let job = job_name(UID, attempt, job);
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": format!("pod-{uid}"), "namespace": "outrigger-system", "uid": uid, "labels": {
@@ -150,6 +155,8 @@ impl Fixture {
             concurrency: 4,
             max_concurrent_runs: None,
             run_history_limit: None,
+            output_bytes: 1000,
+            skip_report: false,
         };
         let keys = Keys { token_key: b"token".to_vec(), stamp_key: b"stamp".to_vec() };
         let caches = Caches { runs, extensions, targets, jobs, pods };
