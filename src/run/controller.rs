@@ -1,5 +1,6 @@
 //! The run controller: one reconcile reads as five calls: dereference, validate, plan, status, apply. Before a start is
-//! decided the caller's rights are asked and its Secrets read, and it is validated and planned again.
+//! decided the run waits for its turn; then the caller's rights are asked and its Secrets read, and it is validated and
+//! planned again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,37 +111,48 @@ pub(super) async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Resul
     let facts = dereference(&context, run).await?;
     let (start, mut request) = validate(&context, run, &Answers::NONE).await?;
     let mut plan = plan(&context, run, &facts, &start, None);
-    let (mut slot, mut queued) = (None, None);
-    let is_first = run.status.as_ref().is_none_or(|status| status.attempts.is_empty());
-    if is_first && plan.decides_to_start() {
-        match context.turn(run) {
-            Turn::Now(free) => slot = Some(free),
-            Turn::Later(place) => queued = Some(place),
-        }
-    } else {
-        context.left(run);
-    }
-    if queued.is_some() {
-        plan = self::plan(&context, run, &facts, &start, queued.as_ref());
+    let turn = turn(&context, run, &plan);
+    if let Some(Turn::Later(queued)) = &turn {
+        plan = self::plan(&context, run, &facts, &start, Some(queued));
     } else if plan.decides_to_start() {
         let (start, allowed) = validate(&context, run, &context.ask(run).await?).await?;
         (plan, request) = (self::plan(&context, run, &facts, &start, None), allowed);
     }
-    let decides = plan.decides_to_start();
     let written = write_status(&context, run, &plan).await;
-    if queued.is_some() && matches!(written, Ok(Some(_))) {
-        context.slots.told(run.metadata.uid.as_deref().unwrap_or_default());
-    }
-    // A write whose answer was lost may have been stored: the slot is kept then.
-    let is_void = matches!(&written, Err(ReconcileError::Api(error)) if is_rejected(error));
-    if let Some(slot) = slot.take_if(|_| decides && !is_void) {
-        slot.keep();
-    }
-    drop(slot);
+    settle(&context, run, turn, &plan, &written);
     let written = written?;
     apply(&context, written.as_ref().unwrap_or(run), request.as_ref(), &plan).await?;
     context.succeeded(&ObjectRef::from_obj(guard.as_ref()));
     Ok(plan.again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Asks whether it is the run's turn, if it is about to start for the first time.
+fn turn<'a>(context: &'a Context, run: &ActionRun, plan: &Plan) -> Option<Turn<'a>> {
+    let is_first = run.status.as_ref().is_none_or(|status| status.attempts.is_empty());
+    if is_first && plan.decides_to_start() {
+        return Some(context.turn(run));
+    }
+    context.left(run);
+    None
+}
+
+/// Keeps the slot of a run that was decided, and gives back that of any other. A write whose answer was lost may have been
+/// stored.
+fn settle(
+    context: &Context,
+    run: &ActionRun,
+    turn: Option<Turn<'_>>,
+    plan: &Plan,
+    written: &Result<Option<ActionRun>, ReconcileError>,
+) {
+    let is_void = matches!(written, Err(ReconcileError::Api(error)) if is_rejected(error));
+    match turn {
+        Some(Turn::Now(slot)) if plan.decides_to_start() && !is_void => slot.keep(),
+        Some(Turn::Later(_)) if matches!(written, Ok(Some(_))) => {
+            context.slots.told(run.metadata.uid.as_deref().unwrap_or_default());
+        }
+        _ => {}
+    }
 }
 
 struct Facts {
