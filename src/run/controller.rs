@@ -122,8 +122,7 @@ pub(super) async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Resul
     let (start, mut request) = validate(&context, run, &Answers::NONE).await?;
     let mut plan = plan(&context, run, &facts, &start, None);
     let (mut slot, mut queued) = (None, None);
-    let is_first = run.status.as_ref().is_none_or(|status| status.attempts.is_empty());
-    if is_first && plan.decides_to_start() {
+    if retry::is_between_attempts(run) && plan.decides_to_start() {
         match context.turn(run) {
             Turn::Now(free) => slot = Some(free),
             Turn::Later(place) => queued = Some(place),
@@ -211,7 +210,7 @@ async fn validate(
         Ok(request) => request,
         Err(start) => return Ok((start, None)),
     };
-    if retry::paused(run).is_some() || run.status.as_ref().is_none_or(|status| status.attempts.is_empty()) {
+    if retry::is_between_attempts(run) {
         // Nothing is decided for a tree that cannot be read; the run says why.
         if let Err(message) = entrypoint_digest(context, &request).await {
             return Ok((Start::Wait(Refusal::new(Reason::EntrypointMissing, message)), None));
