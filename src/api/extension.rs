@@ -303,14 +303,51 @@ pub struct Runtime {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 600))]
     pub termination_grace_period_seconds: Option<u32>,
-    /// Name of a prepared network policy. Comes later: setting it is refused today.
+    /// What its pods may connect to, besides the cluster's DNS and the operator. Unset: whatever the cluster's network
+    /// allows. Needs a network that enforces policies.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
-    pub network_policy: Option<String>,
+    pub network_policy: Option<NetworkPolicy>,
     /// How many finished runs with generated names are kept in each namespace. Unset: the operator's `--run-history-limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub run_history_limit: Option<u32>,
+}
+
+/// What the pods of an extension's actions may connect to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkPolicy {
+    /// The networks that are open to them. Unset or empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub egress: Vec<EgressRule>,
+}
+
+/// A network that is open.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressRule {
+    /// The network, such as `192.0.2.0/24`.
+    #[schemars(length(min = 1, max = 64))]
+    pub cidr: String,
+    /// The ports that are open. Unset or empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub ports: Vec<EgressPort>,
+}
+
+/// A port that is open.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressPort {
+    /// The port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u32,
+    /// TCP (the default) or UDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 3))]
+    #[x_kube(validation = Rule::new("self in ['TCP', 'UDP']").message("protocol must be one of TCP, UDP"))]
+    pub protocol: Option<String>,
 }
 
 /// What the controller last saw and did.

@@ -106,6 +106,8 @@ reasons! {
     OOMKilled,
     /// Claimed, and nobody will ever know how it ended.
     OutcomeUnknown,
+    /// What the script printed could not be kept.
+    OutputNotKept,
     /// The extension does not exist.
     ExtensionNotFound,
     /// The extension is not installed yet.

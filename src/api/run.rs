@@ -301,6 +301,9 @@ pub struct ActionRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub stderr_tail: Option<String>,
+    /// How much the newest attempt printed that ended. The operator keeps it for a while; absent if there is nothing to keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<RunOutput>,
     /// Place in the queue, from 1, while the run waits for its turn; `message` says what for. Brought up to date every ten
     /// seconds at most.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -326,6 +329,20 @@ pub struct Console {
     /// `direct`, `vnc`, …
     #[schemars(length(max = 64))]
     pub protocol: String,
+}
+
+/// How much an attempt printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunOutput {
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// Bytes of standard output; 0 where it is withheld, because it can hold a password.
+    pub stdout_bytes: i64,
+    /// Bytes of standard error.
+    pub stderr_bytes: i64,
+    /// The middle of a stream is not kept.
+    pub truncated: bool,
 }
 
 /// One attempt: at most one runner ever claims it.

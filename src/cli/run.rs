@@ -152,7 +152,7 @@ fn start(options: &Options, local: &LocalRun) -> anyhow::Result<Phase> {
     };
     let stdout = if options.json { Some(stdout_to_stderr().context("redirecting standard output")?) } else { None };
     let started = Timestamp::now();
-    let outcome = execute(&spec, &control, &Output::new(&grant.redact));
+    let outcome = execute(&spec, &control, &Output::of(grant));
     let (status, is_secret) = local.status(&outcome, started, Timestamp::now());
     if let Some(stdout) = stdout {
         rustix::stdio::dup2_stdout(stdout).context("restoring standard output")?;

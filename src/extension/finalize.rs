@@ -7,6 +7,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 
 use super::context::Context;
+use super::network_policy;
 use super::usage::{each, is_active_run};
 use crate::api::conditions::{self, Conditions};
 use crate::api::{ActionRun, EXTENSION_FINALIZER, OrchestratorExtension, Reason};
@@ -45,6 +46,7 @@ pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result
             return Ok(Action::requeue(WAIT));
         }
     }
+    network_policy::remove(&name, context).await?;
     context.forget(extension.metadata.uid.as_deref().unwrap_or_default());
     let finalizers: Vec<_> =
         extension.finalizers().iter().filter(|finalizer| *finalizer != EXTENSION_FINALIZER).collect();

@@ -12,6 +12,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource as _, ResourceExt as _};
+use tokio::sync::watch;
 
 use super::decide::phase;
 use super::job::Operator;
@@ -20,6 +21,7 @@ use super::slots::Slots;
 use crate::api::{ActionRun, ExtensionTarget, GROUP, MANAGER, OrchestratorExtension, RUN_UID_LABEL, Reason, VERSION};
 use crate::digest::Digest;
 use crate::protocol::{ClaimGrant, Token};
+use crate::serve::certificates::Trust;
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
 
@@ -41,8 +43,10 @@ pub trait Trees: Send + Sync {
 /// What the operator's settings say about runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What every Job has in common.
+    /// What every Job has in common; [`Context::operator`] fills in the CA.
     pub operator: Operator,
+    /// The CA that new Jobs pin.
+    pub trust: watch::Receiver<Trust>,
     /// Timeouts and contract levels.
     pub policy: Policy,
     /// Start runs that carry no stamp of the operator's admission: anybody who may create a run then acts as anybody.
@@ -54,6 +58,10 @@ pub struct Settings {
     /// Finished runs with generated names that are kept per namespace and extension, where the extension says nothing.
     /// `None`: all.
     pub run_history_limit: Option<u32>,
+    /// Most bytes of each stream that are kept of an attempt; 0: none.
+    pub output_bytes: u64,
+    /// Learn outcomes from termination messages alone, for measurements.
+    pub skip_report: bool,
 }
 
 /// Caches of everything that a run depends on. Filled by [`super::controller::watches`].
@@ -147,6 +155,11 @@ impl Context {
             recorder,
             memory: Mutex::default(),
         })
+    }
+
+    /// What every Job has in common now.
+    pub fn operator(&self) -> Operator {
+        Operator { ca_pem: self.settings.trust.borrow().pinned.clone(), ..self.settings.operator.clone() }
     }
 
     /// The runner's token of an attempt.

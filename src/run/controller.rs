@@ -330,7 +330,7 @@ async fn create_job(
     let (run_name, run_namespace) = (run.name_any(), run.namespace().unwrap_or_default());
     let (timeout_seconds, runtime) = request.decided(run);
     let job = job::job(
-        &context.settings.operator,
+        &context.operator(),
         &JobInput {
             name: name.to_owned(),
             run_uid: uid,
@@ -348,6 +348,9 @@ async fn create_job(
             start_deadline_seconds: run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS),
         },
     );
+    if let Some(egress) = &request.extension.runtime.egress {
+        context.restrict(&request.extension.object_name, egress).await?;
+    }
     match jobs.create(&PostParams::default(), &job).await {
         Ok(_) => {}
         Err(error) if is_conflict(&error) => {

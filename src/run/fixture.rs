@@ -148,13 +148,16 @@ impl Fixture {
                 architecture: "amd64".into(),
                 runner_subpath: "extensions/.runner/ab".into(),
                 address: "https://10.0.0.1:8443".into(),
-                ca_pem: "PEM".into(),
+                ca_pem: String::new(),
             },
+            trust: crate::serve::certificates::Trust::only("PEM"),
             policy: Policy::default(),
             insecure_without_admission: true,
             concurrency: 4,
             max_concurrent_runs: None,
             run_history_limit: None,
+            output_bytes: 1000,
+            skip_report: false,
         };
         let keys = Keys { token_key: b"token".to_vec(), stamp_key: b"stamp".to_vec() };
         let caches = Caches { runs, extensions, targets, jobs, pods };

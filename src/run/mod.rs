@@ -6,12 +6,13 @@
 //!  runner ─► routes: claim, report ─► compare-and-swap on the run ─┘
 //! ```
 //!
-//! `claim`, `claimed`, `decide`, `job`, `kept`, `queue`, `report`, `request`, `retention`, `retry`, `rights`,
-//! `secret_parameters`, `status`, `target_status`, `turn` and `view` are pure; `ask`, `check`, `collect`, `context`,
-//! `controller`, `live`, `routes`, `slots`, `sweep` and `watching` do I/O, or remember, and decide nothing. `local` and
-//! `local_target`, pure too, use the same for a run without a cluster.
+//! `claim`, `claimed`, `decide`, `job`, `kept`, `network_policy`, `queue`, `report`, `request`, `retention`, `retry`,
+//! `rights`, `secret_parameters`, `status`, `target_status`, `turn` and `view` are pure; `ask`, `authenticate`, `check`,
+//! `collect`, `context`, `controller`, `live`, `output`, `restrict`, `routes`, `slots`, `sweep` and `watching` do I/O, or
+//! remember, and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod ask;
+mod authenticate;
 mod check;
 pub mod claim;
 mod claimed;
@@ -26,9 +27,12 @@ mod kept;
 pub mod live;
 pub mod local;
 pub mod local_target;
+pub mod network_policy;
+pub mod output;
 pub mod queue;
 pub mod report;
 pub mod request;
+mod restrict;
 pub mod retention;
 pub mod retry;
 pub mod rights;
@@ -42,6 +46,7 @@ mod turn;
 pub mod view;
 mod watching;
 
+pub use authenticate::authenticated;
 pub use check::checker;
 pub use context::{Caches, Context, Settings, Trees};
 pub use request::Policy;

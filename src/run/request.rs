@@ -256,6 +256,9 @@ impl Request {
             language: extension.entrypoint.language.clone(),
             env: environment(run, runtime.env),
             redact: redact.into_iter().collect(),
+            withhold_stdout: action::may_answer_with_password(invocation.kind),
+            output_bytes: 0,
+            skip_report: false,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts as _, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, FromRequestParts as _, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -19,7 +19,7 @@ use super::context::Context;
 use super::decide::Start;
 use super::live::{SecretsError, is_conflict, is_gone};
 use super::report::{self, Acceptance};
-use super::status;
+use super::{output, status};
 use crate::api::{ActionRun, Phase, Reason};
 use crate::protocol::{ClaimGrant, ClaimRequest, Progress, ProgressAnswer, Refusal, Report, Token};
 use crate::telemetry::RequestResult;
@@ -32,7 +32,7 @@ const TRIES: u32 = 8;
 
 /// Why a request got no yes.
 #[derive(Debug)]
-enum No {
+pub(super) enum No {
     /// 401: the token does not verify. Final.
     Unauthorized,
     /// 409: refused for ever.
@@ -110,14 +110,14 @@ async fn report_route(State(context): State<Arc<Context>>, asked: Result<Asked<R
 }
 
 /// A request whose token is that of the attempt which it names.
-struct Asked<T> {
+pub(super) struct Asked<T> {
     /// UID of the run.
-    uid: String,
-    request: T,
+    pub(super) uid: String,
+    pub(super) request: T,
 }
 
 /// What runners send.
-trait OfAttempt: DeserializeOwned {
+pub(super) trait OfAttempt: DeserializeOwned {
     fn attempt(&self) -> u32;
 }
 
@@ -139,19 +139,25 @@ impl OfAttempt for Report {
     }
 }
 
-impl<T: OfAttempt> FromRequest<Arc<Context>> for Asked<T> {
+impl<T, S> FromRequest<S> for Asked<T>
+where
+    T: OfAttempt,
+    S: Send + Sync,
+    Arc<Context>: FromRef<S>,
+{
     type Rejection = No;
 
     /// Reads a request and checks its token, before anything is asked of the API. A body that cannot be read comes from no
     /// runner of this version: refused for ever.
-    async fn from_request(request: Request, context: &Arc<Context>) -> Result<Self, No> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, No> {
+        let context = Arc::<Context>::from_ref(state);
         let (mut parts, body) = request.into_parts();
-        let Path(uid) = Path::<String>::from_request_parts(&mut parts, context).await.map_err(|_| No::Unauthorized)?;
+        let Path(uid) = Path::<String>::from_request_parts(&mut parts, state).await.map_err(|_| No::Unauthorized)?;
         let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).and_then(Token::from_hex);
         let token = token.filter(|_| is_uid(&uid)).ok_or(No::Unauthorized)?;
         let unreadable = |error: &dyn std::fmt::Display| No::Refused(format!("the request cannot be read: {error}"));
-        let body = Bytes::from_request(Request::from_parts(parts, body), context).await;
+        let body = Bytes::from_request(Request::from_parts(parts, body), state).await;
         let body = body.map_err(|error| unreadable(&error))?;
         let request: T = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
         if !token.matches(&context.token(&uid, request.attempt())) {
@@ -222,7 +228,10 @@ async fn grant(context: &Context, run: &ActionRun) -> Result<ClaimGrant, No> {
     let (host, details) = request.secrets();
     let entries = async { Ok((context.entries(&host).await?, context.entries(&details).await?)) };
     match entries.await {
-        Ok((host, details)) => Ok(request.grant(run, host, details)),
+        Ok((host, details)) => {
+            let (output_bytes, skip_report) = (context.settings.output_bytes, context.settings.skip_report);
+            Ok(ClaimGrant { output_bytes, skip_report, ..request.grant(run, host, details) })
+        }
         Err(SecretsError::Api(error)) => Err(error.into()),
         Err(SecretsError::NotUsable(message)) => {
             let message = format!("waiting: {message}");
@@ -258,7 +267,7 @@ async fn note_progress(context: &Context, uid: &str, progress: &Progress) -> Res
 async fn store_report(context: &Context, uid: &str, report: &Report) -> Result<(), No> {
     for tries in 0..TRIES {
         pause(tries).await;
-        let run = context.read(uid).await?.ok_or(No::Gone)?;
+        let run = output::announce(context.read(uid).await?.ok_or(No::Gone)?, report);
         report::holds_claim(&run, uid, report.attempt, &report.nonce).map_err(No::Refused)?;
         match report::evaluate_of(&run, report.attempt) {
             Acceptance::Stored => return Ok(()),

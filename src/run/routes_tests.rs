@@ -40,7 +40,7 @@ pub(super) fn report_of(nonce: u8, stdout: &str) -> Value {
         stderr: Stream::default(),
         duration_millis: 5,
     };
-    serde_json::to_value(Report { attempt: 1, nonce: Nonce::from_bytes([nonce; 16]), outcome }).unwrap()
+    serde_json::to_value(Report { attempt: 1, nonce: Nonce::from_bytes([nonce; 16]), outcome, output: None }).unwrap()
 }
 
 /// A run that was decided, and its pod.

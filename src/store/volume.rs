@@ -267,7 +267,7 @@ pub(super) fn is_no_directory(error: &io::Error) -> bool {
 }
 
 /// Create the directory `name` in `parent` with this mode, unless it is there.
-fn create_directory(parent: &OwnedFd, name: &str, mode: u32, shown: &Path) -> Result<(), StoreError> {
+pub(super) fn create_directory(parent: &OwnedFd, name: &str, mode: u32, shown: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| StoreError::io("create directory", shown.join(name), error);
     if beneath::stat(parent, name.as_bytes()).map_err(failed)?.is_some() {
         return Ok(());

@@ -13,6 +13,7 @@ mod disruption;
 mod extensions;
 mod faults;
 mod faulty;
+mod network;
 mod outside;
 mod queue;
 mod redfish;
@@ -37,11 +38,12 @@ pub type Test = (&'static str, fn(&World));
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let runs = [runs::TESTS, retries::TESTS].concat();
-    let groups: [(&str, &[Test], usize); 10] = [
+    let groups: [(&str, &[Test], usize); 11] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", &runs, 4),
         ("queue", queue::TESTS, 4),
         ("rights", rights::TESTS, 4),
+        ("network", network::TESTS, 2),
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
         ("storm", storm::TESTS, 1),
