@@ -97,6 +97,13 @@ impl Caches {
             && is_filled(&self.jobs)
             && is_filled(&self.pods)
     }
+
+    /// Waits until every cache is filled. A cache wakes one of those that wait for it, so it is asked again and again.
+    pub async fn wait_until_filled(&self) {
+        while !self.are_filled() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 /// What controller and handlers share. Only the leader uses it.

@@ -76,18 +76,6 @@ pub async fn run(context: Arc<Context>, triggers: Triggers, stop: impl Future<Ou
     }
 }
 
-async fn is_synced(caches: &Caches) -> bool {
-    let ready = futures::future::join5(
-        caches.runs.wait_until_ready(),
-        caches.extensions.wait_until_ready(),
-        caches.targets.wait_until_ready(),
-        caches.jobs.wait_until_ready(),
-        caches.pods.wait_until_ready(),
-    );
-    let (runs, extensions, targets, jobs, pods) = ready.await;
-    runs.is_ok() && extensions.is_ok() && targets.is_ok() && jobs.is_ok() && pods.is_ok()
-}
-
 /// Conflicts are looked at again at once, anything else after 0.2 s, doubling up to a minute, with jitter.
 fn on_error(run: Arc<Guard>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let jitter = Duration::from_millis(u64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() / 1_000) % 100);
@@ -115,8 +103,9 @@ pub(super) async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Resul
             return Ok(Action::await_change());
         }
     };
-    if !is_synced(&context.caches).await {
-        return Ok(Action::requeue(Duration::from_secs(1)));
+    // Not waited for: a cache wakes only one of those that wait, and a reconcile that is not woken never ends.
+    if !context.caches.are_filled() {
+        return Ok(Action::requeue(Duration::from_millis(100)));
     }
     let facts = dereference(&context, run).await?;
     let (start, mut request) = validate(&context, run, &Answers::NONE).await?;

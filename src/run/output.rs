@@ -42,10 +42,6 @@ pub fn routes(context: Arc<Context>, outputs: Outputs) -> Router {
         .with_state(keeper)
 }
 
-async fn output_route(State(keeper): State<Keeper>, Asked { uid, request }: Asked<OutputUpload>) -> Result<(), No> {
-    keeper.keep(&uid, request).await
-}
-
 impl FromRef<Keeper> for Arc<Context> {
     fn from_ref(keeper: &Keeper) -> Self {
         keeper.context.clone()
@@ -56,6 +52,10 @@ impl OfAttempt for OutputUpload {
     fn attempt(&self) -> u32 {
         self.attempt
     }
+}
+
+async fn output_route(State(keeper): State<Keeper>, asked: Asked<OutputUpload>) -> Result<(), No> {
+    keeper.keep(&asked.uid, asked.request).await
 }
 
 impl Keeper {
@@ -146,6 +146,8 @@ pub fn announce(mut run: ActionRun, report: &Report) -> ActionRun {
 /// controller.
 pub async fn sweep_until_dropped(context: Arc<Context>, outputs: Outputs, retention: Retention) {
     loop {
+        // Waiting for the caches is no work.
+        context.caches.wait_until_filled().await;
         let started = Instant::now();
         match sweep(&context, &outputs, retention, SystemTime::now()).await {
             Ok(0) => {}
@@ -171,7 +173,7 @@ pub enum SweepError {
 }
 
 /// Removes the outputs whose run the API, asked now, does not have, and what is beyond `retention` at `now`. Returns how
-/// many.
+/// many. The caches must be filled.
 ///
 /// # Errors
 /// [`SweepError`].
@@ -181,9 +183,6 @@ pub async fn sweep(
     retention: Retention,
     now: SystemTime,
 ) -> Result<usize, SweepError> {
-    if context.caches.runs.wait_until_ready().await.is_err() {
-        return Ok(0);
-    }
     let kept = {
         let outputs = outputs.clone();
         tokio::task::spawn_blocking(move || outputs.list()).await??

@@ -112,8 +112,8 @@ async fn report_route(State(context): State<Arc<Context>>, asked: Result<Asked<R
 /// A request whose token is that of the attempt which it names.
 pub(super) struct Asked<T> {
     /// UID of the run.
-    pub(super) uid: String,
-    pub(super) request: T,
+    pub uid: String,
+    pub request: T,
 }
 
 /// What runners send.
@@ -139,11 +139,11 @@ impl OfAttempt for Report {
     }
 }
 
-impl<T, S> FromRequest<S> for Asked<T>
+impl<S, T> FromRequest<S> for Asked<T>
 where
-    T: OfAttempt,
     S: Send + Sync,
     Arc<Context>: FromRef<S>,
+    T: OfAttempt,
 {
     type Rejection = No;
 

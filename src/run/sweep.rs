@@ -31,9 +31,7 @@ pub async fn run(context: Arc<Context>) {
 /// # Errors
 /// The API's.
 pub async fn sweep(context: &Context) -> Result<usize, kube::Error> {
-    if context.caches.jobs.wait_until_ready().await.is_err() || context.caches.runs.wait_until_ready().await.is_err() {
-        return Ok(0);
-    }
+    context.caches.wait_until_filled().await;
     context.forget_gone();
     let jobs = Api::<Job>::namespaced(context.client.clone(), &context.settings.operator.namespace);
     let mut swept = 0;

@@ -2,7 +2,7 @@
 //!
 //! A tree is made in a [`Staging`] directory on the volume, then [published](Store::publish) under the digest of its
 //! content, after which nothing in it changes; a [link](Store::link) gives it an extension's name. [`layout`] says where
-//! everything lies and [`Listing`] what a tree's digest is made of.
+//! everything lies and [`Listing`] what a tree's digest is made of. [`Outputs`] keeps what runs printed beside it.
 
 mod error;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a request to the Kubernetes API is about, for counting: pure.
+//! What a request to the Kubernetes API is about, for counting.
 
 use axum::http::{Method, Uri};
 

@@ -14,6 +14,7 @@ mod extensions;
 mod faults;
 mod faulty;
 mod network;
+mod outputs;
 mod outside;
 mod queue;
 mod redfish;
@@ -37,7 +38,7 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let runs = [runs::TESTS, retries::TESTS].concat();
+    let runs = [runs::TESTS, retries::TESTS, outputs::TESTS].concat();
     let groups: [(&str, &[Test], usize); 11] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", &runs, 4),
