@@ -126,10 +126,9 @@ pub(super) async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Resul
     Ok(plan.again.map_or_else(Action::await_change, Action::requeue))
 }
 
-/// Asks whether it is the run's turn, if it is about to start for the first time.
+/// Asks whether it is the run's turn, if an attempt is about to be decided.
 fn turn<'a>(context: &'a Context, run: &ActionRun, plan: &Plan) -> Option<Turn<'a>> {
-    let is_first = run.status.as_ref().is_none_or(|status| status.attempts.is_empty());
-    if is_first && plan.decides_to_start() {
+    if retry::is_between_attempts(run) && plan.decides_to_start() {
         return Some(context.turn(run));
     }
     context.left(run);
@@ -212,7 +211,7 @@ async fn validate(
         Ok(request) => request,
         Err(start) => return Ok((start, None)),
     };
-    if retry::paused(run).is_some() || run.status.as_ref().is_none_or(|status| status.attempts.is_empty()) {
+    if retry::is_between_attempts(run) {
         // Nothing is decided for a tree that cannot be read; the run says why.
         if let Err(message) = entrypoint_digest(context, &request).await {
             return Ok((Start::Wait(Refusal::new(Reason::EntrypointMissing, message)), None));

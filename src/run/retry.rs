@@ -35,6 +35,11 @@ pub fn paused(run: &ActionRun) -> Option<&Attempt> {
     (phase(run) == Phase::Pending && attempt.ended_at.is_some()).then_some(attempt)
 }
 
+/// Whether the next attempt, the first one included, is still to be decided.
+pub fn is_between_attempts(run: &ActionRun) -> bool {
+    paused(run).is_some() || run.status.as_ref().is_none_or(|status| status.attempts.is_empty())
+}
+
 /// When the attempt after `failed` starts; `None` if `failed` has not ended.
 pub fn starts_at(run: &ActionRun, failed: &Attempt) -> Option<Timestamp> {
     let uid = run.metadata.uid.as_deref().unwrap_or_default();

@@ -14,6 +14,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::context::{Caches, Context};
 use super::decide::phase;
 use super::queue::{Active, Limits, Load, Queued, Turns, Waiting, turns};
+use super::retry;
 use crate::api::ActionRun;
 
 type Reference = ObjectRef<DeserializeGuard<ActionRun>>;
@@ -121,14 +122,16 @@ impl Context {
         Turn::Now(Slot { context: self, uid: Some(uid) })
     }
 
-    /// The run does not wait for a slot, or no longer; one that has ended has none either. The next are woken.
+    /// The run does not wait for a slot, or no longer; one that has ended, or pauses before it repeats an attempt, has none
+    /// either. The next are woken.
     pub(super) fn left(&self, run: &ActionRun) {
         let uid = run.metadata.uid.as_deref().unwrap_or_default();
         let mut state = self.slots.state();
         state.told.remove(uid);
         let was_waiting = state.waiting.remove(uid).is_some();
-        // What became of a decision may not be known: only an end frees its slot.
-        let was_active = phase(run).is_finished() && state.taken.remove(uid).is_some();
+        // What became of a decision may not be known: only an end, the run's or the attempt's, frees its slot.
+        let is_over = phase(run).is_finished() || state.taken.get(uid).is_some_and(|(_, at)| is_paused_since(run, *at));
+        let was_active = is_over && state.taken.remove(uid).is_some();
         if was_waiting || was_active {
             self.wake(&mut state);
         }
@@ -203,14 +206,16 @@ impl State {
                 started(run.metadata.namespace.as_deref().unwrap_or_default(), at);
             }
             if !phase(run).is_finished() {
-                unfinished.insert(run.metadata.uid.as_deref().unwrap_or_default(), (run, decided));
+                let active_since = decided.filter(|_| retry::paused(run).is_none());
+                unfinished.insert(run.metadata.uid.as_deref().unwrap_or_default(), (run, active_since));
             }
         }
-        self.taken.retain(|uid, _| unfinished.contains_key(uid.as_str()));
+        let is_active = |uid: &str, at| unfinished.get(uid).is_some_and(|(run, _)| !is_paused_since(run, at));
+        self.taken.retain(|uid, (_, at)| is_active(uid, *at));
         self.told.retain(|uid, _| unfinished.contains_key(uid.as_str()));
-        for (uid, (run, decided)) in &unfinished {
+        for (uid, (run, active_since)) in &unfinished {
             let waited = run.status.as_ref().is_some_and(|status| status.queue_position.is_some());
-            if let Some(at) = decided {
+            if let Some(at) = active_since {
                 self.taken.entry((*uid).to_owned()).or_insert_with(|| (active(run), *at));
             } else if waited && !self.is_rebuilt {
                 self.waiting.entry((*uid).to_owned()).or_insert_with(|| (waiting(run), reference(run)));
@@ -222,6 +227,12 @@ impl State {
         self.taken.values().for_each(|(active, at)| started(&active.namespace, *at));
         last_starts
     }
+}
+
+/// Whether the attempt that took a slot at `at` is over, and the next one is not decided. A cache may still show the pause
+/// before an attempt that has just been decided.
+fn is_paused_since(run: &ActionRun, at: Timestamp) -> bool {
+    retry::paused(run).and_then(|attempt| attempt.ended_at.as_ref()).is_some_and(|ended| ended.0 >= at)
 }
 
 fn active(run: &ActionRun) -> Active {

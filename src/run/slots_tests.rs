@@ -232,3 +232,40 @@ async fn a_run_of_a_missing_extension_is_not_in_the_queue() {
     assert_eq!(fixture.context.slots.waiting(), 0);
     assert!(status(&fixture, &path("a", "lost")).get("queuePosition").is_none());
 }
+
+#[tokio::test]
+async fn a_run_that_pauses_between_attempts_gives_its_slot_away_and_waits_for_another() {
+    let mut fixture = limited(Some(1), None);
+    add(&fixture, "a", "flaky", 30);
+    fixture.api.change(&path("a", "flaky"), |run| run["spec"]["retries"] = json!(1));
+    one(&mut fixture, "a", "flaky").await;
+    add(&fixture, "a", "second", 20);
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(active(&fixture), [path("a", "flaky")]);
+    let mut receiver = fixture.context.slots.woken().unwrap();
+
+    let fails = |fixture: &Fixture, ended: Timestamp| {
+        fixture.api.change(&path("a", "flaky"), |run| {
+            run["status"]["attempts"][0]["nonceHash"] = json!("n");
+            run["status"]["attempts"][0]["endedAt"] = json!(format!("{ended:.6}"));
+        });
+    };
+    let now = Timestamp::now();
+    fails(&fixture, now);
+    one(&mut fixture, "a", "flaky").await;
+    assert_eq!(woken(&mut receiver), ["second"]);
+    one(&mut fixture, "a", "second").await;
+    assert!(status(&fixture, &path("a", "second"))["attempts"].is_array());
+
+    // Its pause is over; the slot is not free.
+    fails(&fixture, now - k8s_openapi::jiff::SignedDuration::from_secs(20));
+    one(&mut fixture, "a", "flaky").await;
+    let waiting = status(&fixture, &path("a", "flaky"));
+    assert_eq!((&waiting["reason"], &waiting["queuePosition"]), (&json!("Queued"), &json!(1)), "{waiting}");
+    assert_eq!(waiting["attempts"].as_array().unwrap().len(), 1);
+    ends(&fixture, &path("a", "second"));
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(woken(&mut receiver), ["flaky"]);
+    one(&mut fixture, "a", "flaky").await;
+    assert_eq!(status(&fixture, &path("a", "flaky"))["attempts"][1]["number"], 2);
+}
