@@ -30,7 +30,11 @@ pub async fn reconcile(extension: Arc<OrchestratorExtension>, context: Arc<Conte
     if extension.meta().deletion_timestamp.is_some() {
         return finalize::run(&extension, &context).await;
     }
-    let extension = with_finalizer(extension, &context).await?;
+    if !extension.finalizers().iter().any(|finalizer| finalizer == EXTENSION_FINALIZER) {
+        add_finalizer(&extension, &context).await?;
+        // the watch brings the object back changed: going on here would install it twice
+        return Ok(Action::await_change());
+    }
 
     let observation = {
         let install = install(&extension, &context);
@@ -64,26 +68,20 @@ async fn install(extension: &OrchestratorExtension, context: &Context) -> Observ
         let wanted = apply::wanted(&source, inputs.config_map.as_ref())?;
         let remembered = apply::remembered(extension, context, &wanted, &before);
         let plan = plan::plan(wanted, remembered);
-        apply::apply(extension, context, &inputs, plan).await
+        apply::apply(extension, context, &inputs, plan, &before).await
     }
     .await;
     Observation { before, result }
 }
 
-async fn with_finalizer(
-    extension: Arc<OrchestratorExtension>,
-    context: &Context,
-) -> Result<Arc<OrchestratorExtension>, kube::Error> {
-    if extension.finalizers().iter().any(|finalizer| finalizer == EXTENSION_FINALIZER) {
-        return Ok(extension);
-    }
+async fn add_finalizer(extension: &OrchestratorExtension, context: &Context) -> Result<(), kube::Error> {
     let mut finalizers = extension.finalizers().to_vec();
     finalizers.push(EXTENSION_FINALIZER.to_owned());
     let patch = serde_json::json!({
         "metadata": {"finalizers": finalizers, "resourceVersion": extension.resource_version()},
     });
     let api = Api::<OrchestratorExtension>::all(context.client.clone());
-    api.patch(&extension.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.map(Arc::new)
+    api.patch(&extension.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
 }
 
 fn object(extension: &OrchestratorExtension) -> Object<'_> {
@@ -157,9 +155,10 @@ fn requeue_after(extension: &OrchestratorExtension, context: &Context, observati
     let uid = extension.metadata.uid.as_deref().unwrap_or_default();
     let mut memory = context.memory(uid);
     memory.failures = if observation.result.is_ok() { 0 } else { memory.failures.saturating_add(1) };
-    let pause = backoff::pause(memory.failures, random());
+    let jitter = random();
+    let pause = backoff::pause(memory.failures, jitter);
     context.remember(uid, memory);
-    let interval = validate::interval_or_default(extension.spec.interval.as_deref());
+    let interval = backoff::spread(validate::interval_or_default(extension.spec.interval.as_deref()), jitter);
     status::requeue_after(&observation.result, interval, pause)
 }
 

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::error::StoreError;
 use super::layout::{EXTENSIONS, RUNNER, STAGING, STORE, TRASH};
+use super::syncer::Group;
 use super::{probe, tree};
 use crate::archive::beneath;
 
@@ -25,6 +26,8 @@ struct Inner {
     root: PathBuf,
     writing: Mutex<()>,
     observer: Observer,
+    /// Who waits for the disk together; made anew where another disk was mounted.
+    syncing: Mutex<Option<Arc<Group>>>,
 }
 
 /// Told before each step that changes what is on the volume; an error makes the step fail. Only tests have another than
@@ -68,8 +71,7 @@ impl Store {
     /// # Errors
     /// What the volume lacks, with what to do about it.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let inner = Inner { root: root.to_owned(), writing: Mutex::new(()), observer: Box::new(|_| Ok(())) };
-        let store = Self { inner: Arc::new(inner) };
+        let store = Self::with(root, Box::new(|_| Ok(())));
         let top = beneath::open_root(root).map_err(|error| StoreError::io("open volume", root, error))?;
         create_directory(&top, EXTENSIONS, 0o755, root)?;
         let extensions = store.extensions()?;
@@ -79,6 +81,11 @@ impl Store {
         extensions.sync()?;
         probe::probe(&store.directory(STAGING)?)?;
         Ok(store)
+    }
+
+    fn with(root: &Path, observer: Observer) -> Self {
+        let (writing, syncing) = (Mutex::new(()), Mutex::new(None));
+        Self { inner: Arc::new(Inner { root: root.to_owned(), writing, observer, syncing }) }
     }
 
     /// The path at which the volume is mounted.
@@ -115,6 +122,19 @@ impl Store {
         self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Those who wait for the disk of `directory`; `None` where everyone must sync for himself.
+    pub(super) fn syncing(&self, directory: &Directory) -> Result<Option<Arc<Group>>, StoreError> {
+        let failed = |error| StoreError::io("read", &directory.path, error);
+        let mut syncing = self.inner.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = syncing.as_ref()
+            && group.is_of(&directory.fd).map_err(failed)?
+        {
+            return Ok(Some(group.clone()));
+        }
+        *syncing = Group::of(&directory.fd).map_err(failed)?.map(Arc::new);
+        Ok(syncing.clone())
+    }
+
     /// Say that `step` comes next.
     pub(super) fn step(&self, step: Step) -> Result<(), StoreError> {
         (self.inner.observer)(step).map_err(|error| StoreError::io("do", format!("{step:?}"), error))
@@ -123,7 +143,7 @@ impl Store {
     /// A store on an opened volume that tells `observer` of each step.
     #[cfg(test)]
     pub(super) fn observed(root: &Path, observer: Observer) -> Self {
-        Self { inner: Arc::new(Inner { root: root.to_owned(), writing: Mutex::new(()), observer }) }
+        Self::with(root, observer)
     }
 }
 
