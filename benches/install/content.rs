@@ -19,8 +19,10 @@ pub fn archives(count: u32) -> anyhow::Result<Vec<Bytes>> {
 
 fn archive(number: u64) -> anyhow::Result<Bytes> {
     let manifest = format!(
-        "name: Bench {number}\nversion: 0.1.{number}\nentrypoint: {{language: sh, path: bin/run.sh}}\nenabled: true\ncustomActions:\n\
-         - {{name: Echo, enabled: true, timeout: 60, parameters: [{{name: text, type: STRING, required: true}}]}}\n"
+        "apiVersion: cloudstack.apache.org/v1\nkind: OrchestratorExtension\nmetadata: {{name: bench-{number}, version: 0.1.{number}}}\n\
+         source: {{type: archive, url: \"https://example.com/bench.tar.gz\"}}\nspec: {{type: Orchestrator, entrypoint: {{path: \
+         bin/run.sh}}}}\nenabled: true\ncustomActions:\n- {{name: Echo, enabled: true, timeout: 60, parameters: [{{name: text, \
+         type: STRING, required: true}}]}}\n"
     );
     let files = [
         ("manifest.yaml", 0o644, manifest.into_bytes()),

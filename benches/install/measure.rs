@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use outrigger::api::OrchestratorExtension;
-use outrigger::api::conditions::{READY, is_true};
+use outrigger::api::conditions::{READY, STALLED, find, is_true};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -133,41 +132,43 @@ async fn set_interval(client: &Client, world: &World) -> anyhow::Result<()> {
 
 /// Which generation of each extension is Ready, as a watching client sees it.
 struct Watch {
-    ready: watch::Receiver<Arc<HashMap<String, i64>>>,
+    seen: watch::Receiver<Seen>,
     task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    ready: HashMap<String, i64>,
+    /// What an extension said that needs a change before anything else will happen.
+    stalled: Option<String>,
 }
 
 impl Watch {
     fn start(client: &Client) -> Self {
         let api: Api<OrchestratorExtension> = Api::all(client.clone());
-        let (sender, ready) = watch::channel(Arc::new(HashMap::new()));
+        let (sender, seen) = watch::channel(Seen::default());
         let mut events = watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
         let task = tokio::spawn(async move {
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(extension) => {
-                        if let Some(generation) = ready_generation(&extension) {
-                            sender.send_modify(|all| {
-                                Arc::make_mut(all).insert(extension.name_any(), generation);
-                            });
-                        }
-                    }
+                    Ok(extension) => sender.send_modify(|seen| seen.note(&extension)),
                     Err(error) => eprintln!("benchmark: {error}"),
                 }
             }
         });
-        Self { ready, task }
+        Self { seen, task }
     }
 
     /// Waits until so many are Ready at this generation.
     async fn count(&self, count: u32, generation: i64) -> anyhow::Result<()> {
-        let mut ready = self.ready.clone();
-        let reached = |all: &Arc<HashMap<String, i64>>| all.values().filter(|found| **found >= generation).count();
-        let all = ready.wait_for(|all| reached(all) >= count as usize);
-        let ended = tokio::time::timeout(LIMIT, all).await.map(|all| all.map(drop));
-        let seen = reached(&self.ready.borrow());
-        ended.with_context(|| format!("{seen} of {count} extensions are Ready after {} s", LIMIT.as_secs()))??;
-        Ok(())
+        let mut seen = self.seen.clone();
+        let reached = |seen: &Seen| seen.ready.values().filter(|found| **found >= generation).count();
+        let ended = seen.wait_for(|seen| seen.stalled.is_some() || reached(seen) >= count as usize);
+        let ended = tokio::time::timeout(LIMIT, ended).await.map(|ended| ended.map(|seen| seen.stalled.clone()));
+        let there = reached(&self.seen.borrow());
+        let stalled =
+            ended.with_context(|| format!("{there} of {count} extensions are Ready after {} s", LIMIT.as_secs()))??;
+        stalled.map_or(Ok(()), |problem| bail!("{problem}"))
     }
 }
 
@@ -177,9 +178,18 @@ impl Drop for Watch {
     }
 }
 
-/// The object's generation, if its status says that this one is Ready.
-fn ready_generation(extension: &OrchestratorExtension) -> Option<i64> {
-    let status = extension.status.as_ref()?;
-    let current = status.observed_generation == extension.metadata.generation;
-    (current && is_true(&status.conditions, READY)).then_some(extension.metadata.generation).flatten()
+impl Seen {
+    fn note(&mut self, extension: &OrchestratorExtension) {
+        let Some(status) = &extension.status else { return };
+        let (name, generation) = (extension.name_any(), extension.metadata.generation);
+        if let Some(stalled) = find(&status.conditions, STALLED) {
+            self.stalled = Some(format!("{name} is stalled: {}", stalled.message));
+        }
+        // a status speaks for the generation that it has observed
+        if let Some(generation) = generation.filter(|_| status.observed_generation == generation)
+            && is_true(&status.conditions, READY)
+        {
+            self.ready.insert(name, generation);
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! One reconcile of one extension: five calls, and the status that follows.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,19 +37,22 @@ pub async fn reconcile(extension: Arc<OrchestratorExtension>, context: Arc<Conte
         return Ok(Action::await_change());
     }
 
+    let mut latest = Cow::Borrowed(extension.as_ref());
     let observation = {
         let install = install(&extension, &context);
         tokio::pin!(install);
         match tokio::time::timeout(PATIENCE, &mut install).await {
             Ok(observation) => observation,
             Err(_) => {
-                say_progressing(&extension, &context).await?;
+                if let Some(said) = say_progressing(&extension, &context).await? {
+                    latest = Cow::Owned(said);
+                }
                 install.await
             }
         }
     };
 
-    write_status(&extension, &context, &observation).await
+    write_status(&latest, &context, &observation).await
 }
 
 /// dereference → validate → plan → apply; a pinned revision needs nothing but the volume.
@@ -92,13 +96,23 @@ fn object(extension: &OrchestratorExtension) -> Object<'_> {
     }
 }
 
-async fn say_progressing(extension: &OrchestratorExtension, context: &Context) -> Result<(), kube::Error> {
+/// Says that work is under way; the object with that status, if it said so.
+async fn say_progressing(
+    extension: &OrchestratorExtension,
+    context: &Context,
+) -> Result<Option<OrchestratorExtension>, kube::Error> {
     if extension.status.as_ref().and_then(|status| status.observed_generation) == extension.metadata.generation {
-        return Ok(());
+        return Ok(None);
     }
     let now = Timestamp::now();
     let next = |old: &_| status::progressing(old, object(extension), "fetching the source", now);
-    store_status(extension, context, next).await.map(drop)
+    let stored = store_status(extension, context, next).await?;
+    Ok(stored.map(|stored| {
+        let mut latest = extension.clone();
+        latest.metadata.resource_version = stored.resource_version;
+        latest.status = Some(stored.new);
+        latest
+    }))
 }
 
 async fn write_status(
@@ -108,8 +122,8 @@ async fn write_status(
 ) -> Result<Action, kube::Error> {
     let now = Timestamp::now();
     let next = |old: &_| status::next(old, object(extension), observation, now);
-    if let Some((old, new)) = store_status(extension, context, next).await? {
-        publish_events(extension, context, observation, &old, &new).await;
+    if let Some(stored) = store_status(extension, context, next).await? {
+        publish_events(extension, context, observation, &stored.old, &stored.new).await;
     }
     let reason = match &observation.result {
         Ok(_) => Reason::Succeeded,
@@ -119,14 +133,22 @@ async fn write_status(
     Ok(Action::requeue(requeue_after(extension, context, observation)))
 }
 
-/// Replaces the status as a whole by the one that follows from it; returns both unless they are the same. What this
-/// reconcile began with may be out of date, if only because it said meanwhile that work is under way. So after a conflict
-/// the next status is made from the newest; a changed spec is reconciled again anyway.
+/// A status that was replaced.
+struct Stored {
+    old: OrchestratorExtensionStatus,
+    new: OrchestratorExtensionStatus,
+    /// The object's version with the new one.
+    resource_version: Option<String>,
+}
+
+/// Replaces the status as a whole by the one that follows from it, unless they are the same. What this reconcile began with
+/// may be out of date. So after a conflict the next status is made from the newest; a changed spec is reconciled again
+/// anyway.
 async fn store_status(
     extension: &OrchestratorExtension,
     context: &Context,
     next: impl Fn(&OrchestratorExtensionStatus) -> OrchestratorExtensionStatus,
-) -> Result<Option<(OrchestratorExtensionStatus, OrchestratorExtensionStatus)>, kube::Error> {
+) -> Result<Option<Stored>, kube::Error> {
     let api = Api::<OrchestratorExtension>::all(context.client.clone());
     let mut object = extension.clone();
     let mut tries_left = 3;
@@ -139,7 +161,7 @@ async fn store_status(
         }
         object.status = Some(new.clone());
         match api.replace_status(&object.name_any(), &PostParams::default(), &object).await {
-            Ok(_) => return Ok(Some((old, new))),
+            Ok(stored) => return Ok(Some(Stored { old, new, resource_version: stored.resource_version() })),
             Err(kube::Error::Api(error)) if error.code == 409 && tries_left > 0 => {
                 object = api.get(&extension.name_any()).await?;
                 if object.metadata.uid != extension.metadata.uid {
