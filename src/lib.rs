@@ -22,7 +22,7 @@
 //! | `action`      | parameters, payload, templates, outcome                                  | yes  |
 //! | `archive`     | unpack untrusted tar and zip into an empty directory, under limits       | no   |
 //! | `store`       | the content-addressed store: stage, publish, link, verify, collect       | no   |
-//! | `source`      | git, archive, ConfigMap: to a pinned revision, fetched through one door  | no   |
+//! | `source`      | git, archive, registry, ConfigMap: to a pinned revision, by one door     | no   |
 //! | `extension`   | the extension controller: dereference, validate, plan, apply, status     | no   |
 //! | `run`         | the run controller: the same, the Job builder, claim and report          | no   |
 //! | `admission`   | the webhooks: stamp the caller, refuse what a schema cannot              | no   |
@@ -47,6 +47,8 @@ pub mod archive;
 pub mod cli;
 #[cfg(feature = "operator")]
 pub mod extension;
+#[cfg(all(test, feature = "operator"))]
+mod fake_api;
 #[cfg(feature = "operator")]
 pub mod lease;
 #[cfg(feature = "operator")]

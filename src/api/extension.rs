@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::action::{CustomAction, Parameter};
 use super::schema;
 
 /// An extension that orchestrates external infrastructure, as in Apache CloudStack's extension manifest.
@@ -133,29 +134,38 @@ pub struct OrchestratorExtensionSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.url) != has(self.configMapRef)").message("one of source.url and source.configMapRef is required, and not both"),
-    validation = Rule::new("!has(self.type) || (self.type.lowerAscii() == 'configmap') == has(self.configMapRef)").message("source.configMapRef goes with type configMap, and with no other")
+    validation = Rule::new("!has(self.type) || (self.type.lowerAscii() == 'configmap') == has(self.configMapRef)").message("source.configMapRef goes with type configMap, and with no other"),
+    validation = Rule::new("!has(self.type) || !has(self.url) || (self.type.lowerAscii() == 'oci') == self.url.startsWith('oci://')").message("a source.url that begins with oci:// goes with type oci, and with no other"),
+    validation = Rule::new("!has(self.insecure) || !self.insecure || (has(self.url) && self.url.startsWith('oci://'))").message("source.insecure goes with type oci, and with no other")
 )]
 pub struct Source {
-    /// `git`, `archive` or `configMap`, in any case. Unset: `configMap` with a `configMapRef`, `git` for a URL that ends in
-    /// ".git" or of a known forge, else `archive`. `oci` comes later: setting it is refused today.
+    /// `git`, `archive`, `oci` or `configMap`, in any case. Unset: `configMap` with a `configMapRef`, `oci` for a URL that begins
+    /// with "oci://", `git` for one that ends in ".git" or of a known forge, else `archive`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self.lowerAscii() in ['git', 'archive', 'oci', 'configmap']").message("source.type must be one of git, archive, oci, configMap"))]
     pub type_: Option<String>,
-    /// `https://` or `http://` address of the repository or the archive. Required unless `configMapRef` is set.
+    /// `https://` or `http://` address of the repository or the archive, or `oci://host[:port]/repository` of an artifact in a
+    /// registry, without its tag. Required unless `configMapRef` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^(https?|oci)://[^/]+')").message("source.url must start with https:// or http:// and name a host"))]
+    #[x_kube(validation = Rule::new("self.matches('^(https?|oci)://[^/]+')").message("source.url must start with https://, http:// or oci:// and name a host"))]
     pub url: Option<String>,
     /// configMap: the ConfigMap of the operator's namespace whose keys are the files, at the root. Files that begin with
     /// `#!` are executable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<ConfigMapReference>,
-    /// git: branch, tag, full ref or commit; unset means the remote's default branch.
+    /// oci: ask the registry over plain HTTP, without TLS. Credentials then travel readable, to the origin
+    /// `http://host[:port]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub insecure: Option<bool>,
+    /// git: branch, tag, full ref, commit or semantic version range ("^1.2"); unset means the remote's default branch.
+    /// oci: tag or semantic version range; unset means "latest".
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub refs: Option<String>,
-    /// archive: the SHA-256 that the fetched bytes must have, as `sha256:<hex>`.
+    /// archive: the SHA-256 that the fetched bytes must have, as `sha256:<hex>`. oci: that of the manifest, which is then fetched
+    /// whatever `refs` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     pub digest: Option<String>,
@@ -257,82 +267,6 @@ pub struct OrchestratorOptions {
     pub requires_prepare_vm: Option<bool>,
 }
 
-/// One of the extension's own actions.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CustomAction {
-    /// Name: letters, digits, spaces, `_` and `-`; handed to the script as it is.
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z0-9 _-]+$"))]
-    pub name: String,
-    /// Name shown to people.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub display_name: Option<String>,
-    /// What it does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub description: Option<String>,
-    /// What it acts on: VirtualMachine (in any case; the default).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub resourcetype: Option<String>,
-    /// Whether it may run. Unset means false, as in CloudStack.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub enabled: Option<bool>,
-    /// Seconds it may take; 0 or unset is the operator's default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 604800))]
-    pub timeout: Option<u32>,
-    /// Role types whose holders may run it: Admin, ResourceAdmin, DomainAdmin, User.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4), inner(length(max = 32)))]
-    #[x_kube(validation = Rule::new("self.all(role, role in ['Admin', 'ResourceAdmin', 'DomainAdmin', 'User'])").message("allowedroletypes must be of Admin, ResourceAdmin, DomainAdmin, User"))]
-    pub allowedroletypes: Option<Vec<String>>,
-    /// Message of a run that succeeded; `{{actionName}}`, `{{extensionName}}` and `{{resourceName}}` are filled in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub successmessage: Option<String>,
-    /// Message of a run that failed, with the same tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub errormessage: Option<String>,
-    /// Handed to the script as `externaldetails.action`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::string_map::<32, 4096>")]
-    pub details: Option<BTreeMap<String, String>>,
-    /// What a run may or must give.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub parameters: Option<Vec<Parameter>>,
-}
-
-/// A parameter of an action.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Parameter {
-    /// Name.
-    #[schemars(length(min = 1, max = 128))]
-    pub name: String,
-    /// STRING, NUMBER, BOOLEAN or DATE, in any case.
-    #[serde(rename = "type")]
-    #[schemars(length(max = 16))]
-    #[x_kube(validation = Rule::new("self.upperAscii() in ['STRING', 'NUMBER', 'BOOLEAN', 'DATE']").message("type must be one of STRING, NUMBER, BOOLEAN, DATE"))]
-    pub type_: String,
-    /// NONE; for NUMBER also DECIMAL; for STRING also EMAIL, PASSWORD, URL, UUID.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    #[x_kube(validation = Rule::new("self.upperAscii() in ['NONE', 'DECIMAL', 'EMAIL', 'PASSWORD', 'URL', 'UUID']").message("validationformat must be one of NONE, DECIMAL, EMAIL, PASSWORD, URL, UUID"))]
-    pub validationformat: Option<String>,
-    /// Whether a run must give it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub required: Option<bool>,
-    /// The allowed values, separated by commas (STRING and NUMBER only).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub valueoptions: Option<String>,
-}
-
 /// How the Jobs of an extension's actions look: an allow-list, never merged into a pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -361,7 +295,7 @@ pub struct Runtime {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Option<Vec<Toleration>>,
-    /// Most runs of this extension at a time. Comes later: setting it is refused today.
+    /// Most runs of this extension at a time; more are queued. Unset: as many as the operator allows at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent_runs: Option<u32>,
@@ -373,7 +307,7 @@ pub struct Runtime {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub network_policy: Option<String>,
-    /// How many finished runs with generated names are kept. Comes later: setting it is refused today.
+    /// How many finished runs with generated names are kept in each namespace. Unset: the operator's `--run-history-limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub run_history_limit: Option<u32>,

@@ -4,6 +4,7 @@
 //! adds is camelCase. Every list, map and string is bounded, because unbounded ones exceed the API server's cost budget
 //! for CEL rules. Optional fields are omitted, never null.
 
+pub mod action;
 pub mod conditions;
 pub mod crds;
 pub mod extension;

@@ -27,7 +27,6 @@ use tower::ServiceExt as _;
 use super::ControllerOptions;
 use crate::admission::{self, Admission};
 use crate::api::MANAGER;
-use crate::archive::Limits;
 use crate::digest::Digest;
 use crate::extension;
 use crate::lease::{Elector, Leadership, Settings};
@@ -39,13 +38,15 @@ use crate::serve::keys::{self, Keys};
 use crate::serve::webhook_config::{self, DEFAULT_NAME};
 use crate::serve::{issue, tls};
 use crate::source::{AddressPolicy, FetchOptions, Fetcher};
-use crate::store::layout::tree_subpath;
-use crate::store::{RelativePath, Store};
+use crate::store::layout::{runner_subpath, tree_subpath};
+use crate::store::{LazyStore, RelativePath};
 use crate::telemetry::{self, Metrics};
 use crate::validate::{ContractLevels, RunLimits};
 
 /// How long trash of a former process is kept.
 const TRASH_GRACE: Duration = Duration::from_secs(900);
+/// The longest pause between tries to open a store that cannot be opened.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Runs the operator until it is told to end, or loses its Lease.
 pub fn main(options: ControllerOptions) -> anyhow::Result<()> {
@@ -132,7 +133,7 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     let has_ended = Arc::new(AtomicBool::new(false));
     end_when_lost(leadership.clone(), has_ended.clone());
     tokio::select! {
-        result = lead(replica.clone()) => {
+        result = lead(replica.clone(), leadership.clone()) => {
             has_ended.store(true, Ordering::SeqCst);
             elector.release().await;
             result
@@ -161,35 +162,26 @@ fn end_when_lost(leadership: Leadership, has_ended: Arc<AtomicBool>) {
 }
 
 /// Runs the controllers until shutdown.
-async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
+async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<()> {
     let options = &replica.options;
-    let root = options.store.clone();
-    let store = tokio::task::spawn_blocking(move || Store::open(&root)).await??;
-    let swept = {
-        let store = store.clone();
-        tokio::task::spawn_blocking(move || store.recover(SystemTime::now(), TRASH_GRACE)).await??
-    };
-    tracing::info!(?swept, "the store is open");
-    let store = Arc::new(store);
+    let may_write = move || leadership.is_leader();
+    let store = Arc::new(LazyStore::new(&options.store, TRASH_GRACE, may_write));
     let context = Arc::new(extension::Context {
         client: replica.client.clone(),
         namespace: options.namespace.clone(),
         store: store.clone(),
         fetcher: Fetcher::new(replica.fetch_options())?,
-        limits: Limits {
-            unpacked_bytes: options.max_unpacked_bytes,
-            file_bytes: options.max_unpacked_bytes,
-            entries: options.max_entries,
-            ..Limits::default()
-        },
+        limits: options.limits.limits(),
         contracts: replica.contracts(),
         recorder: replica.recorder(),
         metrics: replica.metrics.clone(),
         memory: Default::default(),
     });
     let mut helpers = JoinSet::new();
+    helpers.spawn(open(store.clone()));
     let runs = start_runs(&replica, store).await?;
     helpers.spawn(run::sweep::run(runs.context.clone()));
+    helpers.spawn(run::collect::run(runs.context.clone()));
     let shutdown = || ended(replica.shutdown.clone());
     // All that writes to the volume is waited for: once the Lease is let go, it is another's.
     tokio::join!(
@@ -200,26 +192,42 @@ async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Runs {
-    context: Arc<run::Context>,
-    triggers: run::controller::Triggers,
+/// Opens the store, however long that takes. What needs it meanwhile tries for itself, and says why it cannot.
+async fn open(store: Arc<LazyStore>) {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        let opening = store.clone();
+        match tokio::task::spawn_blocking(move || opening.open().cloned()).await {
+            Ok(Ok(swept)) => return tracing::info!(?swept, "the store is open"),
+            Ok(Err(error)) => tracing::error!(%error, "the store cannot be opened; trying again"),
+            Err(error) => tracing::error!(%error, "opening the store was interrupted; trying again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
-/// Publishes the runner, and lets claims and reports in.
-async fn start_runs(replica: &Replica, store: Arc<Store>) -> anyhow::Result<Runs> {
+struct Runs {
+    context: Arc<run::Context>,
+    triggers: run::Triggers,
+}
+
+/// Lets claims and reports in, for which nothing of the volume is needed.
+async fn start_runs(replica: &Replica, store: Arc<LazyStore>) -> anyhow::Result<Runs> {
     let options = &replica.options;
     let runner = replica.runner()?;
-    let installed = {
-        let store = store.clone();
-        tokio::task::spawn_blocking(move || store.install_runner(&runner)).await??
+    let subpath = {
+        let file = std::fs::File::open(&runner).with_context(|| format!("opening {}", runner.display()))?;
+        runner_subpath(&Digest::of_reader(file).with_context(|| format!("reading {}", runner.display()))?.0)
     };
+    let trees = Arc::new(InstalledTrees { store, runner, has_runner: AtomicBool::new(false) });
     let operator = run::job::Operator {
         namespace: options.namespace.clone(),
         claim_name: options.store_claim.clone(),
         default_image: options.action_image.clone(),
         service_account: options.action_service_account.clone(),
         architecture: architecture().to_owned(),
-        runner_subpath: installed.subpath,
+        runner_subpath: subpath,
         address: replica.address.clone(),
         ca_pem: replica.certificates.ca.clone(),
     };
@@ -228,11 +236,12 @@ async fn start_runs(replica: &Replica, store: Arc<Store>) -> anyhow::Result<Runs
         policy: replica.policy(),
         insecure_without_admission: options.insecure_no_admission,
         concurrency: options.run_concurrency,
+        max_concurrent_runs: Some(options.max_concurrent_runs).filter(|most| *most > 0),
+        run_history_limit: Some(options.run_history_limit).filter(|most| *most > 0),
     };
     let (caches, triggers) = run::watches(&replica.client, &options.namespace);
     let (keys, metrics) = (replica.keys.clone(), Arc::new(replica.metrics.clone()));
-    let context =
-        run::Context::new(replica.client.clone(), settings, keys, Arc::new(InstalledTrees(store)), caches, metrics);
+    let context = run::Context::new(replica.client.clone(), settings, keys, trees, caches, metrics);
     let _ = replica.run_routes.set(run::routes(context.clone()));
     Ok(Runs { context, triggers })
 }
@@ -245,13 +254,22 @@ async fn answer_runs(State(replica): State<Arc<Replica>>, request: Request) -> R
     }
 }
 
-/// The store, as runs see it.
-struct InstalledTrees(Arc<Store>);
+/// The store, as runs see it: trees, and the runner, which is published before the first Job needs it.
+struct InstalledTrees {
+    store: Arc<LazyStore>,
+    runner: PathBuf,
+    has_runner: AtomicBool,
+}
 
 impl run::Trees for InstalledTrees {
     fn entrypoint_digest(&self, tree: &Digest, path: &str) -> Result<Digest, String> {
         let path = RelativePath::parse(path).map_err(|fault| fault.to_string())?;
-        let found = self.0.entrypoint_digest(tree, &path).map_err(|error| error.to_string())?;
+        let store = self.store.get().map_err(|error| error.to_string())?;
+        let found = store.entrypoint_digest(tree, &path).map_err(|error| error.to_string())?;
+        if !self.has_runner.load(Ordering::SeqCst) {
+            store.install_runner(&self.runner).map_err(|error| error.to_string())?;
+            self.has_runner.store(true, Ordering::SeqCst);
+        }
         found.ok_or_else(|| format!("tree {tree} has no file {:?}", path.as_str()))
     }
 
@@ -303,7 +321,7 @@ impl Replica {
     fn fetch_options(&self) -> FetchOptions {
         FetchOptions {
             allow: AddressPolicy::new(self.options.allow_address.clone(), vec![]),
-            max_download_bytes: self.options.max_download_bytes,
+            max_download_bytes: self.options.limits.max_download_bytes,
             proxy: self.options.proxy.clone(),
             ..FetchOptions::default()
         }

@@ -4,6 +4,7 @@ mod controller;
 mod convert;
 mod crds;
 mod directory;
+mod limits;
 mod lint;
 mod new;
 mod options;

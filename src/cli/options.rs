@@ -59,21 +59,24 @@ pub struct ControllerOptions {
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     pub max_timeout_seconds: u64,
 
+    /// Most runs at a time in the whole cluster, from the decision to start one until it has ended; more are queued. 0: no
+    /// limit.
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    pub max_concurrent_runs: u32,
+    /// Finished runs with generated names that are kept per namespace and extension, unless the extension's
+    /// `spec.runtime.runHistoryLimit` says otherwise. 0: all of them.
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub run_history_limit: u32,
+
     /// Network that sources may be fetched from although it is private, loopback or link-local; repeatable.
     #[arg(long, value_name = "CIDR")]
     pub allow_address: Vec<IpNet>,
     /// HTTP proxy for fetching sources. The environment is not consulted.
     #[arg(long, value_name = "URL")]
     pub proxy: Option<url::Url>,
-    /// Most bytes of a download.
-    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
-    pub max_download_bytes: u64,
-    /// Most bytes of an unpacked extension.
-    #[arg(long, value_name = "BYTES", default_value_t = 512 << 20)]
-    pub max_unpacked_bytes: u64,
-    /// Most files and directories of an unpacked extension.
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
-    pub max_entries: u64,
+    /// What a fetched extension may hold.
+    #[command(flatten)]
+    pub limits: super::limits::LimitOptions,
     /// Contract level served for the type Orchestrator, for `compatibility.cloudstack.minVersion`.
     #[arg(long, value_name = "VERSION", default_value = "4.23.0")]
     pub orchestrator_contract: String,

@@ -30,14 +30,14 @@ pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result
     let unlinked = {
         // a name that cannot be on the volume was never installed
         let name = ExtensionName::parse(&name).ok();
-        tokio::task::spawn_blocking(move || name.map_or(Ok(false), |name| store.unlink(&name))).await
+        tokio::task::spawn_blocking(move || name.map_or(Ok(false), |name| store.get()?.unlink(&name))).await
     };
     match unlinked {
         // a file of that name that the operator did not put there is not its business
         Ok(Ok(_) | Err(StoreError::ForeignFile { .. })) => {}
         Ok(Err(error)) => {
-            say(extension, context, Reason::StoreFailed, &format!("removing the extension from the volume: {error}"))
-                .await?;
+            let message = format!("deletion waits for the volume, from which the extension must be removed: {error}");
+            say(extension, context, Reason::StoreFailed, &message).await?;
             return Ok(Action::requeue(WAIT * 5));
         }
         Err(error) => {

@@ -35,7 +35,7 @@ pub const EXIT_SUCCEEDED: i32 = 0;
 /// The runner's exit code when the script ended in any other way.
 pub const EXIT_FAILED: i32 = 1;
 
-/// The environment variables by which a Job configures its runner. None of them reaches the script.
+/// The environment variables by which a Job configures its runner. None of them reaches the script, which has [`script_env`].
 pub mod env {
     /// `https://<address>:<port>` of the operator.
     pub const ADDRESS: &str = "OUTRIGGER_ADDRESS";
@@ -59,6 +59,14 @@ pub mod env {
     pub const ENTRYPOINT_DIGEST: &str = "OUTRIGGER_ENTRYPOINT_DIGEST";
     /// Directory for the payload file (a memory-backed volume).
     pub const PAYLOAD_DIR: &str = "OUTRIGGER_PAYLOAD_DIR";
+}
+
+/// The environment variables by which a script can tell a repeated attempt from a new request.
+pub mod script_env {
+    /// The same for every attempt of a run, and for no other run: its UID.
+    pub const IDEMPOTENCY_KEY: &str = "OUTRIGGER_IDEMPOTENCY_KEY";
+    /// Number of the attempt, from 1.
+    pub const ATTEMPT: &str = super::env::ATTEMPT;
 }
 
 /// Name of the file at the root of a published tree that holds the tree's digest and a newline.

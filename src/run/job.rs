@@ -20,7 +20,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::{ATTEMPT_LABEL, EXTENSION_LABEL, MANAGED_BY_LABEL, MANAGER, RUN_UID_LABEL, TREE_ANNOTATION};
-use crate::digest::Digest;
 use crate::protocol::{EXIT_NOT_STARTED, Token, TreePin, env};
 use crate::validate::Runtime;
 
@@ -292,11 +291,6 @@ fn default_resources() -> ResourceRequirements {
         Some(BTreeMap::from([("cpu".into(), Quantity(cpu.into())), ("memory".into(), Quantity(memory.into()))]))
     };
     ResourceRequirements { limits: quantities("1", "512Mi"), requests: quantities("10m", "32Mi"), claims: None }
-}
-
-/// The tree that a pod mounts, from its annotation.
-pub fn tree_of(metadata: &ObjectMeta) -> Option<Digest> {
-    metadata.annotations.as_ref()?.get(TREE_ANNOTATION)?.parse().ok()
 }
 
 #[cfg(test)]

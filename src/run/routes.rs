@@ -223,9 +223,9 @@ async fn grant(context: &Context, run: &ActionRun) -> Result<ClaimGrant, No> {
 async fn note_progress(context: &Context, uid: &str, progress: &Progress) -> Result<ProgressAnswer, No> {
     let run = context.read(uid).await?.ok_or(No::Gone)?;
     report::holds_claim(&run, uid, progress.attempt, &progress.nonce).map_err(No::Refused)?;
-    let cancel = report::must_stop(&run);
+    let cancel = report::must_stop(&run, progress.attempt);
     let status = status::progressed(&run, &progress.stdout_tail, &progress.stderr_tail);
-    if super::decide::phase(&run) == Phase::Running
+    if report::is_current(&run, progress.attempt)
         && run.status.as_ref() != Some(&status)
         && context.may_write_tails(uid)
     {
@@ -242,7 +242,7 @@ async fn store_report(context: &Context, uid: &str, report: &Report) -> Result<(
         pause(tries).await;
         let run = context.read(uid).await?.ok_or(No::Gone)?;
         report::holds_claim(&run, uid, report.attempt, &report.nonce).map_err(No::Refused)?;
-        match report::evaluate(&run) {
+        match report::evaluate_of(&run, report.attempt) {
             Acceptance::Stored => return Ok(()),
             Acceptance::Store => match context.conclude(&run, &report.outcome).await {
                 Ok(_) => return Ok(()),
@@ -263,3 +263,7 @@ async fn pause(tries: u32) {
 #[cfg(test)]
 #[path = "routes_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "routes_report_tests.rs"]
+mod report_tests;

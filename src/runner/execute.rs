@@ -132,8 +132,11 @@ impl Drop for PayloadFile {
     }
 }
 
-/// RFC 9562, version 4.
-fn random_uuid() -> io::Result<String> {
+/// A random UUID (RFC 9562, version 4), lower case.
+///
+/// # Errors
+/// The system has no random bytes.
+pub fn random_uuid() -> io::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     bytes[6] = bytes[6] & 0x0F | 0x40;

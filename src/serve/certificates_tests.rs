@@ -3,9 +3,9 @@
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
-use super::super::fake_api::FakeApi;
 use super::super::issue::{LEAF_LIFETIME, names};
 use super::*;
+use crate::fake_api::FakeApi;
 
 const PATH: &str = "/api/v1/namespaces/outrigger-system/secrets/outrigger-tls";
 
@@ -50,7 +50,7 @@ async fn replicas_that_start_together_serve_the_same_certificate() {
 #[tokio::test]
 async fn a_write_that_always_loses_ends_with_an_error() {
     let api = FakeApi::default();
-    api.fail(|method, _| (*method == Method::POST).then_some(StatusCode::CONFLICT));
+    api.before(|_, method, _| (*method == Method::POST).then_some(StatusCode::CONFLICT));
     let error = ensured(&api, SystemTime::now(), &[]).await.unwrap_err().to_string();
     assert_eq!(
         error,

@@ -8,6 +8,7 @@ mod error;
 #[cfg(test)]
 mod fixtures;
 pub mod layout;
+mod lazy;
 mod link;
 mod listing;
 mod manifests;
@@ -22,6 +23,7 @@ mod volume;
 
 pub use error::StoreError;
 pub use layout::{ExtensionName, ExtensionNameError};
+pub use lazy::LazyStore;
 pub use listing::{Drift, Entry, Listing};
 pub use publish::{Staging, Tree};
 pub use runner::InstalledRunner;

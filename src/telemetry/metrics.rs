@@ -58,6 +58,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     reconciles: Family<ReconcileLabels, Counter>,
     runs: Family<PhaseLabels, Gauge>,
+    queued: Gauge,
+    active: Gauge,
     claims: Family<ResultLabels, Counter>,
     reports: Family<ResultLabels, Counter>,
     fetched: Counter,
@@ -78,6 +80,14 @@ impl Metrics {
         registry.register("reconciles", "Reconciles that ended, by kind of object and reason", reconciles.clone());
         let runs = Family::<PhaseLabels, Gauge>::default();
         registry.register("runs", "ActionRuns that exist, by phase", runs.clone());
+        let queued = Gauge::default();
+        registry.register("runs_queued", "ActionRuns that wait for their turn", queued.clone());
+        let active = Gauge::default();
+        registry.register(
+            "runs_active",
+            "ActionRuns that count against the limits: decided to start, and not ended",
+            active.clone(),
+        );
         let claims = Family::<ResultLabels, Counter>::default();
         registry.register("claims", "Claims of runners that this replica answered as leader", claims.clone());
         let reports = Family::<ResultLabels, Counter>::default();
@@ -91,7 +101,7 @@ impl Metrics {
         let leader = Gauge::default();
         registry.register("leader", "1 while this replica is the one writer", leader.clone());
         registry.register("build", "The operator's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        Self { registry: Arc::new(registry), reconciles, runs, claims, reports, fetched, leader }
+        Self { registry: Arc::new(registry), reconciles, runs, queued, active, claims, reports, fetched, leader }
     }
 
     /// A reconcile of an object of `kind` ended with `reason`.
@@ -101,15 +111,13 @@ impl Metrics {
 
     /// So many ActionRuns are in `phase` now.
     pub fn set_runs(&self, phase: Phase, count: usize) {
-        let phase = match phase {
-            Phase::Pending => "Pending",
-            Phase::Running => "Running",
-            Phase::Succeeded => "Succeeded",
-            Phase::Failed => "Failed",
-            Phase::Canceled => "Canceled",
-            Phase::OutcomeUnknown => "OutcomeUnknown",
-        };
-        self.runs.get_or_create(&PhaseLabels { phase }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.runs.get_or_create(&PhaseLabels { phase: phase.as_str() }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many ActionRuns wait for their turn now, and so many count against the limits.
+    pub fn set_queue(&self, queued: usize, active: usize) {
+        self.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
+        self.active.set(i64::try_from(active).unwrap_or(i64::MAX));
     }
 
     /// A claim was answered.
@@ -151,6 +159,7 @@ mod tests {
         let clone = metrics.clone();
         clone.reconciled("ActionRun", Reason::Succeeded);
         clone.set_runs(Phase::Running, 2);
+        clone.set_queue(3, 5);
         clone.claimed(RequestResult::Refused);
         clone.reported(RequestResult::Accepted);
         clone.fetched(7);
@@ -159,6 +168,8 @@ mod tests {
         for line in [
             "outrigger_reconciles_total{kind=\"ActionRun\",reason=\"Succeeded\"} 1",
             "outrigger_runs{phase=\"Running\"} 2",
+            "outrigger_runs_queued 3",
+            "outrigger_runs_active 5",
             "outrigger_claims_total{result=\"refused\"} 1",
             "outrigger_reports_total{result=\"accepted\"} 1",
             "outrigger_fetched_bytes_total 7",

@@ -39,13 +39,8 @@ pub(super) fn runtime(given: Option<&api::Runtime>, problems: &mut Vec<Problem>)
             problems.push(Problem::new(path, "holds a NUL character, which no variable can"));
         }
     }
-    let later = [
-        (given.max_concurrent_runs.is_some(), "maxConcurrentRuns"),
-        (given.network_policy.is_some(), "networkPolicy"),
-        (given.run_history_limit.is_some(), "runHistoryLimit"),
-    ];
-    for (_, field) in later.iter().filter(|(is_set, _)| *is_set) {
-        problems.push(Problem::unsupported(format!("spec.runtime.{field}"), field));
+    if given.network_policy.is_some() {
+        problems.push(Problem::unsupported("spec.runtime.networkPolicy", "networkPolicy"));
     }
     Runtime {
         image: given.image.clone(),
