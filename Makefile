@@ -130,15 +130,16 @@ demo: ## show it all: cluster, operator, a real extension, an action's result
 clean-demo: ## undo "make demo"
 	@examples/demo.sh down
 
-.PHONY: bench bench-run
+.PHONY: bench bench-run bench-install
 export BENCH_RUNS ?= 20
 export BENCH_BURST ?= 100
 export BENCH_WITHOUT_REPORT ?= 10
 
-bench: ## measure runs against bare Jobs (BENCH_RUNS=20 BENCH_BURST=100 BENCH_WITHOUT_REPORT=10)
+bench: ## measure runs against bare Jobs (BENCH_RUNS=20 BENCH_BURST=100 BENCH_WITHOUT_REPORT=10), and installs
 	@hack/step cluster-up $(MAKE) cluster-up
 	hack/step image $(MAKE) image
 	hack/step bench-run $(MAKE) bench-run
+	hack/step bench-install $(MAKE) bench-install
 
 # The program waits and notes the time; what it measures is the image's release build.
 bench-run:
@@ -150,6 +151,14 @@ bench-run:
 	OUTRIGGER_TEST_RUNNER="$(TARGET)/image/outrigger-runner" OUTRIGGER_OVERHEAD_JSON="$(TARGET)/bench/runner.json" \
 	  cargo test --test runner overhead -- --ignored --nocapture || echo "bench-run: the runner took too long, see above" >&2
 	cargo bench --profile dev --bench run
+
+# The floor is measured in the benchmark itself, so that is a release build, too. Neither needs an image.
+bench-install: ## measure installs against their floor (BENCH_EXTENSIONS=1000 BENCH_IDLE_SECONDS=120)
+	@$(CLUSTER) up
+	cargo build --release --bin outrigger --bench install
+	environment=$$($(CLUSTER) env)
+	eval "$$environment"
+	$(CLUSTER) exec cargo bench --offline --profile release --bench install
 
 .PHONY: soak
 soak: ## run the long forms of property, fault and load tests (hours)

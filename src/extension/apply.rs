@@ -54,8 +54,11 @@ pub async fn apply(
     context: &Context,
     inputs: &Inputs,
     plan: Plan,
+    before: &Before,
 ) -> Result<Applied, Failure> {
-    let known = fetched(context, inputs, plan.wanted, plan.known).await?;
+    let installed = extension.status.as_ref().and_then(|status| status.artifact.as_ref());
+    let intact = installed.filter(|_| *before == Before::Intact).map(|artifact| artifact.tree_digest.as_str());
+    let known = fetched(context, inputs, plan.wanted, plan.known, intact).await?;
     let uid = extension.metadata.uid.as_deref().unwrap_or_default();
     context.remember(uid, Memory { known: Some(known.clone()), ..context.memory(uid) });
 
@@ -67,7 +70,7 @@ pub async fn apply(
     })?;
     let current = extension.status.as_ref().and_then(|status| status.resolved.as_ref());
     let manifests = [Some(&merged.spec), current].into_iter().flatten().map(manifest::canonical).collect();
-    install(context, extension.name_any(), known.tree, manifests, &valid).await?;
+    install(extension, context, known.tree, manifests, &valid).await?;
     Ok(Applied::Installed(Box::new(InstalledPair {
         revision: known.resolved.revision,
         tree_digest: known.tree.to_string(),
@@ -81,9 +84,17 @@ pub async fn apply(
     })))
 }
 
-/// Resolves the source, and fetches and publishes it unless that was done before and the tree still verifies.
-async fn fetched(context: &Context, inputs: &Inputs, wanted: Wanted, known: Option<Known>) -> Result<Known, Failure> {
+/// Resolves the source, and fetches and publishes it unless that was done before and the tree still verifies. The tree
+/// `intact` was read whole just now.
+async fn fetched(
+    context: &Context,
+    inputs: &Inputs,
+    wanted: Wanted,
+    known: Option<Known>,
+    intact: Option<&str>,
+) -> Result<Known, Failure> {
     let known = match known {
+        Some(known) if intact == Some(known.tree.to_string().as_str()) => Some(known),
         Some(known) => {
             let tree = known.tree;
             match on_volume(context, move |store| store.verify(&tree)).await? {
@@ -171,15 +182,19 @@ async fn manifest_of(context: &Context, tree: Digest) -> Result<Option<Manifest>
 }
 
 /// Checks that the entrypoint is in the tree, keeps the manifests that rollback needs, and swaps the link: in this
-/// order, so that a pair that status can name is whole on the volume.
+/// order, so that a pair that status can name is whole on the volume. What is all there already is only read.
 pub async fn install(
+    extension: &OrchestratorExtension,
     context: &Context,
-    name: String,
     tree: Digest,
-    manifests: Vec<String>,
-    extension: &Extension,
+    mut manifests: Vec<String>,
+    valid: &Extension,
 ) -> Result<(), Failure> {
-    let entrypoint = extension.entrypoint.path.clone();
+    let (name, entrypoint) = (extension.name_any(), valid.entrypoint.path.clone());
+    // the one that status names as installed is not collected, whatever its age
+    let named = extension.status.as_ref().and_then(|status| status.artifact.as_ref());
+    let named = named.and_then(|artifact| artifact.manifest_digest.parse::<Digest>().ok());
+    manifests.dedup();
     on_volume(context, move |store| {
         let name = ExtensionName::parse(&name)
             .map_err(|error| Failure::stalled(Stage::Resource, Reason::ValidationFailed, error.to_string()))?;
@@ -188,6 +203,10 @@ pub async fn install(
             return Err(entrypoint_missing(store, &tree, &entrypoint));
         }
         for manifest in manifests {
+            let digest = Digest::of(&manifest);
+            if named == Some(digest) && store.manifest(&digest).map_err(failed)?.is_some() {
+                continue;
+            }
             store.keep_manifest(manifest.as_bytes()).map_err(failed)?;
         }
         store.link(&name, &tree).map_err(failed)

@@ -1,4 +1,5 @@
-//! How long to wait after failures that may pass by themselves. Pure: the caller draws the jitter.
+//! How long to wait until the next look: after failures that may pass by themselves, and where all is well. Pure: the caller
+//! draws the jitter.
 
 use std::time::Duration;
 
@@ -10,6 +11,12 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub fn pause(failures: u32, jitter: f64) -> Duration {
     let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
     doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+/// The pause until an extension with this `interval` is looked at again: a tenth less to a tenth more, by `jitter` (0.0 to
+/// 1.0), so that extensions that were applied together do not ask their servers together for ever.
+pub fn spread(interval: Duration, jitter: f64) -> Duration {
+    interval.mul_f64(0.9 + jitter.clamp(0.0, 1.0) / 5.0)
 }
 
 #[cfg(test)]
@@ -26,5 +33,12 @@ mod tests {
     fn jitter_takes_off_at_most_half() {
         assert_eq!(pause(3, 1.0), Duration::from_secs(2));
         assert_eq!(pause(3, 7.0), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn looks_are_spread_over_a_fifth_of_the_interval() {
+        let interval = Duration::from_secs(600);
+        let pauses = [0.0, 0.5, 1.0, 7.0].map(|jitter| spread(interval, jitter).as_secs());
+        assert_eq!(pauses, [540, 600, 660, 660]);
     }
 }

@@ -1,5 +1,6 @@
 //! One reconcile of one extension: five calls, and the status that follows.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,24 +31,33 @@ pub async fn reconcile(extension: Arc<OrchestratorExtension>, context: Arc<Conte
     if extension.meta().deletion_timestamp.is_some() {
         return finalize::run(&extension, &context).await;
     }
-    let extension = with_finalizer(extension, &context).await?;
-    if extension.spec.runtime.as_ref().is_none_or(|runtime| runtime.network_policy.is_none()) {
+    if !extension.finalizers().iter().any(|finalizer| finalizer == EXTENSION_FINALIZER) {
+        add_finalizer(&extension, &context).await?;
+        // the watch brings the object back changed: going on here would install it twice
+        return Ok(Action::await_change());
+    }
+    let observed = extension.status.as_ref().and_then(|status| status.observed_generation);
+    let has_changed = observed.is_some() && observed != extension.metadata.generation;
+    if has_changed && extension.spec.runtime.as_ref().is_none_or(|runtime| runtime.network_policy.is_none()) {
         network_policy::remove(&extension.name_any(), &context).await?;
     }
 
+    let mut latest = Cow::Borrowed(extension.as_ref());
     let observation = {
         let install = install(&extension, &context);
         tokio::pin!(install);
         match tokio::time::timeout(PATIENCE, &mut install).await {
             Ok(observation) => observation,
             Err(_) => {
-                say_progressing(&extension, &context).await?;
+                if let Some(said) = say_progressing(&extension, &context).await? {
+                    latest = Cow::Owned(said);
+                }
                 install.await
             }
         }
     };
 
-    write_status(&extension, &context, &observation).await
+    write_status(&latest, &context, &observation).await
 }
 
 /// dereference → validate → plan → apply; a pinned revision needs nothing but the volume.
@@ -67,26 +77,20 @@ async fn install(extension: &OrchestratorExtension, context: &Context) -> Observ
         let wanted = apply::wanted(&source, inputs.config_map.as_ref())?;
         let remembered = apply::remembered(extension, context, &wanted, &before);
         let plan = plan::plan(wanted, remembered);
-        apply::apply(extension, context, &inputs, plan).await
+        apply::apply(extension, context, &inputs, plan, &before).await
     }
     .await;
     Observation { before, result }
 }
 
-async fn with_finalizer(
-    extension: Arc<OrchestratorExtension>,
-    context: &Context,
-) -> Result<Arc<OrchestratorExtension>, kube::Error> {
-    if extension.finalizers().iter().any(|finalizer| finalizer == EXTENSION_FINALIZER) {
-        return Ok(extension);
-    }
+async fn add_finalizer(extension: &OrchestratorExtension, context: &Context) -> Result<(), kube::Error> {
     let mut finalizers = extension.finalizers().to_vec();
     finalizers.push(EXTENSION_FINALIZER.to_owned());
     let patch = serde_json::json!({
         "metadata": {"finalizers": finalizers, "resourceVersion": extension.resource_version()},
     });
     let api = Api::<OrchestratorExtension>::all(context.client.clone());
-    api.patch(&extension.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.map(Arc::new)
+    api.patch(&extension.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
 }
 
 fn object(extension: &OrchestratorExtension) -> Object<'_> {
@@ -97,13 +101,23 @@ fn object(extension: &OrchestratorExtension) -> Object<'_> {
     }
 }
 
-async fn say_progressing(extension: &OrchestratorExtension, context: &Context) -> Result<(), kube::Error> {
+/// Says that work is under way; the object with that status, if it said so.
+async fn say_progressing(
+    extension: &OrchestratorExtension,
+    context: &Context,
+) -> Result<Option<OrchestratorExtension>, kube::Error> {
     if extension.status.as_ref().and_then(|status| status.observed_generation) == extension.metadata.generation {
-        return Ok(());
+        return Ok(None);
     }
     let now = Timestamp::now();
     let next = |old: &_| status::progressing(old, object(extension), "fetching the source", now);
-    store_status(extension, context, next).await.map(drop)
+    let stored = store_status(extension, context, next).await?;
+    Ok(stored.map(|stored| {
+        let mut latest = extension.clone();
+        latest.metadata.resource_version = stored.resource_version;
+        latest.status = Some(stored.new);
+        latest
+    }))
 }
 
 async fn write_status(
@@ -113,8 +127,8 @@ async fn write_status(
 ) -> Result<Action, kube::Error> {
     let now = Timestamp::now();
     let next = |old: &_| status::next(old, object(extension), observation, now);
-    if let Some((old, new)) = store_status(extension, context, next).await? {
-        publish_events(extension, context, observation, &old, &new).await;
+    if let Some(stored) = store_status(extension, context, next).await? {
+        publish_events(extension, context, observation, &stored.old, &stored.new).await;
     }
     let reason = match &observation.result {
         Ok(_) => Reason::Succeeded,
@@ -124,14 +138,22 @@ async fn write_status(
     Ok(Action::requeue(requeue_after(extension, context, observation)))
 }
 
-/// Replaces the status as a whole by the one that follows from it; returns both unless they are the same. What this
-/// reconcile began with may be out of date, if only because it said meanwhile that work is under way. So after a conflict
-/// the next status is made from the newest; a changed spec is reconciled again anyway.
+/// A status that was replaced.
+struct Stored {
+    old: OrchestratorExtensionStatus,
+    new: OrchestratorExtensionStatus,
+    /// The object's version with the new one.
+    resource_version: Option<String>,
+}
+
+/// Replaces the status as a whole by the one that follows from it, unless they are the same. What this reconcile began with
+/// may be out of date. So after a conflict the next status is made from the newest; a changed spec is reconciled again
+/// anyway.
 async fn store_status(
     extension: &OrchestratorExtension,
     context: &Context,
     next: impl Fn(&OrchestratorExtensionStatus) -> OrchestratorExtensionStatus,
-) -> Result<Option<(OrchestratorExtensionStatus, OrchestratorExtensionStatus)>, kube::Error> {
+) -> Result<Option<Stored>, kube::Error> {
     let api = Api::<OrchestratorExtension>::all(context.client.clone());
     let mut object = extension.clone();
     let mut tries_left = 3;
@@ -144,7 +166,7 @@ async fn store_status(
         }
         object.status = Some(new.clone());
         match api.replace_status(&object.name_any(), &PostParams::default(), &object).await {
-            Ok(_) => return Ok(Some((old, new))),
+            Ok(stored) => return Ok(Some(Stored { old, new, resource_version: stored.resource_version() })),
             Err(kube::Error::Api(error)) if error.code == 409 && tries_left > 0 => {
                 object = api.get(&extension.name_any()).await?;
                 if object.metadata.uid != extension.metadata.uid {
@@ -160,9 +182,10 @@ fn requeue_after(extension: &OrchestratorExtension, context: &Context, observati
     let uid = extension.metadata.uid.as_deref().unwrap_or_default();
     let mut memory = context.memory(uid);
     memory.failures = if observation.result.is_ok() { 0 } else { memory.failures.saturating_add(1) };
-    let pause = backoff::pause(memory.failures, random());
+    let jitter = random();
+    let pause = backoff::pause(memory.failures, jitter);
     context.remember(uid, memory);
-    let interval = validate::interval_or_default(extension.spec.interval.as_deref());
+    let interval = backoff::spread(validate::interval_or_default(extension.spec.interval.as_deref()), jitter);
     status::requeue_after(&observation.result, interval, pause)
 }
 

@@ -28,7 +28,7 @@ pub async fn restore(
     let valid = validate::extension(&extension.name_any(), &effective, &context.contracts).map_err(Failure::invalid)?;
     let current = extension.status.as_ref().and_then(|status| status.resolved.as_ref());
     let manifests = [Some(&resolved), current].into_iter().flatten().map(manifest::canonical).collect();
-    install(context, extension.name_any(), tree, manifests, &valid).await?;
+    install(extension, context, tree, manifests, &valid).await?;
     Ok(Applied::Installed(Box::new(InstalledPair {
         revision: pair.revision.clone(),
         tree_digest: pair.tree_digest.clone(),

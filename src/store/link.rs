@@ -27,7 +27,7 @@ impl Store {
     /// [`StoreError::ForeignFile`] if something lies there that is no link into the store, which is then left alone;
     /// [`StoreError::NoSuchTree`].
     pub fn link(&self, name: &ExtensionName, digest: &Digest) -> Result<(), StoreError> {
-        let _writing = self.lock();
+        let writing = self.lock();
         if self.directory(STORE)?.open(&tree_name(digest))?.is_none() {
             return Err(StoreError::NoSuchTree { digest: *digest });
         }
@@ -51,6 +51,8 @@ impl Store {
             self.discard(&made);
             return Err(error);
         }
+        // The names of all who got here meanwhile are written to disk at once.
+        drop(writing);
         self.step(Step::SyncLink)?;
         extensions.sync()
     }

@@ -25,13 +25,15 @@ impl Store {
     /// # Errors
     /// If the volume cannot be written.
     pub fn keep_manifest(&self, manifest: &[u8]) -> Result<Digest, StoreError> {
-        let _writing = self.lock();
         let digest = Digest::of(manifest);
         let name = manifest_name(&digest);
+        let writing = self.lock();
         if self.manifest(&digest)?.is_some() {
             touch(&self.directory(STORE)?, &name)?;
             return Ok(digest);
         }
+        // A new file is not collected for a while: nothing needs to wait until the disk has it.
+        drop(writing);
         self.step(Step::WriteManifest)?;
         self.put(&name, manifest)?;
         Ok(digest)

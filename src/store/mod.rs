@@ -17,6 +17,7 @@ mod probe;
 mod publish;
 mod runner;
 mod sweep;
+mod syncer;
 mod tree;
 mod verify;
 mod volume;

@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use super::error::StoreError;
 use super::layout::{STAGING, STORE, listing_name, tree_name};
+use super::syncer::{Group, Since};
 use super::tree;
 use super::volume::{Directory, Step, Store, random_name};
 use crate::archive::{RelativePath, beneath};
@@ -24,6 +26,8 @@ pub struct Staging {
     store: Store,
     name: String,
     path: PathBuf,
+    /// Who waits for the disk together with this, and since when something was written.
+    syncing: Option<(Arc<Group>, Since)>,
 }
 
 /// A tree in the store.
@@ -63,9 +67,10 @@ impl Store {
         let name = random_name()?;
         let path = staging.path.join(&name).join(TREE);
         let failed = |error| StoreError::io("create directory", &path, error);
+        let syncing = self.syncing(&staging)?.map(|group| (group.clone(), group.begin()));
         beneath::create_directory(&staging.fd, &name).map_err(failed)?;
         // From here on it is removed when something fails.
-        let made = Staging { store: self.clone(), name, path: path.clone() };
+        let made = Staging { store: self.clone(), name, path: path.clone(), syncing };
         beneath::create_directory(&staging.fd, &format!("{}/{TREE}", made.name)).map_err(failed)?;
         Ok(made)
     }
@@ -113,10 +118,14 @@ impl Store {
         self.step(Step::WriteListing)?;
         write_new(&work, LISTING, listing.to_string().as_bytes())?;
         self.step(Step::SyncTree)?;
-        tree::sync(&root.fd, &root.path)?;
-        work.sync()?;
+        match &staging.syncing {
+            Some((group, since)) => {
+                group.sync(*since).map_err(|error| StoreError::io("sync", &staging.path, error))?;
+            }
+            None => sync_each(&root, &work)?,
+        }
 
-        let _writing = self.lock();
+        let writing = self.lock();
         if self.has_whole(&digest)? {
             self.keep_existing(&digest)?;
             return Ok(published(true));
@@ -133,6 +142,8 @@ impl Store {
             Some((Some(parent), name)) => (top.open(parent)?.ok_or_else(|| vanished(&staging.path))?, name),
         };
         self.put_in_place(&parent, name, &digest)?;
+        // The names of all who got here meanwhile are written to disk at once.
+        drop(writing);
         self.step(Step::SealRoot)?;
         seal_root(&root)?;
         self.step(Step::SyncStore)?;
@@ -196,13 +207,24 @@ fn open_subdirectory(top: &Directory, subdirectory: Option<&RelativePath>) -> Re
     }
 }
 
-/// Write a file of mode 0444 that must not be there yet.
+/// Write each file and directory of a tree, its marker and its listing in `work` to disk.
+fn sync_each(root: &Directory, work: &Directory) -> Result<(), StoreError> {
+    for (directory, name) in [(root, TREE_MARKER), (work, LISTING)] {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
+        beneath::open(&directory.fd, Some(name), flags, Mode::empty())
+            .and_then(|file| Ok(rustix::fs::fsync(file)?))
+            .map_err(|error| StoreError::io("sync", directory.path.join(name), error))?;
+    }
+    tree::sync(&root.fd, &root.path)?;
+    work.sync()
+}
+
+/// Write a file of mode 0444 that must not be there yet. It is not synced.
 fn write_new(directory: &Directory, name: &str, content: &[u8]) -> Result<(), StoreError> {
     let write = || -> io::Result<()> {
         let mut file = std::fs::File::from(beneath::create_file(&directory.fd, name)?);
         file.write_all(content)?;
-        tree::set_mode(&file, 0o444)?;
-        file.sync_all()
+        tree::set_mode(&file, 0o444)
     };
     write().map_err(|error| StoreError::io("write", directory.path.join(name), error))
 }

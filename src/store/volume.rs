@@ -3,13 +3,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{FileType, RenameFlags};
 use rustix::io::Errno;
 
 use super::error::StoreError;
 use super::layout::{EXTENSIONS, RUNNER, STAGING, STORE, TRASH};
+use super::syncer::Group;
 use super::{probe, tree};
 use crate::archive::beneath;
 
@@ -27,6 +28,8 @@ struct Inner {
     observer: Observer,
     /// What could not be removed from the staging directory when it was to be.
     leftovers: Mutex<Vec<String>>,
+    /// Those who wait for the disk together, while there are any.
+    syncing: Mutex<Weak<Group>>,
 }
 
 /// Told before each step that changes what is on the volume; an error makes the step fail. Outside of tests it is the
@@ -87,8 +90,8 @@ impl Store {
     }
 
     fn with(root: &Path, observer: Observer) -> Self {
-        let (writing, leftovers) = (Mutex::new(()), Mutex::default());
-        Self { inner: Arc::new(Inner { root: root.to_owned(), writing, observer, leftovers }) }
+        let (writing, leftovers, syncing) = (Mutex::new(()), Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { root: root.to_owned(), writing, observer, leftovers, syncing }) }
     }
 
     /// Refuse a mount on which nothing can be written or run.
@@ -153,6 +156,21 @@ impl Store {
     /// Keep other threads from changing trees and links.
     pub(super) fn lock(&self) -> MutexGuard<'_, ()> {
         self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those who wait for the disk of `directory`; `None` where everyone must sync for himself.
+    pub(super) fn syncing(&self, directory: &Directory) -> Result<Option<Arc<Group>>, StoreError> {
+        let failed = |error| StoreError::io("read", &directory.path, error);
+        let mut syncing = self.inner.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = syncing.upgrade()
+            && group.is_of(&directory.fd).map_err(failed)?
+        {
+            return Ok(Some(group));
+        }
+        // Nobody keeps it for longer than his work: a handle that stays open would keep the volume from being unmounted.
+        let group = Group::of(&directory.fd).map_err(failed)?.map(Arc::new);
+        *syncing = group.as_ref().map(Arc::downgrade).unwrap_or_default();
+        Ok(group)
     }
 
     /// Say that `step` comes next.

@@ -1,0 +1,117 @@
+//! What installing a thousand extensions costs, against the least that it can cost, and what they cost once installed.
+//!
+//! **What is measured**: the release build of the controller, beside the cluster, with admission, against the cluster's
+//! API server. `kubectl apply` creates the extensions, whose sources lie on a server in this process; the time is from
+//! the start of `kubectl` until a watch has delivered the last one as Ready. Then:
+//! - processor time and greatest resident memory of the controller, from `/proc`;
+//! - API requests by verb, from the API server's own counters, less what the same `kubectl apply` cost without a
+//!   controller and what the cluster does while nothing happens;
+//! - two idle minutes, in which nothing is due;
+//! - a re-sync: every source is looked at again a few times; what was downloaded and written meanwhile.
+//!
+//! **The floor**, measured before in the same run, is the sum of three things, each done without a controller: `kubectl
+//! apply` of the same resources; fetching and unpacking the same archives in one process, ten at a time, without
+//! hashing, limits or syncing; and one small status PATCH for each, ten at a time.
+//!
+//! **Unpacking**: one archive of 200 MiB of files, half of which does not compress, by the archive module in a process of
+//! its own and by `tar xzf`, in turns; the median counts. Both write the same files and neither syncs. Tar checks no
+//! names, links or limits; the archive module is not timed for what comes after unpacking: hashing and syncing. A tenth
+//! of that archive shows that the greatest memory does not grow with the archive.
+//!
+//! Nothing is asserted about time: the program fails only where something that it runs fails. It writes
+//! `bench/install.json` in Cargo's target directory.
+//!
+//! Needs a cluster without the operator, in whose network it runs (`make bench-install` sees to both).
+
+mod content;
+mod controller;
+mod floor;
+mod measure;
+mod report;
+mod requests;
+mod server;
+mod unpack;
+mod world;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, value_parser};
+use kube::Client;
+
+use report::Report;
+use server::SourceServer;
+use world::World;
+
+/// Measures installs on the cluster that KUBECONFIG points to.
+#[derive(Parser)]
+struct Options {
+    /// How many extensions.
+    #[arg(long, env = "BENCH_EXTENSIONS", default_value_t = 1000, value_parser = value_parser!(u32).range(1..=10_000))]
+    extensions: u32,
+    /// Seconds for which the idle controller is watched.
+    #[arg(long, env = "BENCH_IDLE_SECONDS", default_value_t = 120, value_parser = value_parser!(u64).range(1..=3600))]
+    idle_seconds: u64,
+    /// MiB of files in the archive that is unpacked.
+    #[arg(long, env = "BENCH_UNPACK_MIB", default_value_t = 200, value_parser = value_parser!(u32).range(10..=400))]
+    unpack_mib: u32,
+    /// The controller to measure.
+    #[arg(long, env = "BENCH_CONTROLLER", value_name = "FILE")]
+    controller: Option<PathBuf>,
+    /// Given by "cargo bench"; means nothing here.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    command: Option<Step>,
+}
+
+#[derive(Subcommand)]
+enum Step {
+    /// Unpacks an archive, as a process of its own.
+    #[command(hide = true)]
+    Unpack { archive: PathBuf, directory: PathBuf },
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let done = match &options.command {
+        Some(Step::Unpack { archive, directory }) => unpack::child(archive, directory),
+        None => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(anyhow::Error::from)
+            .and_then(|runtime| runtime.block_on(bench(&options))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("benchmark: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn bench(options: &Options) -> anyhow::Result<()> {
+    let client = Client::try_default().await?;
+    println!("packing {} archives", options.extensions);
+    let server = SourceServer::start(content::archives(options.extensions)?).await?;
+    let world = World::start(&client, &server, options.extensions).await?;
+    let done = measured(options, &client, &server, &world).await;
+    let cleared = world.finish(&client).await;
+    done.and(cleared)
+}
+
+async fn measured(options: &Options, client: &Client, server: &SourceServer, world: &World) -> anyhow::Result<()> {
+    println!("measuring the floor");
+    let floor = floor::measure(client, server, world).await?;
+    println!("measuring the controller");
+    let idle = Duration::from_secs(options.idle_seconds);
+    let installs = measure::installs(client, server, world, options.controller.as_deref(), &floor, idle).await?;
+    println!("measuring an archive of {} MiB", options.unpack_mib);
+    let unpacking = tokio::task::block_in_place(|| unpack::measure(options.unpack_mib))?;
+    let report = Report { floor, installs, unpacking };
+    print!("{}", report.table());
+    println!("written to {}", report.write()?.display());
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! The table and the JSON file.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use crate::floor::Floor;
+use crate::measure::Installs;
+use crate::unpack::Unpacking;
+use crate::world::target;
+
+/// All that was measured.
+pub struct Report {
+    /// Without a controller.
+    pub floor: Floor,
+    /// With it.
+    pub installs: Installs,
+    /// One large archive.
+    pub unpacking: Unpacking,
+}
+
+impl Report {
+    /// For people.
+    pub fn table(&self) -> String {
+        let (floor, installs, unpacking) = (&self.floor, &self.installs, &self.unpacking);
+        let count = f64::from(installs.count);
+        let mut table = format!("{:58}{:>10}{:>12}\n", format!("{count} extensions"), "measured", "target");
+        let mut row = |name: &str, value: String, target: &str| {
+            let _ = writeln!(table, "{name:58}{value:>10}{target:>12}");
+        };
+        let seconds = |time: std::time::Duration| format!("{:.2} s", time.as_secs_f64());
+        row("apply until all are Ready", seconds(installs.time), "");
+        row("floor", seconds(floor.total()), "");
+        row("  kubectl apply without a controller", seconds(floor.apply), "");
+        row("  fetching and unpacking, 10 at a time, nothing synced", seconds(floor.fetch), "");
+        row("  one status PATCH each, 10 at a time", seconds(floor.status), "");
+        row("ratio to the floor", format!("{:.2}×", self.ratio()), "≤ 1.5×");
+        row("API writes per install", format!("{:.2}", installs.requests.writes() / count), "≤ 3");
+        row("API requests per install", format!("{:.2}", installs.requests.total() / count), "");
+        row("processor time per install", format!("{:.1} ms", installs.cpu_seconds * 1000.0 / count), "");
+        row("peak memory, installing", format!("{:.1} MiB", installs.install_peak_mib), "");
+        row("peak memory, to the end", format!("{:.1} MiB", installs.peak_mib), "< 64 MiB");
+        row("downloads", installs.downloads.to_string(), "");
+        let idle = format!("idle for {} s: ", installs.idle.as_secs());
+        row(&format!("{idle}API requests per minute"), format!("{:.1}", self.idle_requests_per_minute()), "");
+        row(&format!("{idle}processor time per minute"), format!("{:.2} s", self.idle_cpu_per_minute()), "");
+        row("re-sync: looks that found nothing new", installs.resync_unchanged.to_string(), "");
+        row("re-sync: downloads", installs.resync_downloads.to_string(), "0");
+        row("re-sync: API writes", format!("{:.0}", installs.resync_writes), "0");
+        row("re-sync: processor time", format!("{:.2} s", installs.resync_cpu_seconds), "");
+        let mib = |bytes: u64| bytes >> 20;
+        let archive = format!("{} MiB packed to {} MiB: ", mib(unpacking.unpacked), mib(unpacking.packed));
+        row(&format!("{archive}archive module"), seconds(unpacking.ours), "");
+        row(&format!("{archive}tar xzf"), seconds(unpacking.tar), "");
+        row("speed in relation to tar xzf", format!("{:.2}×", unpacking.ratio()), "≥ 0.9×");
+        row("its peak memory", format!("{:.1} MiB", unpacking.peak_mib), "constant");
+        row("its peak memory for a tenth of the archive", format!("{:.1} MiB", unpacking.small_peak_mib), "");
+        let _ = writeln!(table, "most requests: {}", installs.requests.most(8).join(", "));
+        let _ = writeln!(table, "most requests while idle: {}", installs.idle_requests.most(5).join(", "));
+        table
+    }
+
+    /// Writes the JSON file; its path.
+    pub fn write(&self) -> anyhow::Result<PathBuf> {
+        let path = target().join("bench/install.json");
+        std::fs::create_dir_all(target().join("bench"))
+            .and_then(|()| std::fs::write(&path, format!("{:#}\n", self.json())))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(path)
+    }
+
+    fn json(&self) -> Value {
+        let (floor, installs, unpacking) = (&self.floor, &self.installs, &self.unpacking);
+        json!({
+            "extensions": installs.count,
+            "source": "archive",
+            "seconds": rounded(installs.time.as_secs_f64()),
+            "floor_seconds": rounded(floor.total().as_secs_f64()),
+            "floor": {
+                "apply_seconds": rounded(floor.apply.as_secs_f64()),
+                "fetch_seconds": rounded(floor.fetch.as_secs_f64()),
+                "status_seconds": rounded(floor.status.as_secs_f64()),
+            },
+            "ratio": rounded(self.ratio()),
+            "peak_rss_mib": rounded(installs.peak_mib),
+            "install_peak_rss_mib": rounded(installs.install_peak_mib),
+            "cpu_seconds": rounded(installs.cpu_seconds),
+            "requests": installs.requests.by_verb(),
+            "writes_per_install": rounded(installs.requests.writes() / f64::from(installs.count)),
+            "downloads": installs.downloads,
+            "idle_requests_per_minute": rounded(self.idle_requests_per_minute()),
+            "idle_cpu_seconds_per_minute": rounded(self.idle_cpu_per_minute()),
+            "resync_downloads": installs.resync_downloads,
+            "resync_unchanged": installs.resync_unchanged,
+            "resync_writes": rounded(installs.resync_writes),
+            "resync_cpu_seconds": rounded(installs.resync_cpu_seconds),
+            "unpack_ratio": rounded(unpacking.ratio()),
+            "unpack": {
+                "seconds": rounded(unpacking.ours.as_secs_f64()),
+                "tar_seconds": rounded(unpacking.tar.as_secs_f64()),
+                "peak_rss_mib": rounded(unpacking.peak_mib),
+                "tenth_peak_rss_mib": rounded(unpacking.small_peak_mib),
+            },
+        })
+    }
+
+    fn ratio(&self) -> f64 {
+        self.installs.time.as_secs_f64() / self.floor.total().as_secs_f64()
+    }
+
+    fn idle_requests_per_minute(&self) -> f64 {
+        self.installs.idle_requests.total() / self.installs.idle.as_secs_f64() * 60.0
+    }
+
+    fn idle_cpu_per_minute(&self) -> f64 {
+        self.installs.idle_cpu_seconds / self.installs.idle.as_secs_f64() * 60.0
+    }
+}
+
+/// To a thousandth.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}

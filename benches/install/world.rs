@@ -1,0 +1,175 @@
+//! What the benchmark makes in the cluster, and takes away again: the definitions, a namespace, the extensions.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::runtime::wait::{Condition, await_condition, conditions};
+use kube::{Client, Resource};
+use outrigger::api::OrchestratorExtension;
+use serde::de::DeserializeOwned;
+use tokio::process::Command;
+
+use crate::server::SourceServer;
+
+/// Namespace of the controller: its Lease and its Secrets.
+pub const NAMESPACE: &str = "outrigger-bench-install";
+
+/// Longest wait for the definitions to be served, and for what is deleted.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// The definitions and the namespace, and the file with the resources.
+pub struct World {
+    /// How many extensions.
+    pub count: u32,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    /// Applies the definitions and writes the resources of `count` extensions, whose sources `server` has.
+    pub async fn start(client: &Client, server: &SourceServer, count: u32) -> anyhow::Result<Self> {
+        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+        ensure!(
+            definitions.get_opt("orchestratorextensions.outrigger.dev").await?.is_none(),
+            "outrigger is installed in this cluster, or an earlier benchmark was broken off: what it left would be measured \
+             too; uninstall it, or delete its definitions with: kubectl delete -f crds"
+        );
+        kubectl_apply(&root().join("crds")).await?;
+        for definition in definitions.list(&ListParams::default()).await?.items {
+            let name = definition.metadata.name.unwrap_or_default();
+            wait(&definitions, &name, "is not served", conditions::is_crd_established()).await?;
+        }
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(NAMESPACE.into());
+        Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await?;
+        let dir = tempfile::Builder::new().prefix("bench-install-").tempdir_in(target())?;
+        let world = Self { count, dir };
+        let resources: String = (0..count).map(|number| resource(number, &server.url(number))).collect();
+        std::fs::write(world.resources(), resources)?;
+        Ok(world)
+    }
+
+    /// An empty directory of this name, on the disk where everything is measured.
+    pub fn directory(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.dir.path().join(name);
+        std::fs::create_dir(&path)?;
+        Ok(path)
+    }
+
+    /// A new file of this name and content.
+    pub fn file(&self, name: &str, content: &str) -> anyhow::Result<PathBuf> {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content)?;
+        Ok(path)
+    }
+
+    /// `kubectl apply` of all extensions; how long it took.
+    pub async fn apply(&self) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        kubectl_apply(&self.resources()).await?;
+        Ok(started.elapsed())
+    }
+
+    /// Deletes all extensions, and waits until they are gone.
+    pub async fn delete_extensions(&self, client: &Client) -> anyhow::Result<()> {
+        let api: Api<OrchestratorExtension> = Api::all(client.clone());
+        api.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        let started = Instant::now();
+        while !api.list_metadata(&ListParams::default().limit(1)).await?.items.is_empty() {
+            ensure!(started.elapsed() < LIMIT, "extensions are still there {} s after their deletion", LIMIT.as_secs());
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Ok(())
+    }
+
+    /// Deletes everything, the controller's webhooks included.
+    pub async fn finish(self, client: &Client) -> anyhow::Result<()> {
+        delete::<ValidatingWebhookConfiguration>(client, "outrigger").await?;
+        delete::<MutatingWebhookConfiguration>(client, "outrigger").await?;
+        self.let_go(client).await?;
+        self.delete_extensions(client).await?;
+        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+        for definition in definitions.list(&ListParams::default()).await?.items {
+            let name = definition.metadata.name.unwrap_or_default();
+            if name.ends_with(".outrigger.dev") {
+                delete::<CustomResourceDefinition>(client, &name).await?;
+            }
+        }
+        delete::<Namespace>(client, NAMESPACE).await
+    }
+
+    /// Takes the finalizers off what a controller that failed has left.
+    async fn let_go(&self, client: &Client) -> anyhow::Result<()> {
+        let api: Api<OrchestratorExtension> = Api::all(client.clone());
+        let none = kube::api::Patch::Merge(serde_json::json!({"metadata": {"finalizers": null}}));
+        for extension in api.list_metadata(&ListParams::default()).await?.items {
+            if extension.metadata.finalizers.is_some_and(|finalizers| !finalizers.is_empty()) {
+                api.patch(&extension.metadata.name.unwrap_or_default(), &Default::default(), &none).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn resources(&self) -> PathBuf {
+        self.dir.path().join("resources.yaml")
+    }
+}
+
+async fn kubectl_apply(path: &Path) -> anyhow::Result<()> {
+    let mut kubectl = Command::new("kubectl");
+    kubectl.args(["apply", "-f"]).arg(path).stdin(Stdio::null()).stdout(Stdio::null());
+    let status = kubectl.status().await.context("kubectl cannot be started")?;
+    ensure!(status.success(), "kubectl apply -f {}: {status}", path.display());
+    Ok(())
+}
+
+/// The repository's root.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Name of an extension.
+pub fn name(number: u32) -> String {
+    format!("bench-{number}")
+}
+
+fn resource(number: u32, url: &str) -> String {
+    format!(
+        "---\napiVersion: outrigger.dev/v1alpha1\nkind: OrchestratorExtension\nmetadata: {{name: {}}}\nspec: {{source: {{type: \
+         archive, url: {url:?}}}}}\n",
+        name(number)
+    )
+}
+
+/// Cargo's target directory.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+async fn delete<K>(client: &Client, name: &str) -> anyhow::Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    let api: Api<K> = Api::all(client.clone());
+    match api.delete(name, &DeleteParams::default()).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        Err(error) => bail!("deleting {name}: {error}"),
+    }
+    wait(&api, name, "is still there", |object: Option<&K>| object.is_none()).await
+}
+
+async fn wait<K>(api: &Api<K>, name: &str, what: &str, condition: impl Condition<K>) -> anyhow::Result<()>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    tokio::time::timeout(LIMIT, await_condition(api.clone(), name, condition))
+        .await
+        .with_context(|| format!("{name} {what} after {} s", LIMIT.as_secs()))??;
+    Ok(())
+}
