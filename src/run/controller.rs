@@ -14,7 +14,7 @@ use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 
-use super::context::{Caches, Context};
+use super::context::Context;
 use super::decide::{Observed, Plan, Start, Step, decide, phase, start_deadline};
 use super::job::{self, JobInput};
 use super::kept;
