@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
-
 use crate::digest::Digest;
 use crate::protocol::{TREE_MARKER, TreePin};
 
