@@ -183,6 +183,7 @@ async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
             ..Limits::default()
         },
         contracts: replica.contracts(),
+        require_verification: options.require_verification,
         recorder: replica.recorder(),
         metrics: replica.metrics.clone(),
         memory: Default::default(),

@@ -9,10 +9,12 @@ use super::dereference::Inputs;
 use super::failure::{Failure, Stage};
 use super::plan::{self, Known, Plan, Wanted};
 use super::status::{Applied, Before, InstalledPair};
+use super::trust;
 use crate::api::{OrchestratorExtension, Reason};
 use crate::digest::Digest;
 use crate::manifest::{self, Manifest};
-use crate::source::{ConfigMapFiles, GitRef, Request, Resolution, SourceUrl};
+use crate::signature::PublicKeys;
+use crate::source::{ConfigMapFiles, GitRef, Request, Resolution, SourceUrl, Verify};
 use crate::store::{Entry, ExtensionName, RelativePath, Store, StoreError};
 use crate::validate::{self, Extension, SourceKind};
 
@@ -68,6 +70,7 @@ pub async fn apply(
     let manifests = [Some(&merged.spec), current].into_iter().flatten().map(manifest::canonical).collect();
     install(context, extension.name_any(), known.tree, manifests, &valid).await?;
     Ok(Applied::Installed(Box::new(InstalledPair {
+        verified: known.resolved.verified.as_ref().map(trust::recorded),
         revision: known.resolved.revision,
         tree_digest: known.tree.to_string(),
         manifest_digest: manifest::digest(&merged.spec).to_string(),
@@ -110,14 +113,22 @@ async fn fetched(context: &Context, inputs: &Inputs, wanted: Wanted, known: Opti
     Ok(Known { wanted, resolved: fetched.resolved, tree: tree.digest, size: tree.bytes, files: tree.files })
 }
 
-/// The request for a validated source, with the ConfigMap that it names.
-pub fn wanted(source: &validate::Source, config_map: Option<&ConfigMapFiles>) -> Result<Wanted, Failure> {
+/// The request for a validated source, with the ConfigMap and the keys that it names.
+pub fn wanted(
+    source: &validate::Source,
+    config_map: Option<&ConfigMapFiles>,
+    keys: Option<PublicKeys>,
+) -> Result<Wanted, Failure> {
     let invalid = |field: &str, fault: &dyn std::fmt::Display| {
         Failure::stalled(Stage::Resource, Reason::ValidationFailed, format!("spec.source.{field}: {fault}"))
     };
     let url = || SourceUrl::parse(&source.url).map_err(|fault| invalid("url", &fault));
+    let signature_url = source.verify.as_ref().and_then(|verify| verify.signature_url.as_deref());
+    let signature_url = signature_url.map(SourceUrl::parse).transpose();
+    let signature_url = signature_url.map_err(|fault| invalid("verify.signatureURL", &fault))?;
+    let verify = keys.map(|keys| Verify { keys: Arc::new(keys), signature_url });
     let request = match source.kind {
-        SourceKind::Archive => Request::Archive { url: url()?, digest: source.digest },
+        SourceKind::Archive => Request::Archive { url: url()?, digest: source.digest, verify },
         SourceKind::Git => {
             let refs = source.refs.as_deref().map(str::parse::<GitRef>).transpose();
             Request::Git { url: url()?, refs: refs.map_err(|fault| invalid("refs", &fault))? }

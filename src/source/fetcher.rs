@@ -13,9 +13,11 @@ use super::download::{self, Validators};
 use super::error::SourceError;
 use super::git::{self, GitRef, Selected};
 use super::resolver::{Lookup, SystemLookup};
+use super::signature::{self, Verify};
 use super::url::{SourceUrl, UrlFault};
 use crate::archive::{self, Limits, TreeSummary, TreeWriter, UnpackOptions};
 use crate::digest::Digest;
+use crate::signature::Verified;
 
 /// Bytes that [`Fetcher::fetch_text`] reads at most: what a manifest may have.
 pub const MAX_TEXT_BYTES: u64 = 1 << 20;
@@ -36,13 +38,29 @@ pub enum Request {
         url: SourceUrl,
         /// What its bytes must be.
         digest: Option<Digest>,
+        /// Who must have signed them.
+        verify: Option<Verify>,
     },
     /// A ConfigMap, which the caller has read: nothing is left to download.
     ConfigMap(ConfigMapFiles),
 }
 
 impl Request {
-    /// What tells this request from others; a pin does not, as it changes nothing about where the bytes are.
+    /// Who must have signed what is fetched.
+    pub fn verify(&self) -> Option<&Verify> {
+        match self {
+            Self::Archive { verify, .. } => verify.as_ref(),
+            Self::Git { .. } | Self::ConfigMap(_) => None,
+        }
+    }
+
+    /// Whether what is known of `previous` is as much as is asked for: a signature with a key that is trusted now.
+    fn accepts(&self, previous: &Resolved) -> bool {
+        let trusted = |verify: &Verify| previous.verified.as_ref().is_some_and(|verified| verify.keys.trust(verified));
+        self.verify().is_none_or(trusted)
+    }
+
+    /// What tells this request from others; pin and keys do not, as they change nothing about where the bytes are.
     fn identity(&self) -> Digest {
         match self {
             Self::Git { url, refs } => Digest::of(format!("git\n{}\n{refs:?}", url.as_url())),
@@ -59,15 +77,20 @@ pub struct Resolved {
     /// `main@sha1:<40 hex digits>` or `sha1:<40 hex digits>` for git, `sha256:<64 hex digits>` of the bytes for an archive,
     /// `configmap/<name>@sha256:<64 hex digits>` for a ConfigMap.
     pub revision: String,
+    /// Whose signature stands for it, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
     request: Digest,
     #[serde(default)]
     validators: Validators,
 }
 
 impl Resolved {
-    /// What is known of `request` where only the revision was kept: no validators, so an archive is downloaded once more.
-    pub fn known(request: &Request, revision: &str) -> Self {
-        Self { revision: revision.to_owned(), request: request.identity(), validators: Validators::default() }
+    /// What is known of `request` where only revision and signature were kept: no validators, so an archive is downloaded
+    /// once more.
+    pub fn known(request: &Request, revision: &str, verified: Option<Verified>) -> Self {
+        let validators = Validators::default();
+        Self { revision: revision.to_owned(), verified, request: request.identity(), validators }
     }
 }
 
@@ -80,7 +103,8 @@ pub enum Resolution {
     Changed(Pending),
 }
 
-/// Something resolved that is not unpacked yet. An archive is already downloaded, and removed on drop.
+/// Something resolved that is not unpacked yet. An archive is already downloaded, pinned digest and signature have been
+/// checked, and it is removed on drop.
 #[derive(Debug)]
 pub struct Pending {
     resolved: Resolved,
@@ -154,17 +178,17 @@ impl Fetcher {
             Ok(session)
         };
         let identity = request.identity();
-        let previous = previous.filter(|previous| previous.request == identity);
+        let previous = previous.filter(|previous| previous.request == identity && request.accepts(previous));
         match request {
             Request::ConfigMap(files) => {
                 let validators = Validators::default();
-                let resolved = Resolved { revision: files.revision(), request: identity, validators };
+                let resolved = Resolved { revision: files.revision(), verified: None, request: identity, validators };
                 Ok(match previous.is_some_and(|previous| previous.revision == resolved.revision) {
                     true => Resolution::Unchanged(resolved),
                     false => Resolution::Changed(Pending { resolved, material: Material::ConfigMap(files.clone()) }),
                 })
             }
-            Request::Archive { url, digest } => {
+            Request::Archive { url, digest, verify } => {
                 let session = open(url)?;
                 let pin = digest.map(|digest| digest.to_string());
                 if let Some(previous) = previous.filter(|previous| pin.as_ref() == Some(&previous.revision)) {
@@ -187,12 +211,16 @@ impl Fetcher {
                         actual: downloaded.digest,
                     });
                 }
-                let resolved = Resolved {
-                    revision: downloaded.digest.to_string(),
-                    request: identity,
-                    validators: downloaded.validators,
+                let revision = downloaded.digest.to_string();
+                let unchanged = previous.filter(|previous| previous.revision == revision);
+                let verified = match (verify, unchanged) {
+                    (None, _) => None,
+                    (Some(_), Some(unchanged)) => unchanged.verified.clone(),
+                    (Some(verify), None) => Some(signature::verify_archive(&session, url, verify, &downloaded).await?),
                 };
-                if previous.is_some_and(|previous| previous.revision == resolved.revision) {
+                let validators = downloaded.validators;
+                let resolved = Resolved { revision, verified, request: identity, validators };
+                if unchanged.is_some() {
                     return Ok(Resolution::Unchanged(resolved));
                 }
                 let material = Material::Archive { url: url.clone(), file: downloaded.file, bytes: downloaded.bytes };
@@ -212,6 +240,7 @@ impl Fetcher {
                 }
                 let resolved = Resolved {
                     revision: selected.revision.clone(),
+                    verified: None,
                     request: identity,
                     validators: Validators::default(),
                 };

@@ -4,7 +4,8 @@
 //!  Request ─► Fetcher::resolve ─► Pending ─► Fetcher::fetch ─► staging directory
 //!                 │                              │
 //!                 ├─ git: list refs              ├─ git: one commit, its tree    ─┐
-//!                 ├─ archive: conditional GET    ├─ archive::unpack              ─┼─► archive::TreeWriter
+//!                 ├─ archive: conditional GET,   ├─ archive::unpack              ─┼─► archive::TreeWriter
+//!                 │  its signature              │
 //!                 └─ ConfigMap: its digest       └─ its keys                     ─┘
 //!                 │                              │
 //!                 └───────────── Door ───────────┘   every request, redirect and look-up passes AddressPolicy
@@ -19,6 +20,7 @@ mod error;
 mod fetcher;
 mod git;
 mod resolver;
+mod signature;
 mod url;
 
 #[cfg(test)]
@@ -27,6 +29,8 @@ mod door_tests;
 mod fetch_tests;
 #[cfg(test)]
 mod git_tests;
+#[cfg(test)]
+mod signature_tests;
 #[cfg(test)]
 mod testing;
 
@@ -39,4 +43,5 @@ pub use error::{ContentFault, RedirectFault, SourceError};
 pub use fetcher::{Fetched, Fetcher, MAX_TEXT_BYTES, Pending, Request, Resolution, Resolved};
 pub use git::{GitRef, RefFault};
 pub use resolver::{Lookup, SystemLookup};
+pub use signature::Verify;
 pub use url::{MAX_URL_BYTES, Origin, OriginFault, SourceUrl, UrlFault};

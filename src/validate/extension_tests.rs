@@ -383,7 +383,19 @@ fn a_source_keeps_its_rules() {
         ),
         (
             json!({"url": git, "verify": {"provider": "cosign", "secretRef": {"name": "k"}}}),
-            "spec.source.verify: checking signatures is not supported yet: remove it",
+            "spec.source.verify: signatures of git repositories are not checked, those of archives (cosign, minisign) are: remove it, or publish an archive",
+        ),
+        (
+            json!({"url": "https://x/a.zip", "verify": {"provider": "pgp", "secretRef": {"name": "k"}}}),
+            "spec.source.verify.provider: \"pgp\" is unknown; allowed are cosign and minisign",
+        ),
+        (
+            json!({"url": "https://x/a.zip", "verify": {"provider": "cosign", "secretRef": {"name": ""}}}),
+            "spec.source.verify.secretRef.name: is missing: name a Secret of the operator's namespace with public keys",
+        ),
+        (
+            json!({"url": "https://x/a.zip", "verify": {"provider": "minisign", "secretRef": {"name": "k"}, "signatureURL": "ftp://x/a"}}),
+            "spec.source.verify.signatureURL: the scheme \"ftp\" is not supported; allowed are https:// and http://",
         ),
     ];
     for (value, text) in texts {
@@ -400,6 +412,10 @@ fn a_source_keeps_its_rules() {
             "spec.source.configMapRef: is for type: configMap alone: remove it, or set that type",
         ),
         (json!({"url": git, "configMapRef": config_map}), "spec.source.url: a ConfigMap has no address: remove it"),
+        (
+            json!({"configMapRef": config_map, "verify": {"provider": "cosign", "secretRef": {"name": "k"}}}),
+            "spec.source.verify: a ConfigMap has no signature; archives (cosign, minisign) can have one: remove it",
+        ),
         (
             json!({"path": "x", "configMapRef": config_map}),
             "spec.source.path: a ConfigMap has no directories: remove it",

@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use super::problem::{Problem, Problems, quoted};
 use super::types::relative_path;
 use crate::archive::RelativePath;
+use crate::signature::Provider;
 
 /// Forges whose plain repository addresses are git, also without `.git` at the end.
 const FORGES: &[&str] = &["github.com", "gitlab.com", "codeberg.org", "bitbucket.org"];
@@ -39,6 +40,19 @@ pub struct Source {
     pub path: Option<RelativePath>,
     /// Name of the Secret with credentials.
     pub secret: Option<String>,
+    /// Who must have signed it.
+    pub verify: Option<Verify>,
+}
+
+/// Who must have signed a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    /// How.
+    pub provider: Provider,
+    /// Name of the Secret with the public keys.
+    pub secret: String,
+    /// Where the signature is, if not beside the archive.
+    pub signature_url: Option<String>,
 }
 
 /// Reads `spec.source`. Errors: all problems of the source.
@@ -90,11 +104,32 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
     let path = text(&given.path).filter(|path| !matches!(path.as_str(), "." | "./")).and_then(|path| {
         relative_path(&path).map_err(|message| problems.push(Problem::new("spec.source.path", message))).ok()
     });
-    if given.verify.is_some() {
-        problems.push(Problem::unsupported("spec.source.verify", "checking signatures"));
-    }
+    let verify = given.verify.as_ref().and_then(|given| verify(given, kind, &mut problems));
     let secret = given.secret_ref.as_ref().map(|secret| secret.name.clone());
-    Problems::new(problems).or(Source { kind, url, refs, digest, path, secret })
+    Problems::new(problems).or(Source { kind, url, refs, digest, path, secret, verify })
+}
+
+fn verify(given: &api::Verify, kind: SourceKind, problems: &mut Vec<Problem>) -> Option<Verify> {
+    let mut problem = |field: &str, message: String| {
+        problems.push(Problem::new(format!("spec.source.verify{field}"), message));
+    };
+    if kind == SourceKind::Git {
+        let message = "signatures of git repositories are not checked, those of archives (cosign, minisign) are: remove it, or publish an archive";
+        problem("", message.to_owned());
+    }
+    let provider = Provider::named(&given.provider);
+    if provider.is_none() {
+        let message = format!("{} is unknown; allowed are cosign and minisign", quoted(&given.provider));
+        problem(".provider", message);
+    }
+    if given.secret_ref.name.is_empty() {
+        problem(".secretRef.name", "is missing: name a Secret of the operator's namespace with public keys".into());
+    }
+    let signature_url = given.signature_url.clone().filter(|url| !url.is_empty());
+    if let Some(Err(message)) = signature_url.as_deref().map(address) {
+        problem(".signatureURL", message);
+    }
+    Some(Verify { provider: provider?, secret: given.secret_ref.name.clone(), signature_url })
 }
 
 /// A ConfigMap has a name and nothing else: its files are read with the operator's own rights.
@@ -113,14 +148,22 @@ fn config_map(given: &api::Source) -> Result<Source, Problems> {
         ("digest", given.digest.is_some(), "no packed bytes that could be pinned"),
         ("path", given.path.is_some(), "no directories"),
         ("secretRef", given.secret_ref.is_some(), "no server that could ask for credentials"),
-        ("verify", given.verify.is_some(), "no signatures"),
+        ("verify", given.verify.is_some(), "no signature; archives (cosign, minisign) can have one"),
     ] {
         if is_set {
             problem(field, &format!("a ConfigMap has {why}: remove it"));
         }
     }
     let kind = SourceKind::ConfigMap;
-    Problems::new(problems).or(Source { kind, url: String::new(), refs: None, digest: None, path: None, secret: None })
+    Problems::new(problems).or(Source {
+        kind,
+        url: String::new(),
+        refs: None,
+        digest: None,
+        path: None,
+        secret: None,
+        verify: None,
+    })
 }
 
 /// The rules of git-check-ref-format for single characters.
