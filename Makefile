@@ -33,7 +33,7 @@ test: ## run everything that has to hold: lint, unit tests, a cluster, end-to-en
 
 .PHONY: prerequisites
 prerequisites: ## check what the machine needs; as root on Debian, install it
-	@hack/prerequisites build lint image $$([[ -n "$${KUBECONFIG:-}$${OUTRIGGER_CLUSTER_PROVIDER:-}" ]] || echo cluster)
+	@hack/prerequisites build lint image servers $$([[ -n "$${KUBECONFIG:-}$${OUTRIGGER_CLUSTER_PROVIDER:-}" ]] || echo cluster)
 
 .PHONY: build
 build: ## build both programs, the runner statically
@@ -97,11 +97,13 @@ generate: ## write what is generated: definitions, plain manifests
 
 .PHONY: unit
 unit: ## run the tests that need no cluster
+	@hack/prerequisites build servers
 	cargo test --lib --bins $(addprefix --test ,$(INTEGRATION))
 
 .PHONY: examples
 examples: ## test the example extension and the small servers that the tests use
-	@tests/servers/run
+	@hack/prerequisites servers
+	tests/servers/run
 	tests/redfish/run
 
 .PHONY: e2e e2e-run
@@ -112,7 +114,8 @@ e2e: ## run the end-to-end tests: cluster, image, tests
 	hack/step e2e-run $(MAKE) e2e-run
 
 e2e-run:
-	@OUTRIGGER_IMAGE=$$($(CLUSTER) load "$(IMAGE)")
+	@hack/prerequisites servers
+	OUTRIGGER_IMAGE=$$($(CLUSTER) load "$(IMAGE)")
 	export OUTRIGGER_IMAGE
 	environment=$$($(CLUSTER) env)
 	eval "$$environment"

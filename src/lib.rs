@@ -23,7 +23,7 @@
 //! | `archive`     | unpack untrusted tar and zip into an empty directory, under limits       | no   |
 //! | `store`       | the content-addressed store: stage, publish, link, verify, collect       | no   |
 //! | `signature`   | signatures of sources: bytes and public keys in, a verdict out           | yes  |
-//! | `source`      | git, archive, ConfigMap: to a pinned revision, fetched through one door  | no   |
+//! | `source`      | git, archive, registry, ConfigMap: to a pinned revision, by one door     | no   |
 //! | `extension`   | the extension controller: dereference, validate, plan, apply, status     | no   |
 //! | `run`         | the run controller: the same, the Job builder, claim and report          | no   |
 //! | `admission`   | the webhooks: stamp the caller, refuse what a schema cannot              | no   |

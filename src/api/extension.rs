@@ -133,29 +133,38 @@ pub struct OrchestratorExtensionSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.url) != has(self.configMapRef)").message("one of source.url and source.configMapRef is required, and not both"),
-    validation = Rule::new("!has(self.type) || (self.type.lowerAscii() == 'configmap') == has(self.configMapRef)").message("source.configMapRef goes with type configMap, and with no other")
+    validation = Rule::new("!has(self.type) || (self.type.lowerAscii() == 'configmap') == has(self.configMapRef)").message("source.configMapRef goes with type configMap, and with no other"),
+    validation = Rule::new("!has(self.type) || !has(self.url) || (self.type.lowerAscii() == 'oci') == self.url.startsWith('oci://')").message("a source.url that begins with oci:// goes with type oci, and with no other"),
+    validation = Rule::new("!has(self.insecure) || !self.insecure || (has(self.url) && self.url.startsWith('oci://'))").message("source.insecure goes with type oci, and with no other")
 )]
 pub struct Source {
-    /// `git`, `archive` or `configMap`, in any case. Unset: `configMap` with a `configMapRef`, `git` for a URL that ends in
-    /// ".git" or of a known forge, else `archive`. `oci` comes later: setting it is refused today.
+    /// `git`, `archive`, `oci` or `configMap`, in any case. Unset: `configMap` with a `configMapRef`, `oci` for a URL that begins
+    /// with "oci://", `git` for one that ends in ".git" or of a known forge, else `archive`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self.lowerAscii() in ['git', 'archive', 'oci', 'configmap']").message("source.type must be one of git, archive, oci, configMap"))]
     pub type_: Option<String>,
-    /// `https://` or `http://` address of the repository or the archive. Required unless `configMapRef` is set.
+    /// `https://` or `http://` address of the repository or the archive, or `oci://host[:port]/repository` of an artifact in a
+    /// registry, without its tag. Required unless `configMapRef` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^(https?|oci)://[^/]+')").message("source.url must start with https:// or http:// and name a host"))]
+    #[x_kube(validation = Rule::new("self.matches('^(https?|oci)://[^/]+')").message("source.url must start with https://, http:// or oci:// and name a host"))]
     pub url: Option<String>,
     /// configMap: the ConfigMap of the operator's namespace whose keys are the files, at the root. Files that begin with
     /// `#!` are executable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<ConfigMapReference>,
-    /// git: branch, tag, full ref or commit; unset means the remote's default branch.
+    /// oci: ask the registry over plain HTTP, without TLS. Credentials then travel readable, to the origin
+    /// `http://host[:port]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub insecure: Option<bool>,
+    /// git: branch, tag, full ref, commit or semantic version range ("^1.2"); unset means the remote's default branch.
+    /// oci: tag or semantic version range; unset means "latest".
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub refs: Option<String>,
-    /// archive: the SHA-256 that the fetched bytes must have, as `sha256:<hex>`.
+    /// archive: the SHA-256 that the fetched bytes must have, as `sha256:<hex>`. oci: that of the manifest, which is then fetched
+    /// whatever `refs` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     pub digest: Option<String>,
@@ -167,7 +176,7 @@ pub struct Source {
     /// receive them in its annotation `outrigger.dev/allowed-origins`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
-    /// archive: who must have signed it. Unset, signatures are not looked at.
+    /// archive, oci: who must have signed it. Unset, signatures are not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
 }

@@ -14,7 +14,8 @@ use crate::api::{OrchestratorExtension, Reason};
 use crate::digest::Digest;
 use crate::manifest::{self, Manifest};
 use crate::signature::PublicKeys;
-use crate::source::{ConfigMapFiles, GitRef, Request, Resolution, SourceUrl, Verify};
+use crate::source::oci::Tag;
+use crate::source::{ConfigMapFiles, GitRef, OciRef, OciUrl, Request, Resolution, SourceUrl, Verify};
 use crate::store::{Entry, ExtensionName, RelativePath, Store, StoreError};
 use crate::validate::{self, Extension, SourceKind};
 
@@ -123,15 +124,22 @@ pub fn wanted(
         Failure::stalled(Stage::Resource, Reason::ValidationFailed, format!("spec.source.{field}: {fault}"))
     };
     let url = || SourceUrl::parse(&source.url).map_err(|fault| invalid("url", &fault));
-    let signature_url = source.verify.as_ref().and_then(|verify| verify.signature_url.as_deref());
-    let signature_url = signature_url.map(SourceUrl::parse).transpose();
-    let signature_url = signature_url.map_err(|fault| invalid("verify.signatureURL", &fault))?;
+    let signature_url = source.verify.as_ref().and_then(|verify| verify.signature_url.clone());
     let verify = keys.map(|keys| Verify { keys: Arc::new(keys), signature_url });
     let request = match source.kind {
         SourceKind::Archive => Request::Archive { url: url()?, digest: source.digest, verify },
         SourceKind::Git => {
             let refs = source.refs.as_deref().map(str::parse::<GitRef>).transpose();
             Request::Git { url: url()?, refs: refs.map_err(|fault| invalid("refs", &fault))? }
+        }
+        SourceKind::Oci => {
+            let repository = OciUrl::parse(&source.url, source.insecure).map_err(|fault| invalid("url", &fault))?;
+            let refs = match (source.digest, source.refs.as_deref()) {
+                (Some(digest), _) => OciRef::Digest(digest),
+                (None, Some(refs)) => refs.parse().map_err(|fault| invalid("refs", &fault))?,
+                (None, None) => OciRef::Tag(Tag::latest()),
+            };
+            Request::Oci { repository, refs, verify }
         }
         SourceKind::ConfigMap => {
             let files = config_map.ok_or_else(|| invalid("configMapRef", &"names no ConfigMap that was read"))?;

@@ -34,7 +34,7 @@ fn from_manifest(manifest: &Manifest) -> Spec {
     let mut spec = upstream(&manifest.spec);
     spec.name = Some(manifest.name.clone()).filter(|name| !name.is_empty());
     if let Some(source) = &mut spec.source {
-        (source.secret_ref, source.verify, source.config_map_ref) = (None, None, None);
+        (source.secret_ref, source.verify, source.config_map_ref, source.insecure) = (None, None, None, None);
     }
     spec
 }

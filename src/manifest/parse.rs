@@ -162,6 +162,7 @@ fn outriggers_own(field: &str) -> Option<&'static str> {
         "secretRef",
         "configMapRef",
         "verify",
+        "insecure",
         "digest",
         "path",
     ];

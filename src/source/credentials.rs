@@ -3,13 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::HeaderValue;
+
+use super::docker_config::{DockerConfig, DockerConfigFault};
+use super::error::SourceError;
 use super::url::{Origin, OriginFault};
 
 /// The annotation that lists the origins a Secret's content may be sent to, separated by commas or white space.
 pub const ALLOWED_ORIGINS: &str = "outrigger.dev/allowed-origins";
 
+/// The key of a Secret of the type `kubernetes.io/dockerconfigjson`.
+const DOCKER: &str = ".dockerconfigjson";
 /// The keys that are read, as Flux names them.
-const KEYS: [&str; 6] = ["username", "password", "bearerToken", "ca.crt", "tls.crt", "tls.key"];
+const KEYS: [&str; 7] = ["username", "password", "bearerToken", DOCKER, "ca.crt", "tls.crt", "tls.key"];
 
 /// What a Secret gives for fetching. Nothing of it is ever printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,8 +34,13 @@ pub struct Credentials {
 /// What the `Authorization` header says.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Login {
-    Basic { username: String, password: String },
+    Basic {
+        username: String,
+        password: String,
+    },
     Bearer(String),
+    /// One login for each registry; for nothing else.
+    Docker(DockerConfig),
 }
 
 /// Why a Secret cannot be used for a source.
@@ -53,7 +66,7 @@ pub enum CredentialsFaultKind {
     Origin(OriginFault),
     /// None of the keys that are read.
     #[error(
-        "no key that is used for a source; expected username and password, or bearerToken, or ca.crt, or tls.crt and tls.key"
+        "no key that is used for a source; expected username and password, or bearerToken, or .dockerconfigjson, or ca.crt, or tls.crt and tls.key"
     )]
     Empty,
     /// One key of a pair.
@@ -65,8 +78,22 @@ pub enum CredentialsFaultKind {
         missing: &'static str,
     },
     /// Two ways to log in.
-    #[error("both bearerToken and username; keep one")]
-    TwoLogins,
+    #[error("both {0} and {1}; keep one")]
+    TwoLogins(&'static str, &'static str),
+    /// A Docker configuration that cannot be read.
+    #[error(".dockerconfigjson: {0}")]
+    Docker(DockerConfigFault),
+    /// A Docker configuration for other registries.
+    #[error(".dockerconfigjson: no login for {registry}; it has one for {}", .present.join(", "))]
+    NoEntry {
+        /// The registry of the source.
+        registry: String,
+        /// Those that have one.
+        present: Vec<String>,
+    },
+    /// A Docker configuration for what is no registry.
+    #[error(".dockerconfigjson is for type oci alone; use username and password, or bearerToken")]
+    NoRegistry,
     /// A value that cannot be sent.
     #[error("{0}: empty, not UTF-8, or with a control character (a line break at its end?)")]
     Value(&'static str),
@@ -89,6 +116,11 @@ impl Credentials {
         Self::read(secret, data, origins).map_err(|kind| CredentialsFault { secret: secret.to_owned(), kind })
     }
 
+    /// What is wrong with the Secret for one source.
+    pub(super) fn fault(&self, kind: CredentialsFaultKind) -> CredentialsFault {
+        CredentialsFault { secret: self.secret.clone(), kind }
+    }
+
     fn read(
         secret: &str,
         data: &BTreeMap<String, Vec<u8>>,
@@ -106,11 +138,16 @@ impl Credentials {
         if allowed_origins.is_empty() {
             return Err(CredentialsFaultKind::NoOrigins);
         }
-        let login = match (pair(data, "username", "password")?, text(data, "bearerToken")?) {
-            (Some(_), Some(_)) => return Err(CredentialsFaultKind::TwoLogins),
-            (Some((username, password)), None) => Some(Login::Basic { username, password }),
-            (None, Some(token)) => Some(Login::Bearer(token)),
-            (None, None) => None,
+        let docker = data.get(DOCKER).map(|content| DockerConfig::parse(content)).transpose();
+        let docker = docker.map_err(CredentialsFaultKind::Docker)?;
+        let login = match (pair(data, "username", "password")?, text(data, "bearerToken")?, docker) {
+            (Some(_), Some(_), _) => return Err(CredentialsFaultKind::TwoLogins("bearerToken", "username")),
+            (Some(_), _, Some(_)) => return Err(CredentialsFaultKind::TwoLogins(DOCKER, "username")),
+            (_, Some(_), Some(_)) => return Err(CredentialsFaultKind::TwoLogins(DOCKER, "bearerToken")),
+            (Some((username, password)), None, None) => Some(Login::Basic { username, password }),
+            (None, Some(token), None) => Some(Login::Bearer(token)),
+            (None, None, Some(config)) => Some(Login::Docker(config)),
+            (None, None, None) => None,
         };
         let client = match (pem(data, "tls.crt")?, pem(data, "tls.key")?) {
             (Some(certificate), Some(key)) => Some([certificate, b"\n", key].concat()),
@@ -120,6 +157,17 @@ impl Credentials {
         };
         let ca = pem(data, "ca.crt")?.map(<[u8]>::to_vec);
         Ok(Self { secret: secret.to_owned(), login, ca, client, allowed_origins })
+    }
+
+    /// What the `Authorization` header says at once. Registries are asked first what they want.
+    pub(super) fn authorization(&self) -> Result<Option<HeaderValue>, SourceError> {
+        let value = match &self.login {
+            None | Some(Login::Docker(_)) => return Ok(None),
+            Some(Login::Bearer(token)) => header("Bearer", token),
+            Some(Login::Basic { username, password }) => basic(username, password),
+        };
+        let refused = || SourceError::Client(format!("Secret {:?}: not sendable in a header", self.secret));
+        value.map(Some).ok_or_else(refused)
     }
 
     /// Whether the content may be sent to `origin`.
@@ -135,6 +183,18 @@ impl fmt::Debug for Credentials {
             .field("allowed_origins", &self.allowed_origins)
             .finish()
     }
+}
+
+/// An `Authorization` header for user name and password; `None` if they cannot be sent.
+pub(super) fn basic(username: &str, password: &str) -> Option<HeaderValue> {
+    header("Basic", &STANDARD.encode(format!("{username}:{password}")))
+}
+
+/// An `Authorization` header; `None` if `value` cannot be sent.
+pub(super) fn header(scheme: &str, value: &str) -> Option<HeaderValue> {
+    let mut header = HeaderValue::from_str(&format!("{scheme} {value}")).ok()?;
+    header.set_sensitive(true);
+    Some(header)
 }
 
 fn text(data: &BTreeMap<String, Vec<u8>>, key: &'static str) -> Result<Option<String>, CredentialsFaultKind> {
@@ -207,6 +267,11 @@ mod tests {
                 vec![("username", "b"), ("password", "x"), ("bearerToken", "y")],
                 "both bearerToken and username; keep one",
             ),
+            (
+                vec![("bearerToken", "y"), (".dockerconfigjson", r#"{"auths": {"a": {"auth": "Yjp4"}}}"#)],
+                "both .dockerconfigjson and bearerToken; keep one",
+            ),
+            (vec![(".dockerconfigjson", "{}")], ".dockerconfigjson: no registry has a login"),
             (vec![("bearerToken", "x\n")], "bearerToken: empty, not UTF-8, or with a control character"),
             (vec![("ca.crt", "hello")], "ca.crt: not PEM"),
             (vec![("identity", "ssh key")], "no key that is used for a source"),

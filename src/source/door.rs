@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::address::AddressPolicy;
-use super::credentials::{Credentials, Login};
+use super::credentials::Credentials;
 use super::error::{RedirectFault, SourceError};
 use super::resolver::{DeniedHost, FilteredResolver, Lookup};
 use super::url::{Origin, SourceUrl, masked};
@@ -93,7 +93,7 @@ impl Door {
             builder = builder.identity(Identity::from_pem(pem).map_err(|error| failed("tls.crt and tls.key", error))?);
         }
         let client = builder.build().map_err(|error| failed("TLS", error))?;
-        Ok(Identified { client, authorization: authorization(credentials)?, credentials: credentials.clone() })
+        Ok(Identified { client, authorization: credentials.authorization()?, credentials: credentials.clone() })
     }
 }
 
@@ -117,21 +117,6 @@ fn client(options: &FetchOptions, resolver: &FilteredResolver) -> Result<ClientB
     Ok(builder)
 }
 
-fn authorization(credentials: &Credentials) -> Result<Option<HeaderValue>, SourceError> {
-    use base64::Engine as _;
-    let text = match &credentials.login {
-        None => return Ok(None),
-        Some(Login::Bearer(token)) => format!("Bearer {token}"),
-        Some(Login::Basic { username, password }) => {
-            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}")))
-        }
-    };
-    let mut value = HeaderValue::from_str(&text)
-        .map_err(|_| SourceError::Client(format!("Secret {:?}: not sendable in a header", credentials.secret)))?;
-    value.set_sensitive(true);
-    Ok(Some(value))
-}
-
 /// Credentials made ready to be sent.
 struct Identified {
     client: Client,
@@ -153,17 +138,26 @@ pub(super) struct Outgoing {
     pub body: Option<Bytes>,
     /// Whether redirects are followed.
     pub follow: bool,
-    /// Whether credentials are held back even where they are allowed.
-    pub anonymous: bool,
+    pub authorization: Authorization,
+}
+
+/// What a request says of who asks.
+pub(super) enum Authorization {
+    /// What the Secret says, where it allows it.
+    Secret,
+    /// Nothing: the Secret is held back even where it is allowed.
+    Nothing,
+    /// This header at this origin and nowhere else, or none. CA and client certificate of the Secret serve where it allows it.
+    Own(Option<(Origin, HeaderValue)>),
 }
 
 impl Outgoing {
     pub fn get(headers: HeaderMap) -> Self {
-        Self { method: Method::GET, headers, body: None, follow: true, anonymous: false }
+        Self { method: Method::GET, headers, body: None, follow: true, authorization: Authorization::Secret }
     }
 }
 
-/// A good answer: 2xx or 304.
+/// An answer that is no redirect.
 pub(super) struct Answer {
     pub response: Response,
     /// Where the answer came from, after redirects.
@@ -172,34 +166,64 @@ pub(super) struct Answer {
     pub anonymous: bool,
 }
 
+impl Answer {
+    /// 2xx or 304.
+    pub fn is_good(&self) -> bool {
+        self.response.status().is_success() || self.response.status() == StatusCode::NOT_MODIFIED
+    }
+
+    /// What another status than a good one means.
+    pub fn refused(&self, with_credentials: bool) -> SourceError {
+        refused(&self.url, self.response.status(), self.response.headers(), with_credentials)
+    }
+}
+
 impl Session {
-    /// Refuse `url` if there are credentials and they may not be sent to it.
-    pub fn check_origin(&self, url: &SourceUrl) -> Result<(), SourceError> {
-        match &self.identified {
-            Some(identified) if !identified.credentials.allows(&url.origin()) => Err(SourceError::OriginNotAllowed {
+    /// Refuse a source at `origin` if there are credentials and they may not be sent there. `url` is its masked address.
+    pub fn check_origin(&self, origin: Origin, url: &impl std::fmt::Display) -> Result<(), SourceError> {
+        match self.credentials() {
+            Some(credentials) if !credentials.allows(&origin) => Err(SourceError::OriginNotAllowed {
                 url: url.to_string(),
-                secret: identified.credentials.secret.clone(),
-                origin: url.origin(),
-                allowed: identified.credentials.allowed_origins.clone(),
+                secret: credentials.secret.clone(),
+                origin,
+                allowed: credentials.allowed_origins.clone(),
             }),
             _ => Ok(()),
         }
     }
 
+    /// The credentials that this is done with.
+    pub fn credentials(&self) -> Option<&Credentials> {
+        self.identified.as_ref().map(|identified| &identified.credentials)
+    }
+
+    /// Send to `url` as [`ask`](Self::ask) does. Statuses other than 2xx and 304 are errors.
+    pub async fn send(&self, url: &Url, outgoing: Outgoing) -> Result<Answer, SourceError> {
+        let answer = self.ask(url, outgoing).await?;
+        if answer.is_good() { Ok(answer) } else { Err(answer.refused(!answer.anonymous)) }
+    }
+
     /// Send to `url` and follow redirects. Credentials go to allowed origins alone; once a redirect has led elsewhere,
     /// they are not sent again, wherever it leads next (CVE-2026-40161).
-    pub async fn send(&self, url: &Url, outgoing: Outgoing) -> Result<Answer, SourceError> {
+    pub async fn ask(&self, url: &Url, outgoing: Outgoing) -> Result<Answer, SourceError> {
         let mut url = url.clone();
-        let mut identified = self.identified.as_ref().filter(|_| !outgoing.anonymous);
+        let (mut identified, mut own) = match &outgoing.authorization {
+            Authorization::Secret => (self.identified.as_ref(), None),
+            Authorization::Nothing => (None, None),
+            Authorization::Own(own) => (self.identified.as_ref(), own.as_ref()),
+        };
         for _ in 0..=MAX_REDIRECTS {
-            identified = identified.filter(|identified| identified.credentials.allows(&Origin::of(&url)));
-            let response = self.send_once(&url, &outgoing, identified).await?;
-            let status = response.status();
-            if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            let origin = Origin::of(&url);
+            identified = identified.filter(|identified| identified.credentials.allows(&origin));
+            own = own.filter(|(bound, _)| *bound == origin);
+            let authorization = match outgoing.authorization {
+                Authorization::Own(_) => own.map(|(_, value)| value),
+                _ => identified.and_then(|identified| identified.authorization.as_ref()),
+            };
+            let client = identified.map_or(&self.door.plain, |identified| &identified.client);
+            let response = self.send_once(&url, &outgoing, client, authorization).await?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(Answer { response, url, anonymous: identified.is_none() });
-            }
-            if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Err(refused(&url, status, response.headers(), identified.is_some()));
             }
             let refuse = |fault| SourceError::Redirect { url: masked(&url), fault };
             if !outgoing.follow {
@@ -214,7 +238,8 @@ impl Session {
         &self,
         url: &Url,
         outgoing: &Outgoing,
-        identified: Option<&Identified>,
+        client: &Client,
+        authorization: Option<&HeaderValue>,
     ) -> Result<Response, SourceError> {
         let resolver = &self.door.resolver;
         let denied = |denied: &DeniedHost| SourceError::AddressDenied {
@@ -230,9 +255,8 @@ impl Session {
                 resolver.check_name(name).await.map_err(|host| denied(&host))?;
             }
         }
-        let client = identified.map_or(&self.door.plain, |identified| &identified.client);
         let mut request = client.request(outgoing.method.clone(), url.clone()).headers(outgoing.headers.clone());
-        if let Some(value) = identified.and_then(|identified| identified.authorization.as_ref()) {
+        if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
         }
         if let Some(body) = &outgoing.body {
@@ -291,6 +315,15 @@ impl Body {
     /// Bytes read so far.
     pub fn got(&self) -> u64 {
         self.got
+    }
+
+    /// All bytes.
+    pub async fn read(mut self, session: &Session) -> Result<Vec<u8>, SourceError> {
+        let mut all = Vec::new();
+        while let Some(bytes) = self.chunk(session).await? {
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all)
     }
 
     /// The next bytes; `None` at the end.

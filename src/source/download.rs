@@ -91,10 +91,5 @@ pub(super) async fn read(session: &Session, url: &SourceUrl, limit: u64) -> Resu
     if answer.response.status() == StatusCode::NOT_MODIFIED {
         return Err(SourceError::Status { url: url.to_string(), status: 304, retry_after: None });
     }
-    let mut body = Body::new(answer, limit)?;
-    let mut all = Vec::new();
-    while let Some(bytes) = body.chunk(session).await? {
-        all.extend_from_slice(&bytes);
-    }
-    Ok(all)
+    Body::new(answer, limit)?.read(session).await
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::address::DeniedAddress;
 use super::credentials::CredentialsFault;
 use super::git::RefFault;
+use super::oci::OciFault;
 use super::url::{Origin, UrlFault};
 use crate::api::reason::{FailureClass, Reason};
 use crate::archive::UnpackError;
@@ -19,7 +20,7 @@ pub enum SourceError {
     #[error("source {0}")]
     Url(#[from] UrlFault),
     /// `refs` cannot be used.
-    #[error("source {0}")]
+    #[error("source refs: {0}")]
     Ref(#[from] RefFault),
     /// The Secret cannot be used.
     #[error(transparent)]
@@ -104,15 +105,14 @@ pub enum SourceError {
         actual: Digest,
     },
     /// Nobody signed it, as far as can be found.
-    #[error(
-        "verify {url}: no signature at {}; publish it there, or say in spec.source.verify.signatureURL where it is",
-        .tried.join(" or ")
-    )]
+    #[error("verify {url}: no signature at {}; {help}", .tried.join(" or "))]
     SignatureMissing {
         /// What was fetched, masked.
         url: String,
         /// Where a signature was looked for, masked.
         tried: Vec<String>,
+        /// What to do.
+        help: &'static str,
     },
     /// A signature that does not count.
     #[error("verify {url}: the signature at {signature} {fault} ({secret})")]
@@ -178,6 +178,14 @@ pub enum SourceError {
         /// Why.
         cause: String,
     },
+    /// An artifact that is not taken, or a registry that is not believed.
+    #[error("fetch {url}: {fault}")]
+    Oci {
+        /// The repository, masked.
+        url: String,
+        /// Why.
+        fault: OciFault,
+    },
     /// Something in the repository that is not taken.
     #[error("fetch {url}: {path:?} is {kind}")]
     Content {
@@ -225,7 +233,7 @@ pub enum RedirectFault {
     #[error("it names no location")]
     NoLocation,
     /// A redirect of a request that is not repeated elsewhere.
-    #[error("git requests after the first are not redirected")]
+    #[error("requests that carry more than a URL are not redirected")]
     NotFollowed,
     /// A redirect that leaves git's protocol.
     #[error("it leads to {0}, which is not the same git request")]
@@ -258,6 +266,7 @@ impl SourceError {
             Self::Url(_) | Self::Ref(_) | Self::OriginNotAllowed { .. } | Self::AddressDenied { .. } => {
                 FailureClass::Stalled
             }
+            Self::Oci { fault, .. } => fault.class(),
             Self::DigestMismatch { .. } | Self::TooLarge { .. } | Self::Content { .. } => FailureClass::Stalled,
             Self::SignatureMissing { .. } | Self::SignatureInvalid { .. } => FailureClass::Stalled,
             Self::Redirect { .. } | Self::ObjectTooLarge { .. } => FailureClass::Stalled,
@@ -279,6 +288,7 @@ impl SourceError {
         match self {
             Self::Url(_) | Self::Ref(_) => Reason::ValidationFailed,
             Self::Credentials(_) | Self::OriginNotAllowed { .. } => Reason::SecretNotUsable,
+            Self::Oci { fault, .. } => fault.reason(),
             Self::AddressDenied { .. } => Reason::AddressDenied,
             Self::AuthenticationFailed { .. } => Reason::AuthenticationFailed,
             Self::NotFound { .. } | Self::RefNotFound { .. } => Reason::NotFound,

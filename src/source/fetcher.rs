@@ -12,6 +12,7 @@ use super::door::{Door, FetchOptions, Session};
 use super::download::{self, Validators};
 use super::error::SourceError;
 use super::git::{self, GitRef, Selected};
+use super::oci::{self, Layout, OciRef, OciUrl, Repository};
 use super::resolver::{Lookup, SystemLookup};
 use super::signature::{self, Verify};
 use super::url::{SourceUrl, UrlFault};
@@ -41,6 +42,15 @@ pub enum Request {
         /// Who must have signed them.
         verify: Option<Verify>,
     },
+    /// An artifact in a registry.
+    Oci {
+        /// The repository.
+        repository: OciUrl,
+        /// Which of its manifests.
+        refs: OciRef,
+        /// Who must have signed it.
+        verify: Option<Verify>,
+    },
     /// A ConfigMap, which the caller has read: nothing is left to download.
     ConfigMap(ConfigMapFiles),
 }
@@ -49,7 +59,7 @@ impl Request {
     /// Who must have signed what is fetched.
     pub fn verify(&self) -> Option<&Verify> {
         match self {
-            Self::Archive { verify, .. } => verify.as_ref(),
+            Self::Archive { verify, .. } | Self::Oci { verify, .. } => verify.as_ref(),
             Self::Git { .. } | Self::ConfigMap(_) => None,
         }
     }
@@ -65,6 +75,7 @@ impl Request {
         match self {
             Self::Git { url, refs } => Digest::of(format!("git\n{}\n{refs:?}", url.as_url())),
             Self::Archive { url, .. } => Digest::of(format!("archive\n{}", url.as_url())),
+            Self::Oci { repository, .. } => Digest::of(format!("oci\n{repository:?}")),
             Self::ConfigMap(files) => Digest::of(format!("configmap\n{}", files.name())),
         }
     }
@@ -75,6 +86,7 @@ impl Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
     /// `main@sha1:<40 hex digits>` or `sha1:<40 hex digits>` for git, `sha256:<64 hex digits>` of the bytes for an archive,
+    /// `<tag>@sha256:<64 hex digits>` or `sha256:<64 hex digits>` of the manifest for a registry,
     /// `configmap/<name>@sha256:<64 hex digits>` for a ConfigMap.
     pub revision: String,
     /// Whose signature stands for it, where one was asked for.
@@ -115,6 +127,7 @@ pub struct Pending {
 enum Material {
     Archive { url: SourceUrl, file: NamedTempFile, bytes: u64 },
     Git { url: SourceUrl, selected: Selected },
+    Oci { repository: OciUrl, layout: Layout },
     ConfigMap(ConfigMapFiles),
 }
 
@@ -162,7 +175,7 @@ impl Fetcher {
     }
 
     /// Find out which revision `request` means now. An unchanged git ref costs one listing of refs, an unchanged archive
-    /// one conditional request, and what is pinned to a commit or digest that is already there costs nothing.
+    /// one conditional request, an unchanged tag of a registry one request for its head, and what is pinned to a commit or digest that is already there costs nothing.
     ///
     /// # Errors
     /// [`SourceError`]; nothing is left behind.
@@ -174,7 +187,7 @@ impl Fetcher {
     ) -> Result<Resolution, SourceError> {
         let open = |url: &SourceUrl| -> Result<Session, SourceError> {
             let session = self.door.session(credentials)?;
-            session.check_origin(url)?;
+            session.check_origin(url.origin(), url)?;
             Ok(session)
         };
         let identity = request.identity();
@@ -226,6 +239,25 @@ impl Fetcher {
                 let material = Material::Archive { url: url.clone(), file: downloaded.file, bytes: downloaded.bytes };
                 Ok(Resolution::Changed(Pending { resolved, material }))
             }
+            Request::Oci { repository, refs, verify } => {
+                let session = self.repository(repository, credentials)?;
+                let known = previous.map(|previous| previous.revision.as_str());
+                let found = oci::resolve(&session, refs, known).await?;
+                let verified = match (verify, &found.layout) {
+                    (None, _) => None,
+                    (Some(_), None) => previous.and_then(|previous| previous.verified.clone()),
+                    (Some(verify), Some((digest, _))) => Some(oci::verify(&session, digest, &verify.keys).await?),
+                };
+                let validators = Validators::default();
+                let resolved = Resolved { revision: found.revision, verified, request: identity, validators };
+                Ok(match found.layout {
+                    None => Resolution::Unchanged(resolved),
+                    Some((_, layout)) => {
+                        let material = Material::Oci { repository: repository.clone(), layout };
+                        Resolution::Changed(Pending { resolved, material })
+                    }
+                })
+            }
             Request::Git { url, .. } if url.as_url().query().is_some() => {
                 Err(SourceError::Url(UrlFault::Query(url.to_string())))
             }
@@ -276,13 +308,29 @@ impl Fetcher {
                 let dest = dest.to_owned();
                 (0, blocking(move || files.write(&dest, limits)).await?)
             }
+            Material::Oci { repository, layout } => {
+                oci::receive(&self.repository(&repository, credentials)?, layout, dest, limits).await?
+            }
             Material::Git { url, selected } => {
                 let session = self.door.session(credentials)?;
-                session.check_origin(&url)?;
+                session.check_origin(url.origin(), &url)?;
                 git::receive_commit(git::Exchange::new(session, url), selected, dest.to_owned(), limits).await?
             }
         };
         Ok(Fetched { resolved, bytes_downloaded, tree })
+    }
+
+    /// A repository of a registry, to read what it holds besides a source's layers, such as signatures. It is good for one
+    /// resolve or fetch: all its requests share one deadline.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the credentials may not be sent there, or have no login for the registry.
+    pub fn repository(
+        &self,
+        repository: &OciUrl,
+        credentials: Option<&Credentials>,
+    ) -> Result<Repository, SourceError> {
+        Repository::new(self.door.session(credentials)?, repository)
     }
 
     /// The bytes of a small text at `url`: at most [`MAX_TEXT_BYTES`].
@@ -291,7 +339,7 @@ impl Fetcher {
     /// [`SourceError`].
     pub async fn fetch_text(&self, url: &SourceUrl, credentials: Option<&Credentials>) -> Result<Vec<u8>, SourceError> {
         let session = self.door.session(credentials)?;
-        session.check_origin(url)?;
+        session.check_origin(url.origin(), url)?;
         download::read(&session, url, MAX_TEXT_BYTES).await
     }
 }

@@ -1,11 +1,11 @@
-//! Git, archive and ConfigMap: resolve to a pinned revision, fetch through one door.
+//! Git, archive, registry and ConfigMap: resolve to a pinned revision, fetch through one door.
 //!
 //! ```text
 //!  Request ─► Fetcher::resolve ─► Pending ─► Fetcher::fetch ─► staging directory
 //!                 │                              │
 //!                 ├─ git: list refs              ├─ git: one commit, its tree    ─┐
-//!                 ├─ archive: conditional GET,   ├─ archive::unpack              ─┼─► archive::TreeWriter
-//!                 │  its signature              │
+//!                 ├─ archive: conditional GET    ├─ archive::unpack              ─┼─► archive::TreeWriter
+//!                 ├─ oci: HEAD of a manifest     ├─ its layers, by digest        ─┤
 //!                 └─ ConfigMap: its digest       └─ its keys                     ─┘
 //!                 │                              │
 //!                 └───────────── Door ───────────┘   every request, redirect and look-up passes AddressPolicy
@@ -14,14 +14,17 @@
 mod address;
 mod config_map;
 mod credentials;
+mod docker_config;
 mod door;
 mod download;
 mod error;
 mod fetcher;
 mod git;
+pub mod oci;
 mod resolver;
 mod signature;
 mod url;
+mod version;
 
 #[cfg(test)]
 mod door_tests;
@@ -37,11 +40,13 @@ mod testing;
 pub use address::{AddressKind, AddressPolicy, DeniedAddress};
 pub use config_map::ConfigMapFiles;
 pub use credentials::{ALLOWED_ORIGINS, Credentials, CredentialsFault, CredentialsFaultKind};
+pub use docker_config::DockerConfigFault;
 pub use door::FetchOptions;
 pub use download::Validators;
 pub use error::{ContentFault, RedirectFault, SourceError};
 pub use fetcher::{Fetched, Fetcher, MAX_TEXT_BYTES, Pending, Request, Resolution, Resolved};
 pub use git::{GitRef, RefFault};
+pub use oci::{OciRef, OciUrl};
 pub use resolver::{Lookup, SystemLookup};
 pub use signature::Verify;
 pub use url::{MAX_URL_BYTES, Origin, OriginFault, SourceUrl, UrlFault};

@@ -59,6 +59,7 @@ pub(super) async fn verify_archive(
     Err(failure.unwrap_or_else(|| SourceError::SignatureMissing {
         url: url.to_string(),
         tried: candidates.iter().map(SourceUrl::to_string).collect(),
+        help: "publish it there, or say in spec.source.verify.signatureURL where it is",
     }))
 }
 

@@ -121,6 +121,11 @@ impl Origin {
         Self(format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default()))
     }
 
+    /// Whether what is sent there is encrypted.
+    pub(crate) fn is_https(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+
     /// Parse `text`, as in the annotation `outrigger.dev/allowed-origins`. A single `/` may end it.
     ///
     /// # Errors

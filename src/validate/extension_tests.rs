@@ -300,7 +300,7 @@ fn paths_are_normalised() {
 
 #[test]
 fn all_problems_come_at_once() {
-    let spec = json!({"type": "X", "source": {"type": "oci", "url": "ftp://x"}, "interval": "never", "customActions": [{"name": "!"}]});
+    let spec = json!({"type": "X", "source": {"type": "svn", "url": "ftp://x"}, "interval": "never", "customActions": [{"name": "!"}]});
     let problems = check(spec).unwrap_err();
     assert_eq!(problems.iter().count(), 6, "{problems}");
     assert_eq!(problems.reason(), Reason::ValidationFailed);
@@ -321,6 +321,8 @@ fn the_type_of_a_source_follows_from_its_address() {
         ("https://gitlab.com/a/b/-/archive/v1/b.tar.gz", SourceKind::Archive),
         ("https://example.com/x.tar.gz?token=1", SourceKind::Archive),
         ("https://example.com/download", SourceKind::Archive),
+        ("oci://ghcr.io/team/extension", SourceKind::Oci),
+        ("oci://127.0.0.1:5000/extension.git", SourceKind::Oci),
     ];
     for (url, kind) in kinds {
         assert_eq!(source(json!({"url": url})).unwrap().kind, kind, "{url}");
@@ -338,15 +340,15 @@ fn a_source_keeps_its_rules() {
         (json!({}), "spec.source.url: is missing; allowed is an address such as https://example.com/extension.git"),
         (
             json!({"url": "ssh://git@x/y.git"}),
-            "spec.source.url: the scheme \"ssh\" is not supported; allowed are https:// and http://",
+            "spec.source.url: the scheme \"ssh\" is not supported; allowed are https://, http:// and oci://",
         ),
         (
             json!({"url": "ext::sh -c id"}),
-            "spec.source.url: the scheme \"ext\" is not supported; allowed are https:// and http://",
+            "spec.source.url: the scheme \"ext\" is not supported; allowed are https://, http:// and oci://",
         ),
         (
             json!({"url": "file:///etc"}),
-            "spec.source.url: the scheme \"file\" is not supported; allowed are https:// and http://",
+            "spec.source.url: the scheme \"file\" is not supported; allowed are https://, http:// and oci://",
         ),
         (
             json!({"url": "https://user:secret@example.com/x.git"}),
@@ -354,17 +356,36 @@ fn a_source_keeps_its_rules() {
         ),
         (
             json!({"url": git, "type": "svn"}),
-            "spec.source.type: \"svn\" is unknown; allowed are git, archive and configMap",
+            "spec.source.type: \"svn\" is unknown; allowed are git, archive, oci and configMap",
         ),
         (
             json!({"url": git, "type": "oci"}),
-            "spec.source.type: \"oci\" is not supported yet; allowed are git, archive and configMap",
+            "spec.source.url: a registry's address begins with oci://, like oci://ghcr.io/team/extension",
         ),
         (
             json!({"url": git, "refs": "--upload-pack=x"}),
-            "spec.source.refs: \"--upload-pack=x\" is no branch, tag, full ref or commit",
+            "spec.source.refs: \"--upload-pack=x\" is no branch, tag, full ref (refs/…), commit (40 hexadecimal digits) or semantic version range",
         ),
-        (json!({"url": git, "refs": "a..b"}), "spec.source.refs: \"a..b\" is no branch, tag, full ref or commit"),
+        (
+            json!({"url": git, "refs": "a..b"}),
+            "spec.source.refs: \"a..b\" is no branch, tag, full ref (refs/…), commit (40 hexadecimal digits) or semantic version range",
+        ),
+        (
+            json!({"url": git, "insecure": true}),
+            "spec.source.insecure: is for type: oci alone; git and archive use the scheme http:// instead: remove it",
+        ),
+        (
+            json!({"url": "oci://ghcr.io/a/b", "type": "archive"}),
+            "spec.source.url: an oci:// address is for type: oci alone: remove the type, or set that",
+        ),
+        (
+            json!({"url": "oci://ghcr.io/a/b:v1"}),
+            "spec.source.url: \"a/b:v1\" names a tag or digest: write the tag into refs, the digest into digest",
+        ),
+        (
+            json!({"url": "oci://ghcr.io/a/b", "refs": "a/b"}),
+            "spec.source.refs: \"a/b\" is no tag or semantic version range of a registry; a digest goes into digest",
+        ),
         (
             json!({"url": "https://x/a.zip", "refs": "v1"}),
             "spec.source.refs: an archive has no refs: remove it, or set type: git",
@@ -375,7 +396,7 @@ fn a_source_keeps_its_rules() {
         ),
         (
             json!({"url": git, "digest": format!("sha256:{}", "0".repeat(64))}),
-            "spec.source.digest: a digest pins an archive's bytes; a repository is pinned by a commit in refs",
+            "spec.source.digest: a digest pins an archive's bytes or a registry's manifest; a git repository is pinned by a commit in refs",
         ),
         (
             json!({"url": git, "path": "../x"}),
@@ -383,7 +404,7 @@ fn a_source_keeps_its_rules() {
         ),
         (
             json!({"url": git, "verify": {"provider": "cosign", "secretRef": {"name": "k"}}}),
-            "spec.source.verify: signatures of git repositories are not checked, those of archives (cosign, minisign) are: remove it, or publish an archive",
+            "spec.source.verify: signatures of git repositories are not checked, those of archives (cosign, minisign) and OCI artifacts (cosign) are: remove it, or publish one of those",
         ),
         (
             json!({"url": "https://x/a.zip", "verify": {"provider": "pgp", "secretRef": {"name": "k"}}}),
@@ -395,7 +416,15 @@ fn a_source_keeps_its_rules() {
         ),
         (
             json!({"url": "https://x/a.zip", "verify": {"provider": "minisign", "secretRef": {"name": "k"}, "signatureURL": "ftp://x/a"}}),
-            "spec.source.verify.signatureURL: the scheme \"ftp\" is not supported; allowed are https:// and http://",
+            "spec.source.verify.signatureURL: url: the scheme \"ftp\" is not allowed; use https (or http)",
+        ),
+        (
+            json!({"url": "oci://x/a", "verify": {"provider": "minisign", "secretRef": {"name": "k"}}}),
+            "spec.source.verify.provider: minisign signs files; an OCI artifact is signed with cosign: set that",
+        ),
+        (
+            json!({"url": "oci://x/a", "verify": {"provider": "cosign", "secretRef": {"name": "k"}, "signatureURL": "https://x/a"}}),
+            "spec.source.verify.signatureURL: is for archives; an OCI artifact has its signatures in its repository: remove it",
         ),
     ];
     for (value, text) in texts {
@@ -414,7 +443,7 @@ fn a_source_keeps_its_rules() {
         (json!({"url": git, "configMapRef": config_map}), "spec.source.url: a ConfigMap has no address: remove it"),
         (
             json!({"configMapRef": config_map, "verify": {"provider": "cosign", "secretRef": {"name": "k"}}}),
-            "spec.source.verify: a ConfigMap has no signature; archives (cosign, minisign) can have one: remove it",
+            "spec.source.verify: a ConfigMap has no signature; archives (cosign, minisign) and OCI artifacts (cosign) can have one: remove it",
         ),
         (
             json!({"path": "x", "configMapRef": config_map}),
@@ -429,4 +458,9 @@ fn a_source_keeps_its_rules() {
     }
     let good = source(json!({"url": git, "refs": "refs/tags/v1", "path": "./", "secretRef": {"name": "s"}})).unwrap();
     assert_eq!((good.refs.as_deref(), good.path, good.secret.as_deref()), (Some("refs/tags/v1"), None, Some("s")));
+    let range = source(json!({"url": git, "refs": "^1.2"})).unwrap();
+    assert_eq!(range.refs.as_deref(), Some("^1.2"));
+    let plain =
+        source(json!({"url": "oci://ghcr.io/a", "type": "OCI", "refs": ">=1.0, <2", "insecure": true})).unwrap();
+    assert!(plain.insecure && plain.kind == SourceKind::Oci);
 }

@@ -1,8 +1,8 @@
 //! Where an extension's files come from: `spec.source`. Pure: no client, clock, disk or network.
 
-use crate::api::Reason;
 use crate::api::extension as api;
 use crate::digest::Digest;
+use crate::source::{GitRef, OciRef, OciUrl, SourceUrl};
 
 use super::problem::{Problem, Problems, quoted};
 use super::types::relative_path;
@@ -21,6 +21,8 @@ pub enum SourceKind {
     Git,
     /// One file: zip, or tar that may be compressed.
     Archive,
+    /// An artifact or image in a registry.
+    Oci,
     /// A ConfigMap of the operator's namespace, whose keys are the files.
     ConfigMap,
 }
@@ -30,11 +32,15 @@ pub enum SourceKind {
 pub struct Source {
     /// How it is fetched.
     pub kind: SourceKind,
-    /// `http` or `https`, with a host, without user name and password. Empty for a ConfigMap, which has none.
+    /// `http` or `https`, or `oci` for a registry, with a host, without user name and password. Empty for a ConfigMap, which has
+    /// none.
     pub url: String,
-    /// git: branch, tag, full ref or commit; none is the remote's default branch.
+    /// oci: whether the registry is asked over plain HTTP.
+    pub insecure: bool,
+    /// git: branch, tag, full ref, commit or semantic version range; none is the remote's default branch. oci: tag or semantic
+    /// version range; none is `latest`.
     pub refs: Option<String>,
-    /// archive: what the fetched bytes must hash to.
+    /// archive: what the fetched bytes must hash to. oci: what the manifest must hash to, whatever `refs` says.
     pub digest: Option<Digest>,
     /// Sub-directory that is the extension's root; none is the root of what is fetched.
     pub path: Option<RelativePath>,
@@ -52,7 +58,7 @@ pub struct Verify {
     /// Name of the Secret with the public keys.
     pub secret: String,
     /// Where the signature is, if not beside the archive.
-    pub signature_url: Option<String>,
+    pub signature_url: Option<SourceUrl>,
 }
 
 /// Reads `spec.source`. Errors: all problems of the source.
@@ -65,30 +71,40 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
     let text = |field: &Option<String>| field.as_deref().filter(|text| !text.is_empty()).map(str::to_owned);
     let url = text(&given.url).unwrap_or_default();
     let parsed = address(&url).map_err(|message| problems.push(Problem::new("spec.source.url", message))).ok();
+    let is_registry = parsed.as_ref().is_some_and(|url| url.scheme() == "oci");
     let kind = match text(&given.type_).map(|word| word.to_ascii_lowercase()).as_deref() {
         Some("git") => SourceKind::Git,
         Some("archive") => SourceKind::Archive,
-        Some("oci") => {
-            let message = "\"oci\" is not supported yet; allowed are git, archive and configMap";
-            problems.push(Problem { reason: Reason::Unsupported, ..Problem::new("spec.source.type", message) });
-            SourceKind::Archive
-        }
+        Some("oci") => SourceKind::Oci,
         Some(other) => {
-            let message = format!("{} is unknown; allowed are git, archive and configMap", quoted(other));
+            let message = format!("{} is unknown; allowed are git, archive, oci and configMap", quoted(other));
             problems.push(Problem::new("spec.source.type", message));
             SourceKind::Archive
         }
         None => parsed.as_ref().map_or(SourceKind::Archive, kind_of),
     };
+    let insecure = given.insecure.unwrap_or(false);
+    if kind == SourceKind::Oci {
+        if parsed.is_some()
+            && let Err(fault) = OciUrl::parse(&url, insecure)
+        {
+            problems.push(Problem::new("spec.source.url", fault.to_string()));
+        }
+    } else if is_registry {
+        let message = "an oci:// address is for type: oci alone: remove the type, or set that";
+        problems.push(Problem::new("spec.source.url", message));
+    } else if insecure {
+        let message = "is for type: oci alone; git and archive use the scheme http:// instead: remove it";
+        problems.push(Problem::new("spec.source.insecure", message));
+    }
     let refs = text(&given.refs);
     if let Some(refs) = &refs {
-        if kind == SourceKind::Archive {
-            let message = "an archive has no refs: remove it, or set type: git";
-            problems.push(Problem::new("spec.source.refs", message));
-        } else if refs.starts_with('-') || refs.contains("..") || refs.contains(is_no_ref_character) {
-            let message = format!("{} is no branch, tag, full ref or commit", quoted(refs));
-            problems.push(Problem::new("spec.source.refs", message));
-        }
+        let fault = match kind {
+            SourceKind::Git => refs.parse::<GitRef>().err().map(|fault| fault.to_string()),
+            SourceKind::Oci => refs.parse::<OciRef>().err().map(|fault| fault.to_string()),
+            _ => Some("an archive has no refs: remove it, or set type: git".to_owned()),
+        };
+        problems.extend(fault.map(|message| Problem::new("spec.source.refs", message)));
     }
     let digest = text(&given.digest).and_then(|text| {
         text.parse()
@@ -98,7 +114,8 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
             .ok()
     });
     if digest.is_some() && kind == SourceKind::Git {
-        let message = "a digest pins an archive's bytes; a repository is pinned by a commit in refs";
+        let message =
+            "a digest pins an archive's bytes or a registry's manifest; a git repository is pinned by a commit in refs";
         problems.push(Problem::new("spec.source.digest", message));
     }
     let path = text(&given.path).filter(|path| !matches!(path.as_str(), "." | "./")).and_then(|path| {
@@ -106,7 +123,7 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
     });
     let verify = given.verify.as_ref().and_then(|given| verify(given, kind, &mut problems));
     let secret = given.secret_ref.as_ref().map(|secret| secret.name.clone());
-    Problems::new(problems).or(Source { kind, url, refs, digest, path, secret, verify })
+    Problems::new(problems).or(Source { kind, url, insecure, refs, digest, path, secret, verify })
 }
 
 fn verify(given: &api::Verify, kind: SourceKind, problems: &mut Vec<Problem>) -> Option<Verify> {
@@ -114,7 +131,7 @@ fn verify(given: &api::Verify, kind: SourceKind, problems: &mut Vec<Problem>) ->
         problems.push(Problem::new(format!("spec.source.verify{field}"), message));
     };
     if kind == SourceKind::Git {
-        let message = "signatures of git repositories are not checked, those of archives (cosign, minisign) are: remove it, or publish an archive";
+        let message = "signatures of git repositories are not checked, those of archives (cosign, minisign) and OCI artifacts (cosign) are: remove it, or publish one of those";
         problem("", message.to_owned());
     }
     let provider = Provider::named(&given.provider);
@@ -125,10 +142,16 @@ fn verify(given: &api::Verify, kind: SourceKind, problems: &mut Vec<Problem>) ->
     if given.secret_ref.name.is_empty() {
         problem(".secretRef.name", "is missing: name a Secret of the operator's namespace with public keys".into());
     }
-    let signature_url = given.signature_url.clone().filter(|url| !url.is_empty());
-    if let Some(Err(message)) = signature_url.as_deref().map(address) {
-        problem(".signatureURL", message);
+    if kind == SourceKind::Oci && provider == Some(Provider::Minisign) {
+        problem(".provider", "minisign signs files; an OCI artifact is signed with cosign: set that".to_owned());
     }
+    let signature_url = given.signature_url.as_deref().filter(|url| !url.is_empty());
+    if kind == SourceKind::Oci && signature_url.is_some() {
+        let message = "is for archives; an OCI artifact has its signatures in its repository: remove it";
+        problem(".signatureURL", message.to_owned());
+    }
+    let signature_url = signature_url
+        .and_then(|url| SourceUrl::parse(url).map_err(|fault| problem(".signatureURL", fault.to_string())).ok());
     Some(Verify { provider: provider?, secret: given.secret_ref.name.clone(), signature_url })
 }
 
@@ -144,20 +167,27 @@ fn config_map(given: &api::Source) -> Result<Source, Problems> {
     }
     for (field, is_set, why) in [
         ("url", given.url.is_some(), "no address"),
+        ("insecure", given.insecure == Some(true), "no address"),
         ("refs", given.refs.is_some(), "no refs"),
         ("digest", given.digest.is_some(), "no packed bytes that could be pinned"),
         ("path", given.path.is_some(), "no directories"),
         ("secretRef", given.secret_ref.is_some(), "no server that could ask for credentials"),
-        ("verify", given.verify.is_some(), "no signature; archives (cosign, minisign) can have one"),
+        (
+            "verify",
+            given.verify.is_some(),
+            "no signature; archives (cosign, minisign) and OCI artifacts (cosign) can have one",
+        ),
     ] {
         if is_set {
             problem(field, &format!("a ConfigMap has {why}: remove it"));
         }
     }
     let kind = SourceKind::ConfigMap;
+    let url = String::new();
     Problems::new(problems).or(Source {
         kind,
-        url: String::new(),
+        url,
+        insecure: false,
         refs: None,
         digest: None,
         path: None,
@@ -166,19 +196,17 @@ fn config_map(given: &api::Source) -> Result<Source, Problems> {
     })
 }
 
-/// The rules of git-check-ref-format for single characters.
-fn is_no_ref_character(c: char) -> bool {
-    c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c)
-}
-
 fn address(text: &str) -> Result<url::Url, String> {
     let allowed = "allowed is an address such as https://example.com/extension.git";
     if text.is_empty() {
         return Err(format!("is missing; {allowed}"));
     }
     let url = url::Url::parse(text).map_err(|error| format!("{} is no URL ({error}); {allowed}", quoted(text)))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("the scheme {:?} is not supported; allowed are https:// and http://", url.scheme()));
+    if !matches!(url.scheme(), "http" | "https" | "oci") {
+        return Err(format!(
+            "the scheme {:?} is not supported; allowed are https://, http:// and oci://",
+            url.scheme()
+        ));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("holds a user name or password: put them into a Secret and name it in source.secretRef".into());
@@ -190,6 +218,9 @@ fn address(text: &str) -> Result<url::Url, String> {
 }
 
 fn kind_of(url: &url::Url) -> SourceKind {
+    if url.scheme() == "oci" {
+        return SourceKind::Oci;
+    }
     let path = url.path().trim_end_matches('/').to_ascii_lowercase();
     let forge = url.host_str().is_some_and(|host| FORGES.contains(&host.trim_start_matches("www.")));
     let archive = ARCHIVES.iter().any(|end| path.ends_with(end));

@@ -6,6 +6,7 @@ use outrigger::serve::webhook_config::{Endpoint, webhooks};
 
 use crate::Test;
 use crate::harness::{NAMESPACE, World, condition, root, run};
+use crate::registry;
 use crate::repositories::Repository;
 
 /// The tests.
@@ -30,18 +31,24 @@ pub const TESTS: &[Test] = &[
     ("the_webhooks_of_the_chart_are_those_of_the_operator", the_webhooks_of_the_chart_are_those_of_the_operator),
     ("a_deleted_extension_leaves_the_volume", a_deleted_extension_leaves_the_volume),
     (
+        "a_tag_of_a_registry_is_installed_and_upgraded_when_it_moves",
+        registry::a_tag_of_a_registry_is_installed_and_upgraded_when_it_moves,
+    ),
+    (
         "credentials_reach_only_the_origin_that_their_secret_allows",
         credentials_reach_only_the_origin_that_their_secret_allows,
     ),
 ];
 
-fn extension(name: &str, spec: &str) -> String {
+/// A resource with a name and a spec in YAML's flow form.
+pub fn extension(name: &str, spec: &str) -> String {
     format!(
         "apiVersion: outrigger.dev/v1alpha1\nkind: OrchestratorExtension\nmetadata: {{name: {name}}}\nspec: {spec}\n"
     )
 }
 
-fn reconcile_now(world: &World, name: &str, token: &str) {
+/// Asks for a reconcile by a token that no other request has, and waits for the answer.
+pub fn reconcile_now(world: &World, name: &str, token: &str) {
     let annotation = format!("reconcile.outrigger.dev/requestedAt={token}");
     assert!(world.kubectl(&["annotate", "--overwrite", "oext", name, &annotation]).success);
     world.wait(&format!("oext/{name}"), "answer to the request", |object| {
@@ -164,7 +171,9 @@ fn a_misspelt_field_is_refused_by_kubectl(world: &World) {
     assert!(!refused.success && refused.text.contains("unknown field \"spec.entrypont\""), "{}", refused.text);
     let refused =
         world.apply(&extension("misspelt", "{source: {type: svn, url: 'ftp://x'}, entrypoint: {path: ../x}}"));
-    for text in ["must be one of git, archive", "must start with https://", "must not contain \"..\""] {
+    for text in
+        ["must be one of git, archive", "must start with https://, http:// or oci://", "must not contain \"..\""]
+    {
         assert!(!refused.success && refused.text.contains(text), "{text}: {}", refused.text);
     }
 }

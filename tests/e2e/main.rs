@@ -12,6 +12,7 @@ mod disruption;
 mod extensions;
 mod outside;
 mod redfish;
+mod registry;
 mod repositories;
 mod rights;
 mod runs;

@@ -41,8 +41,8 @@ class Started:
         return code
 
 
-def self_signed(directory, name="tests"):
-    """A key and a self-signed certificate for 127.0.0.1, as (certificate, key) paths."""
+def self_signed(directory, name="tests", kind="ec"):
+    """A key of a kind that openssl knows, and a self-signed certificate for 127.0.0.1, as (certificate, key) paths."""
     certificate, key = os.path.join(directory, f"{name}.crt"), os.path.join(directory, f"{name}.key")
     subprocess.run(
         [
@@ -50,9 +50,8 @@ def self_signed(directory, name="tests"):
             "req",
             "-x509",
             "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
+            kind,
+            *(["-pkeyopt", "ec_paramgen_curve:prime256v1"] if kind == "ec" else []),
             "-nodes",
             "-days",
             "2",

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from started import Started, self_signed
+from started import HERE, Started, self_signed
 
 ENVIRONMENT = {
     **os.environ,
@@ -221,9 +221,38 @@ class Sushy(ServerCase):
             fetch(f"{server.url}/redfish/v1/")
 
 
+class Registry(ServerCase):
+    def push(self, url, *arguments):
+        command = [os.path.join(HERE, "push"), "--auth=user:password", url, *arguments]
+        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.strip()
+
+    def test_what_is_pushed_is_served_to_whom_it_is_for(self):
+        directory = os.path.join(self.directory, "ext")
+        os.mkdir(directory)
+        with open(os.path.join(directory, "run.sh"), "w", encoding="ascii") as file:
+            file.write("#!/bin/sh\n")
+        for tokens in ([], ["--tokens"]):
+            with self.subTest(tokens=tokens):
+                root = os.path.join(self.root, "-".join(["data", *tokens]))
+                os.mkdir(root)
+                server = self.start("registry", "--root", root, "--auth=user:password", "--log", self.log, *tokens)
+                digest = self.push(f"{server.url}/team/ext:v1", "flux", "ext")
+                self.assertEqual(digest, self.push(f"{server.url}/team/ext:v2", "flux", "ext"))
+                status, headers, _ = fetch(f"{server.url}/v2/team/ext/manifests/v1")
+                self.assertEqual(status, 401)
+                scheme = headers["WWW-Authenticate"].split()[0]
+                self.assertEqual(scheme, "Bearer" if tokens else "Basic")
+                self.assertEqual(server.stop(), 0)
+                with self.assertRaises(urllib.error.URLError):
+                    fetch(f"{server.url}/v2/")
+        self.assertTrue(any('"GET /v2/team/ext/manifests/v1 HTTP/1.1" 401' in line for line in self.logged()))
+
+
 class Stopping(ServerCase):
     def test_every_server_ends_on_sigterm_with_code_0(self):
-        for name in ("git-server", "archive-server", "append-server"):
+        for name in ("git-server", "archive-server", "append-server", "registry"):
             with self.subTest(name):
                 self.assertEqual(self.start(name, "--root", self.root).stop(), 0)
 

@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use gix::ObjectId;
-use semver::{Version, VersionReq};
+use semver::VersionReq;
+
+use crate::source::version;
 
 /// Bytes that `refs` may have.
 const MAX_REF_BYTES: usize = 255;
@@ -26,12 +28,10 @@ pub enum GitRef {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefFault {
     /// Not a name that git allows, or one that looks like an option (CVE-2026-40938).
-    #[error(
-        "refs {0:?}: not a branch, tag, full ref (refs/…), commit (40 hexadecimal digits) or semantic version range"
-    )]
+    #[error("{0:?} is no branch, tag, full ref (refs/…), commit (40 hexadecimal digits) or semantic version range")]
     Name(String),
     /// 64 digits.
-    #[error("refs {0:?}: commits of SHA-256 repositories are not supported; use a branch or tag of a SHA-1 repository")]
+    #[error("{0:?}: commits of SHA-256 repositories are not supported; use a branch or tag of a SHA-1 repository")]
     Sha256(String),
 }
 
@@ -50,8 +50,7 @@ impl FromStr for GitRef {
         if hexadecimal && text.len() == 40 {
             return ObjectId::from_hex(text.to_ascii_lowercase().as_bytes()).map(Self::Commit).map_err(|_| fault());
         }
-        // `4.x` is a legal and common name of a branch, so that a range needs what no such name begins with.
-        if text.starts_with(['^', '~', '>', '<', '=']) || text.contains('*') {
+        if version::is_range(text) {
             return VersionReq::parse(text).map(Self::Range).map_err(|_| fault());
         }
         let full = text.starts_with("refs/") || text == "HEAD";
@@ -129,15 +128,10 @@ pub(in crate::source) fn select(wanted: Option<&GitRef>, advertised: &[Advertise
             .iter()
             .find_map(|folder| named(&format!("{folder}{name}")))
             .map(|entry| selected(name, entry)),
-        Some(GitRef::Range(range)) => advertised
-            .iter()
-            .filter_map(|entry| {
-                let tag = entry.name.strip_prefix("refs/tags/")?;
-                let version = Version::parse(tag.strip_prefix('v').unwrap_or(tag)).ok()?;
-                range.matches(&version).then_some((version, tag, entry))
-            })
-            .max_by(|one, other| one.0.cmp(&other.0).then_with(|| one.1.cmp(other.1)))
-            .map(|(_, tag, entry)| selected(tag, entry)),
+        Some(GitRef::Range(range)) => {
+            let tags = advertised.iter().filter_map(|entry| Some((entry.name.strip_prefix("refs/tags/")?, entry)));
+            version::highest(range, tags).map(|(tag, entry)| selected(tag, entry))
+        }
     }
 }
 
@@ -192,7 +186,7 @@ mod tests {
         }
         assert_eq!(
             "-x".parse::<GitRef>().unwrap_err().to_string(),
-            "refs \"-x\": not a branch, tag, full ref (refs/…), commit (40 hexadecimal digits) or semantic version range"
+            "\"-x\" is no branch, tag, full ref (refs/…), commit (40 hexadecimal digits) or semantic version range"
         );
         assert!("0".repeat(64).parse::<GitRef>().unwrap_err().to_string().contains("SHA-256"));
     }

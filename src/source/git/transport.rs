@@ -13,7 +13,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::source::door::{Body, Outgoing, Session};
+use crate::source::door::{Authorization, Body, Outgoing, Session};
 use crate::source::error::{RedirectFault, SourceError};
 use crate::source::url::{SourceUrl, masked};
 
@@ -126,7 +126,7 @@ fn outgoing(method: Method, lines: impl IntoIterator<Item = impl AsRef<str>>) ->
             headers.insert(name, value);
         }
     }
-    Outgoing { follow: method == Method::GET, method, headers, body: None, anonymous: false }
+    Outgoing { follow: method == Method::GET, method, headers, body: None, authorization: Authorization::Secret }
 }
 
 /// The repository's URL, if `url` is its ref advertisement and that alone.
@@ -177,7 +177,8 @@ impl Http for Bridge {
     ) -> gix::Result<PostResponse<Head, Incoming, RequestBody>> {
         let shared = &self.shared;
         let url = Url::parse(url).map_err(|error| validation(error.to_string()).raise())?;
-        let request = Outgoing { anonymous: self.anonymous, ..outgoing(Method::POST, headers) };
+        let authorization = if self.anonymous { Authorization::Nothing } else { Authorization::Secret };
+        let request = Outgoing { authorization, ..outgoing(Method::POST, headers) };
         let stage = Arc::new(Mutex::new(Stage::Prepared { url, request, body: Vec::new() }));
         Ok(PostResponse {
             post_body: RequestBody { stage: Arc::clone(&stage) },
