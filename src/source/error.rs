@@ -124,7 +124,7 @@ pub enum SourceError {
         /// The Secret with the keys, in words.
         secret: String,
         /// Why it does not count.
-        fault: SignatureFault,
+        fault: Box<SignatureFault>,
     },
     /// More bytes than allowed.
     #[error("fetch {url}: larger than the {limit} bytes that are allowed")]

@@ -80,7 +80,7 @@ async fn check(
             url: url.to_string(),
             signature: candidate.to_string(),
             secret: verify.keys.secret().to_owned(),
-            fault,
+            fault: Box::new(fault),
         },
     })
 }

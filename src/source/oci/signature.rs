@@ -77,7 +77,7 @@ impl Search<'_> {
 
     fn invalid(&self, place: &Reference) -> impl FnOnce(SignatureFault) -> SourceError {
         let (url, signature, secret) = (self.url(), place.to_string(), self.keys.secret().to_owned());
-        move |fault| SourceError::SignatureInvalid { url, signature, secret, fault }
+        move |fault| SourceError::SignatureInvalid { url, signature, secret, fault: Box::new(fault) }
     }
 
     async fn among_payloads(&mut self) -> Option<Verified> {
