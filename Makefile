@@ -33,7 +33,7 @@ test: ## run everything that has to hold: lint, unit tests, a cluster, end-to-en
 
 .PHONY: prerequisites
 prerequisites: ## check what the machine needs; as root on Debian, install it
-	@hack/prerequisites build lint image servers $$([[ -n "$${KUBECONFIG:-}$${OUTRIGGER_CLUSTER_PROVIDER:-}" ]] || echo cluster)
+	@hack/prerequisites build unit lint image servers $$([[ -n "$${KUBECONFIG:-}$${OUTRIGGER_CLUSTER_PROVIDER:-}" ]] || echo cluster)
 
 .PHONY: build
 build: ## build both programs, the runner statically
@@ -84,6 +84,7 @@ lint-chart:
 	@$(CLUSTER) build helm
 	export PATH="$$OUTRIGGER_CACHE/bin:$$PATH"
 	for chart in charts/*/Chart.yaml; do helm lint --strict "$${chart%/*}"; done
+	tests/chart
 	helm template outrigger charts/outrigger --namespace outrigger-system | diff -u deploy/outrigger.yaml - || \
 	  { echo "deploy/outrigger.yaml is stale; run: make generate" >&2; exit 1; }
 
@@ -97,7 +98,7 @@ generate: ## write what is generated: definitions, plain manifests
 
 .PHONY: unit
 unit: ## run the tests that need no cluster
-	@hack/prerequisites build servers
+	@hack/prerequisites build unit servers
 	cargo test --lib --bins $(addprefix --test ,$(INTEGRATION))
 
 .PHONY: examples
@@ -130,7 +131,11 @@ clean-demo: ## undo "make demo"
 	@examples/demo.sh down
 
 .PHONY: bench bench-run
-bench: ## measure runs against bare Jobs (BENCH_RUNS=20 BENCH_BURST=100)
+export BENCH_RUNS ?= 20
+export BENCH_BURST ?= 100
+export BENCH_WITHOUT_REPORT ?= 10
+
+bench: ## measure runs against bare Jobs (BENCH_RUNS=20 BENCH_BURST=100 BENCH_WITHOUT_REPORT=10)
 	@hack/step cluster-up $(MAKE) cluster-up
 	hack/step image $(MAKE) image
 	hack/step bench-run $(MAKE) bench-run
@@ -141,6 +146,9 @@ bench-run:
 	export OUTRIGGER_IMAGE
 	environment=$$($(CLUSTER) env)
 	eval "$$environment"
+	mkdir -p "$(TARGET)/bench"
+	OUTRIGGER_TEST_RUNNER="$(TARGET)/image/outrigger-runner" OUTRIGGER_OVERHEAD_JSON="$(TARGET)/bench/runner.json" \
+	  cargo test --test runner overhead -- --ignored --nocapture || echo "bench-run: the runner took too long, see above" >&2
 	cargo bench --profile dev --bench run
 
 .PHONY: soak

@@ -48,6 +48,8 @@ pub mod archive;
 pub mod cli;
 #[cfg(feature = "operator")]
 pub mod extension;
+#[cfg(all(test, feature = "operator"))]
+mod fake_api;
 #[cfg(feature = "operator")]
 pub mod lease;
 #[cfg(feature = "operator")]

@@ -224,6 +224,21 @@ fn a_password_appears_nowhere() {
 }
 
 #[test]
+fn the_password_of_a_console_appears_nowhere() {
+    let answer =
+        r#"{"status": "success", "console": {"host": "h", "port": 5900, "password": "fresh", "protocol": "vnc"}}"#;
+    let bench = Bench::new(&format!("echo '{answer}'; echo note >&2"));
+    for json in [&["--json"][..], &[]] {
+        let done = bench.run(&[&["getconsole"], json].concat());
+        assert!(!format!("{done:?}").contains("fresh"), "{done:?}");
+        let shown = format!("{}{}", done.stdout, done.stderr);
+        assert!(shown.contains("[outrigger: standard output is not shown: it may hold a password]\n"), "{shown}");
+        assert!(shown.contains("vnc") && done.stderr.contains("note\n"), "{shown}");
+        assert_eq!(done.code, Some(0));
+    }
+}
+
+#[test]
 fn a_target_comes_with_its_secrets_which_appear_nowhere() {
     let target = "apiVersion: v1
 kind: Secret

@@ -14,7 +14,14 @@
 //!
 //! Runs and Jobs take turns in one process, and each pair swaps who is first, so that both meet the same machine. The
 //! next starts when the last one's pod is gone. One of each is made before and not counted. With `--burst`, so many
-//! are created at once, first Jobs, then runs; `burst_ratio` is that of the times until the last has finished.
+//! are created at once, first Jobs, then runs; `burst_ratio` is that of the times until the last has finished. The chart's
+//! defaults limit neither.
+//!
+//! `writes_per_run` and `requests_per_run` are what the operator's replicas count of their requests to the API from the first
+//! run to when the last is deleted and gone, events included, divided by the runs; the Lease and watches are not counted,
+//! and access reviews are requests, but no writes. With `--without-report` pairs are measured once more with an operator
+//! that is told to learn outcomes from the pods alone: `without_report_p50_ratio` is to the bare Jobs of that time.
+//! `runner_overhead_ms` is taken from `bench/runner.json`, which `make bench-run` lets the runner's own measurement write.
 //!
 //! Percentiles are by nearest rank: of 20 values p50 is the 10th, p95 the 19th. Nothing is asserted about time: the
 //! program fails only where something that it runs fails. It writes `bench/run.json` in Cargo's target directory.
@@ -28,6 +35,7 @@ mod installation;
 mod measure;
 mod report;
 mod setup;
+mod usage;
 mod watching;
 
 use std::process::ExitCode;
@@ -36,8 +44,9 @@ use clap::{Parser, value_parser};
 use kube::Client;
 
 use measure::Measure;
-use report::Report;
+use report::{Pairs, Report};
 use setup::World;
+use usage::Usage;
 
 /// Measures ActionRuns against bare Jobs on the cluster that KUBECONFIG points to.
 #[derive(Parser)]
@@ -49,6 +58,10 @@ struct Options {
     #[arg(long, env = "BENCH_BURST", num_args = 0..=1, default_missing_value = "100")]
     #[arg(value_parser = value_parser!(u32).range(1..=1000))]
     burst: Option<u32>,
+    /// Also measure so many pairs without the runners' reports.
+    #[arg(long, env = "BENCH_WITHOUT_REPORT", num_args = 0..=1, default_missing_value = "10")]
+    #[arg(value_parser = value_parser!(u32).range(1..=1000))]
+    without_report: Option<u32>,
     /// Given by "cargo bench"; means nothing here.
     #[arg(long, hide = true)]
     bench: bool,
@@ -73,21 +86,41 @@ async fn bench(options: &Options) -> anyhow::Result<()> {
     let measure = Measure::start(&client).await?;
     println!("measuring {} runs and {0} bare Jobs, one after the other", options.runs);
     let mut report = Report::default();
+    let before = Usage::now(&client).await?;
+    report.pairs = pairs(&measure, "", options.runs).await?;
     for pair in 0..options.runs {
-        if pair % 2 == 0 {
-            report.run(measure.run(&format!("run-{pair}")).await?);
-            report.job(measure.job(&format!("job-{pair}")).await?);
-        } else {
-            report.job(measure.job(&format!("job-{pair}")).await?);
-            report.run(measure.run(&format!("run-{pair}")).await?);
-        }
+        measure.remove_run(&format!("run-{pair}")).await?;
     }
+    report.usage = Some(Usage::now(&client).await?.per_run_since(&before, options.runs));
     if let Some(count) = options.burst {
         println!("measuring {count} bare Jobs at once, then {count} runs");
         report.burst(count, measure.jobs_at_once(count).await?, measure.runs_at_once(count).await?);
+    }
+    if let Some(count) = options.without_report {
+        println!("measuring {count} runs and {count} bare Jobs, one after the other, without reports");
+        let arguments = setup::add_argument(&client, "--no-direct-report").await?;
+        measure.run("settled").await?;
+        report.without_report = Some(pairs(&measure, "unreported-", count).await?);
+        setup::set_arguments(&client, &arguments).await?;
     }
     print!("{}", report.table());
     println!("written to {}", report.write()?.display());
     drop(measure);
     world.finish(&client).await
+}
+
+/// Runs and bare Jobs by turns; each pair swaps who is first.
+async fn pairs(measure: &Measure, prefix: &str, count: u32) -> anyhow::Result<Pairs> {
+    let mut pairs = Pairs::default();
+    for pair in 0..count {
+        let (run, job) = (format!("{prefix}run-{pair}"), format!("{prefix}job-{pair}"));
+        if pair % 2 == 0 {
+            pairs.run(measure.run(&run).await?);
+            pairs.job(measure.job(&job).await?);
+        } else {
+            pairs.job(measure.job(&job).await?);
+            pairs.run(measure.run(&run).await?);
+        }
+    }
+    Ok(pairs)
 }

@@ -83,6 +83,13 @@ impl Measure {
         Ok(ended - started)
     }
 
+    /// Deletes a run and waits until it is gone.
+    pub async fn remove_run(&self, name: &str) -> anyhow::Result<()> {
+        let name = self.name(name);
+        self.runs.delete(&name, &DeleteParams::default()).await?;
+        self.run_ends.gone(&name).await
+    }
+
     /// Creates a bare Job, waits until it has ended, and deletes it; how long it took.
     pub async fn job(&self, name: &str) -> anyhow::Result<JobTimes> {
         let job = self.bare_job(name)?;

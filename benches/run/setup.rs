@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
@@ -46,7 +47,8 @@ impl World {
         let was_installed =
             run(Command::new("helm").args(["status", "outrigger", "--namespace", OPERATOR_NAMESPACE])).is_ok();
         let world = Self { server, _dir: dir, was_installed };
-        install(&address).map_err(anyhow::Error::msg)?;
+        // what is measured is the operator, not its limits
+        install(&address, &["actions.maxConcurrentRuns=0", "actions.runHistoryLimit=0"]).map_err(anyhow::Error::msg)?;
         apply::<Namespace>(
             client,
             NAMESPACE,
@@ -69,6 +71,40 @@ impl World {
         delete::<OrchestratorExtension>(client, EXTENSION).await?;
         if self.was_installed { Ok(()) } else { uninstall().map_err(anyhow::Error::msg) }
     }
+}
+
+/// Restarts the operator with one more argument; the arguments that it had.
+pub async fn add_argument(client: &Client, argument: &str) -> anyhow::Result<Vec<String>> {
+    let operator = deployments(client).get("outrigger").await?;
+    let pod = operator.spec.and_then(|spec| spec.template.spec).context("the operator's Deployment has no pod")?;
+    let arguments = pod.containers.into_iter().next().and_then(|container| container.args).unwrap_or_default();
+    set_arguments(client, &[arguments.as_slice(), &[argument.to_owned()]].concat()).await?;
+    Ok(arguments)
+}
+
+/// Restarts the operator with these arguments.
+pub async fn set_arguments(client: &Client, arguments: &[String]) -> anyhow::Result<()> {
+    let patch = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]);
+    let patch = Patch::Json::<()>(serde_json::from_value(patch)?);
+    let api = deployments(client);
+    let generation = api.patch("outrigger", &PatchParams::default(), &patch).await?.metadata.generation;
+    let is_rolled_out = |deployment: Option<&Deployment>| {
+        let status = deployment.and_then(|deployment| deployment.status.as_ref());
+        status.is_some_and(|status| {
+            status.observed_generation >= generation
+                && status.updated_replicas == status.replicas
+                && status.available_replicas == status.replicas
+                && status.unavailable_replicas.unwrap_or_default() == 0
+        })
+    };
+    tokio::time::timeout(LIMIT, await_condition(api, "outrigger", is_rolled_out))
+        .await
+        .with_context(|| format!("the operator did not restart within {} s", LIMIT.as_secs()))??;
+    Ok(())
+}
+
+fn deployments(client: &Client) -> Api<Deployment> {
+    Api::namespaced(client.clone(), OPERATOR_NAMESPACE)
 }
 
 async fn extend(client: &Client, url: &str) -> anyhow::Result<()> {

@@ -11,8 +11,8 @@ mod tail;
 pub mod template;
 mod wire;
 
-pub use outcome::{OutcomeInput, RESULT_BYTES, SECRET_RESULT_BYTES, Verdict, outcome};
+pub use outcome::{OutcomeInput, RESULT_BYTES, SECRET_RESULT_BYTES, Verdict, may_answer_with_password, outcome};
 pub use payload::{PayloadInput, caller, payload};
-pub use tail::{TAIL_BYTES, tail};
+pub use tail::{TAIL_BYTES, printable, tail};
 pub use template::Names;
 pub use wire::{ConsoleAnswer, PowerState, Prepared};

@@ -120,6 +120,12 @@ impl Verdict {
     }
 }
 
+/// Whether standard output can hold a password that nobody knew before, and that nothing can mask: such an answer is read
+/// and split, and its text shown nowhere.
+pub fn may_answer_with_password(kind: ActionKind) -> bool {
+    matches!(kind, ActionKind::Lifecycle(LifecycleAction::GetConsole | LifecycleAction::Prepare))
+}
+
 type Failure = (Reason, String);
 
 /// Why the way in which the script ended is a failure; `None`: exit code 0, and nothing said otherwise.

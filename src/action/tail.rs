@@ -48,7 +48,7 @@ pub(super) fn head(text: &str, limit: usize) -> String {
 }
 
 /// `text` without what steers a terminal: CRLF becomes LF, other control characters U+FFFD.
-pub(super) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let harmless = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
     text.replace("\r\n", "\n").chars().map(harmless).collect()
 }

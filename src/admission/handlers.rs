@@ -68,7 +68,8 @@ pub fn router(admission: Admission) -> Router {
 
 async fn mutate_runs(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
     answer(&admission, &body, "actionruns", |request| {
-        Ok(Judged { patch: review::mutate_run(request, &admission.stamp_key, Timestamp::now()), ..Judged::default() })
+        let patch = review::mutate_run(request, &admission.stamp_key, Timestamp::now())?;
+        Ok(Judged { patch, ..Judged::default() })
     })
 }
 

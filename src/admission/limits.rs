@@ -34,22 +34,6 @@ pub fn problems(spec: &ActionRunSpec) -> Vec<String> {
         };
         problems.push(format!("spec.parameters.{name} is {kind}: allowed are strings, numbers and booleans"));
     }
-    let mut later = |set: bool, field: &str, instead: &str| {
-        if set {
-            problems.push(format!("spec.{field} is not supported yet: {instead}"));
-        }
-    };
-    later(spec.target.is_some(), "target", "refer to an ExtensionTarget in spec.targetRef");
-    later(
-        spec.retries.is_some_and(|retries| retries != 0),
-        "retries",
-        "only 0 is allowed; create another ActionRun to run the action again",
-    );
-    later(
-        spec.ttl_seconds_after_finished.is_some(),
-        "ttlSecondsAfterFinished",
-        "remove it, and delete runs when they are no longer needed",
-    );
     problems
 }
 
@@ -67,7 +51,7 @@ mod tests {
 
     #[test]
     fn an_ordinary_spec_has_no_problems() {
-        let spec = json!({"parameters": {"a": "x", "b": 1, "c": 1.5, "d": true}, "retries": 0, "parametersFrom": []});
+        let spec = json!({"parameters": {"a": "x", "b": 1, "c": 1.5, "d": true}, "retries": 0, "ttlSecondsAfterFinished": 0, "parametersFrom": []});
         assert!(problems_of(spec).is_empty());
     }
 
@@ -98,20 +82,6 @@ mod tests {
         assert!(
             problems[0].starts_with("spec has 104") && problems[0].ends_with("at most 98304 are allowed"),
             "{problems:?}"
-        );
-    }
-
-    #[test]
-    fn what_comes_later_is_refused_with_what_to_do_instead() {
-        assert_eq!(
-            problems_of(json!({
-                "target": {}, "retries": 1, "ttlSecondsAfterFinished": 0,
-            })),
-            [
-                "spec.target is not supported yet: refer to an ExtensionTarget in spec.targetRef",
-                "spec.retries is not supported yet: only 0 is allowed; create another ActionRun to run the action again",
-                "spec.ttlSecondsAfterFinished is not supported yet: remove it, and delete runs when they are no longer needed",
-            ]
         );
     }
 }

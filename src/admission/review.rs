@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::canonical::canonical;
 use super::limits;
-use super::stamp::{RESTORED, RunName, is_genuine, sign};
+use super::stamp::{RESTORED, RunName, StampError, is_genuine, sign};
 use crate::api::{ActionRun, OrchestratorExtension, RUN_FINALIZER};
 
 /// A request to admit.
@@ -36,20 +36,27 @@ pub fn is_exempt(request: &Request, operator: Option<&str>) -> bool {
 
 /// The changes to a run: on creation the caller's stamp and the finalizer; on update the old stamp is put back.
 /// A run whose spec cannot be read is left as it is: the schema, asked next, names the field.
-pub fn mutate_run(request: &Request, key: &[u8], now: Timestamp) -> Patch {
+///
+/// # Errors
+/// The run brings a stamp that does not verify. It may be that of a run which was started elsewhere, or before the key was
+/// lost, and came back from a backup: stamped afresh it would be started again.
+pub fn mutate_run(request: &Request, key: &[u8], now: Timestamp) -> Result<Patch, Vec<String>> {
     match (&request.operation, &request.object, &request.old_object) {
         (Operation::Create, Some(object), _) => mutate_created(request, object, key, now),
-        (Operation::Update, Some(object), Some(old)) => mutate_updated(object, old),
-        _ => Patch::new(),
+        (Operation::Update, Some(object), Some(old)) => Ok(mutate_updated(object, old)),
+        _ => Ok(Patch::new()),
     }
 }
 
-fn mutate_created(request: &Request, object: &DynamicObject, key: &[u8], now: Timestamp) -> Patch {
-    let Ok(mut run) = parse::<ActionRun>(object) else { return Patch::new() };
+fn mutate_created(request: &Request, object: &DynamicObject, key: &[u8], now: Timestamp) -> Result<Patch, Vec<String>> {
+    let Ok(mut run) = parse::<ActionRun>(object) else { return Ok(Patch::new()) };
     let mut patch = Patch::new();
     let namespace = request.namespace.clone().unwrap_or_default();
     run.metadata.namespace = Some(namespace.clone());
-    if is_genuine(key, &run).is_ok() {
+    if run.spec.caller.is_some() {
+        if is_genuine(key, &run).is_err() {
+            return Err(vec![StampError::Foreign.to_string()]);
+        }
         patch.push(restored_annotation(object, "true"));
     } else {
         let name = match (run.metadata.name.as_deref(), run.metadata.generate_name.as_deref()) {
@@ -64,7 +71,7 @@ fn mutate_created(request: &Request, object: &DynamicObject, key: &[u8], now: Ti
         finalizers.push(RUN_FINALIZER.to_owned());
         patch.push(json!({"op": "add", "path": "/metadata/finalizers", "value": finalizers}));
     }
-    patch
+    Ok(patch)
 }
 
 fn mutate_updated(object: &DynamicObject, old: &DynamicObject) -> Patch {

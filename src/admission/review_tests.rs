@@ -48,7 +48,7 @@ fn patched(mut object: Value, patch: Patch) -> Value {
 }
 
 fn admitted(object: Value) -> Value {
-    let patch = mutate_run(&create(object.clone()), KEY, now());
+    let patch = mutate_run(&create(object.clone()), KEY, now()).unwrap();
     patched(object, patch)
 }
 
@@ -83,13 +83,27 @@ fn a_run_with_a_generated_name_verifies_under_the_name_that_it_gets() {
     assert_eq!(run.metadata.finalizers.unwrap(), ["x/y", RUN_FINALIZER]);
 }
 
+const FOREIGN: &str = "spec.caller is not this operator's: the run comes from another cluster, from before the operator's key \
+     was replaced, or is a changed copy; remove spec.caller to create it as your own";
+
 #[test]
-fn a_caller_that_the_user_wrote_is_replaced() {
+fn a_caller_that_the_user_wrote_is_refused() {
     let forged = json!({"caller": {"username": "root", "groups": ["system:masters"], "time": "2026-11-23T12:00:00Z", "mac": "00"}});
-    let run = stored(admitted(run(json!({"name": "nightly"}), forged)));
-    assert_eq!(run.spec.caller.as_ref().unwrap().username, "alice");
-    assert_eq!(run.spec.caller.as_ref().unwrap().groups, ["dev"]);
-    assert_eq!(verify(KEY, &run), Ok(()));
+    let empty = json!({"caller": {"username": "", "time": "", "mac": ""}});
+    for caller in [forged, empty] {
+        let object = run(json!({"name": "nightly"}), caller);
+        assert_eq!(mutate_run(&create(object), KEY, now()), Err(vec![FOREIGN.to_owned()]));
+    }
+}
+
+#[test]
+fn a_run_from_a_backup_whose_key_was_lost_is_not_stamped_afresh() {
+    let first = admitted(run(json!({"name": "nightly"}), json!({})));
+    assert_eq!(mutate_run(&create(first.clone()), b"new key", now()), Err(vec![FOREIGN.to_owned()]));
+    // Without the stamp it is a request of whoever makes it.
+    let mut bare = first;
+    bare["spec"].as_object_mut().unwrap().remove("caller");
+    assert!(mutate_run(&create(bare), b"new key", now()).is_ok());
 }
 
 #[test]
@@ -106,15 +120,13 @@ fn a_run_that_brings_a_genuine_stamp_is_kept_as_a_record_and_never_starts() {
 fn a_stamp_of_another_namespace_or_name_is_not_genuine_here() {
     let mut object = admitted(run(json!({"name": "nightly"}), json!({})));
     object["metadata"]["name"] = json!("weekly");
-    let patch = mutate_run(&create(object.clone()), KEY, now());
-    assert!(patch.iter().any(|operation| operation["path"] == "/spec/caller"), "{patch:?}");
-    assert!(object["metadata"]["annotations"].is_null());
+    assert_eq!(mutate_run(&create(object), KEY, now()), Err(vec![FOREIGN.to_owned()]));
 }
 
 #[test]
 fn a_run_that_cannot_be_read_is_left_to_the_schema_and_refused_after_it() {
     let object = run(json!({"name": "nightly"}), json!({"action": 5}));
-    assert_eq!(mutate_run(&create(object.clone()), KEY, now()), Patch::new());
+    assert_eq!(mutate_run(&create(object.clone()), KEY, now()), Ok(Patch::new()));
     let problems = problems(&create(object));
     assert!(problems[0].starts_with("object cannot be read: invalid type"), "{problems:?}");
 }
@@ -132,7 +144,8 @@ fn a_run_that_was_not_stamped_or_was_changed_afterwards_is_refused() {
 
 #[test]
 fn all_problems_of_a_created_run_are_told_at_once() {
-    let object = admitted(run(json!({"name": "nightly"}), json!({"retries": 2, "parameters": {"a": []}})));
+    let object =
+        admitted(run(json!({"name": "nightly"}), json!({"ttlSecondsAfterFinished": 2, "parameters": {"a": []}})));
     let problems = validate_run(&create(object), KEY, &["action \"backup\" is disabled".to_owned()]).unwrap_err();
     assert_eq!(problems.len(), 3, "{problems:?}");
     assert_eq!(problems[2], "action \"backup\" is disabled");
@@ -182,14 +195,14 @@ fn what_admission_wrote_is_put_back_on_update() {
     for request in requests {
         assert!(problems(&request)[0].starts_with("spec.caller cannot be changed"));
         let object = serde_json::to_value(request.object.as_ref().unwrap()).unwrap();
-        let object = patched(object, mutate_run(&request, KEY, now()));
+        let object = patched(object, mutate_run(&request, KEY, now()).unwrap());
         assert_eq!(verify(KEY, &stored(object)), Ok(()));
     }
-    assert_eq!(mutate_run(&update(|_| ()), KEY, now()), Patch::new());
+    assert_eq!(mutate_run(&update(|_| ()), KEY, now()), Ok(Patch::new()));
     let old = run(json!({"name": "nightly"}), json!({}));
     let new = admitted(old.clone());
     let request = request("UPDATE", new, old);
-    assert_eq!(mutate_run(&request, KEY, now()), [json!({"op": "remove", "path": "/spec/caller"})]);
+    assert_eq!(mutate_run(&request, KEY, now()), Ok(vec![json!({"op": "remove", "path": "/spec/caller"})]));
 }
 
 #[test]
@@ -199,7 +212,7 @@ fn the_mark_of_a_restored_run_cannot_be_taken_off() {
     new["metadata"].as_object_mut().unwrap().remove("annotations");
     let request = request("UPDATE", new.clone(), old);
     assert!(problems(&request)[0].starts_with("metadata.annotations[\"outrigger.dev/restored\"] cannot be removed"));
-    let put_back = patched(new, mutate_run(&request, KEY, now()));
+    let put_back = patched(new, mutate_run(&request, KEY, now()).unwrap());
     assert_eq!(put_back["metadata"]["annotations"][RESTORED], "true");
 }
 

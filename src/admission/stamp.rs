@@ -44,6 +44,11 @@ pub enum StampError {
         "spec.caller does not fit the run: name, spec or caller were changed after admission; create the run again"
     )]
     Forged,
+    /// The run brought a stamp that is not this operator's.
+    #[error(
+        "spec.caller is not this operator's: the run comes from another cluster, from before the operator's key was replaced, or is a changed copy; remove spec.caller to create it as your own"
+    )]
+    Foreign,
     /// The stamp is genuine, and made for an earlier creation.
     #[error(
         "the run was restored from a backup or copied: it is kept as a record and never starts; create another ActionRun"

@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::action::{CustomAction, Parameter};
 use super::schema;
 
 /// An extension that orchestrates external infrastructure, as in Apache CloudStack's extension manifest.
@@ -274,82 +275,6 @@ pub struct OrchestratorOptions {
     pub requires_prepare_vm: Option<bool>,
 }
 
-/// One of the extension's own actions.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CustomAction {
-    /// Name: letters, digits, spaces, `_` and `-`; handed to the script as it is.
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z0-9 _-]+$"))]
-    pub name: String,
-    /// Name shown to people.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub display_name: Option<String>,
-    /// What it does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub description: Option<String>,
-    /// What it acts on: VirtualMachine (in any case; the default).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub resourcetype: Option<String>,
-    /// Whether it may run. Unset means false, as in CloudStack.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub enabled: Option<bool>,
-    /// Seconds it may take; 0 or unset is the operator's default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 604800))]
-    pub timeout: Option<u32>,
-    /// Role types whose holders may run it: Admin, ResourceAdmin, DomainAdmin, User.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4), inner(length(max = 32)))]
-    #[x_kube(validation = Rule::new("self.all(role, role in ['Admin', 'ResourceAdmin', 'DomainAdmin', 'User'])").message("allowedroletypes must be of Admin, ResourceAdmin, DomainAdmin, User"))]
-    pub allowedroletypes: Option<Vec<String>>,
-    /// Message of a run that succeeded; `{{actionName}}`, `{{extensionName}}` and `{{resourceName}}` are filled in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub successmessage: Option<String>,
-    /// Message of a run that failed, with the same tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub errormessage: Option<String>,
-    /// Handed to the script as `externaldetails.action`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::string_map::<32, 4096>")]
-    pub details: Option<BTreeMap<String, String>>,
-    /// What a run may or must give.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub parameters: Option<Vec<Parameter>>,
-}
-
-/// A parameter of an action.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Parameter {
-    /// Name.
-    #[schemars(length(min = 1, max = 128))]
-    pub name: String,
-    /// STRING, NUMBER, BOOLEAN or DATE, in any case.
-    #[serde(rename = "type")]
-    #[schemars(length(max = 16))]
-    #[x_kube(validation = Rule::new("self.upperAscii() in ['STRING', 'NUMBER', 'BOOLEAN', 'DATE']").message("type must be one of STRING, NUMBER, BOOLEAN, DATE"))]
-    pub type_: String,
-    /// NONE; for NUMBER also DECIMAL; for STRING also EMAIL, PASSWORD, URL, UUID.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    #[x_kube(validation = Rule::new("self.upperAscii() in ['NONE', 'DECIMAL', 'EMAIL', 'PASSWORD', 'URL', 'UUID']").message("validationformat must be one of NONE, DECIMAL, EMAIL, PASSWORD, URL, UUID"))]
-    pub validationformat: Option<String>,
-    /// Whether a run must give it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub required: Option<bool>,
-    /// The allowed values, separated by commas (STRING and NUMBER only).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub valueoptions: Option<String>,
-}
-
 /// How the Jobs of an extension's actions look: an allow-list, never merged into a pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -378,7 +303,7 @@ pub struct Runtime {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Option<Vec<Toleration>>,
-    /// Most runs of this extension at a time. Comes later: setting it is refused today.
+    /// Most runs of this extension at a time; more are queued. Unset: as many as the operator allows at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent_runs: Option<u32>,
@@ -386,14 +311,51 @@ pub struct Runtime {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 600))]
     pub termination_grace_period_seconds: Option<u32>,
-    /// Name of a prepared network policy. Comes later: setting it is refused today.
+    /// What its pods may connect to, besides the cluster's DNS and the operator. Unset: whatever the cluster's network
+    /// allows. Needs a network that enforces policies.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
-    pub network_policy: Option<String>,
-    /// How many finished runs with generated names are kept. Comes later: setting it is refused today.
+    pub network_policy: Option<NetworkPolicy>,
+    /// How many finished runs with generated names are kept in each namespace. Unset: the operator's `--run-history-limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub run_history_limit: Option<u32>,
+}
+
+/// What the pods of an extension's actions may connect to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkPolicy {
+    /// The networks that are open to them. Unset or empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub egress: Vec<EgressRule>,
+}
+
+/// A network that is open.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressRule {
+    /// The network, such as `192.0.2.0/24`.
+    #[schemars(length(min = 1, max = 64))]
+    pub cidr: String,
+    /// The ports that are open. Unset or empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub ports: Vec<EgressPort>,
+}
+
+/// A port that is open.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressPort {
+    /// The port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u32,
+    /// TCP (the default) or UDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 3))]
+    #[x_kube(validation = Rule::new("self in ['TCP', 'UDP']").message("protocol must be one of TCP, UDP"))]
+    pub protocol: Option<String>,
 }
 
 /// What the controller last saw and did.

@@ -4,6 +4,7 @@
 //! adds is camelCase. Every list, map and string is bounded, because unbounded ones exceed the API server's cost budget
 //! for CEL rules. Optional fields are omitted, never null.
 
+pub mod action;
 pub mod conditions;
 pub mod crds;
 pub mod extension;
@@ -14,7 +15,7 @@ pub mod target;
 
 pub use extension::{OrchestratorExtension, OrchestratorExtensionSpec, OrchestratorExtensionStatus};
 pub use reason::Reason;
-pub use run::{ActionRun, ActionRunSpec, ActionRunStatus, Phase};
+pub use run::{ActionRun, ActionRunSpec, ActionRunStatus, Phase, RunOutput};
 pub use target::{ExtensionTarget, ExtensionTargetSpec, ExtensionTargetStatus};
 
 /// API group of all kinds.
@@ -40,6 +41,8 @@ pub const ATTEMPT_LABEL: &str = "outrigger.dev/attempt";
 pub const EXTENSION_LABEL: &str = "outrigger.dev/extension";
 /// Annotation on pods: digest of the tree that they mount.
 pub const TREE_ANNOTATION: &str = "outrigger.dev/tree";
+/// Annotation on Jobs and pods: the name that their runner asks for, which is that of the CA that they pin.
+pub const CA_ANNOTATION: &str = "outrigger.dev/ca";
 /// Label on everything that the operator makes.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`], and the operator's field manager.

@@ -84,8 +84,12 @@ reasons! {
     // runs
     /// Waiting for its Job's runner to claim.
     Pending,
+    /// Waiting for its turn: as many actions run as may run at a time.
+    Queued,
     /// The script runs.
     Running,
+    /// An attempt failed, and the next one starts after a pause.
+    Retrying,
     /// The script ended with another exit code than 0, or by a signal.
     ActionFailed,
     /// The script's output says that it failed (`strictResult`).
@@ -110,6 +114,8 @@ reasons! {
     OOMKilled,
     /// Claimed, and nobody will ever know how it ended.
     OutcomeUnknown,
+    /// What the script printed could not be kept.
+    OutputNotKept,
     /// The extension does not exist.
     ExtensionNotFound,
     /// The extension is not installed yet.

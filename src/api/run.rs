@@ -37,7 +37,7 @@ use super::target::ExtensionReference;
 )]
 #[x_kube(
     validation = Rule::new("!(has(self.targetRef) && has(self.target))").message("targetRef and target exclude each other"),
-    validation = Rule::new("self.extensionRef == oldSelf.extensionRef && self.action == oldSelf.action && has(self.targetRef) == has(oldSelf.targetRef) && (!has(self.targetRef) || self.targetRef == oldSelf.targetRef) && has(self.timeoutSeconds) == has(oldSelf.timeoutSeconds) && (!has(self.timeoutSeconds) || self.timeoutSeconds == oldSelf.timeoutSeconds)").message("spec is immutable but for cancel: create another ActionRun"),
+    validation = Rule::new("self.extensionRef == oldSelf.extensionRef && self.action == oldSelf.action && has(self.targetRef) == has(oldSelf.targetRef) && (!has(self.targetRef) || self.targetRef == oldSelf.targetRef) && has(self.timeoutSeconds) == has(oldSelf.timeoutSeconds) && (!has(self.timeoutSeconds) || self.timeoutSeconds == oldSelf.timeoutSeconds) && has(self.retries) == has(oldSelf.retries) && (!has(self.retries) || self.retries == oldSelf.retries) && has(self.target) == has(oldSelf.target)").message("spec is immutable but for cancel: create another ActionRun"),
     validation = Rule::new("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)").message("cancel cannot be taken back")
 )]
 pub struct ActionRunSpec {
@@ -58,29 +58,33 @@ pub struct ActionRunSpec {
     /// The ExtensionTarget to act on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_ref: Option<TargetReference>,
-    /// A target given in place. Comes later, with a right of its own: setting it is refused today.
+    /// A target given in place, instead of `targetRef`. Needs a right of its own: `use` on freeformtargets.outrigger.dev,
+    /// by the extension's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<InlineTarget>,
     /// Seconds the action may take; never more than the action allows.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604800))]
     pub timeout_seconds: Option<u64>,
-    /// Seconds until the script must have started; after that the run fails and never starts. Default 300.
+    /// Seconds until the script must have started; after that the run fails and never starts. Counted from the run's creation,
+    /// for a repeated attempt from the end of the pause before it. Default 300.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604800))]
     pub start_deadline_seconds: Option<u64>,
-    /// How often a failed attempt is repeated. Comes later: values other than 0 are refused today.
+    /// How often a failed attempt is repeated: one whose script ended with another exit code than 0, printed a result that
+    /// says so, or was stopped at its timeout. Nothing else is repeated, an unknown outcome least of all. Default 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9))]
     pub retries: Option<u32>,
-    /// Seconds after which a finished run is deleted. Comes later: setting it is refused today.
+    /// Seconds after which the run is deleted once it has ended in whatever way. A GitOps tool that applies it again then runs
+    /// it again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31536000))]
     pub ttl_seconds_after_finished: Option<u64>,
     /// Set to true to stop the run. The one field that may change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
-    /// Who created the run. Written by the operator's admission; whatever else is written here is replaced.
+    /// Who created the run. Written by the operator's admission, which refuses a run that brings another's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<Caller>,
 }
@@ -117,21 +121,22 @@ pub struct SecretKeyReference {
     pub key: String,
 }
 
-/// A target given in place.
+/// A target given in place: what an ExtensionTarget says of the resource. It refers to no Secret, and has no status, so that
+/// what `prepare` answers reaches no later run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InlineTarget {
-    /// Type of the resource.
+    /// Type of the resource: VirtualMachine (in any case; the default).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub resourcetype: Option<String>,
-    /// The resource's name.
+    /// The resource's name: `virtualmachinename` in the payload, `{{resourceName}}` in messages.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(min = 1, max = 253))]
     pub name: Option<String>,
-    /// The resource's id.
+    /// The resource's id: `virtualmachineid` in the payload.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(min = 1, max = 253))]
     pub id: Option<String>,
     /// `externaldetails.host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,6 +210,22 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All phases.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Running, Self::Succeeded, Self::Failed, Self::Canceled, Self::OutcomeUnknown];
+
+    /// The word itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Canceled => "Canceled",
+            Self::OutcomeUnknown => "OutcomeUnknown",
+        }
+    }
+
     /// Whether the run has ended.
     pub fn is_finished(self) -> bool {
         !matches!(self, Self::Pending | Self::Running)
@@ -225,7 +246,7 @@ pub struct ActionRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// When the script was claimed.
+    /// When the script of the newest attempt was claimed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub start_time: Option<Time>,
@@ -280,7 +301,11 @@ pub struct ActionRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub stderr_tail: Option<String>,
-    /// Place in the queue, from 1. Comes later.
+    /// How much the newest attempt printed that ended. The operator keeps it for a while; absent if there is nothing to keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<RunOutput>,
+    /// Place in the queue, from 1, while the run waits for its turn; `message` says what for. Brought up to date every ten
+    /// seconds at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_position: Option<i32>,
 }
@@ -306,6 +331,20 @@ pub struct Console {
     pub protocol: String,
 }
 
+/// How much an attempt printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunOutput {
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// Bytes of standard output; 0 where it is withheld, because it can hold a password.
+    pub stdout_bytes: i64,
+    /// Bytes of standard error.
+    pub stderr_bytes: i64,
+    /// The middle of a stream is not kept.
+    pub truncated: bool,
+}
+
 /// One attempt: at most one runner ever claims it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -314,6 +353,9 @@ pub struct Attempt {
     pub number: u32,
     /// Jobs that were created for it, one after the other; only an unclaimed attempt gets another.
     pub jobs: u32,
+    /// How many of these were replaced because the extension's revision changed: they do not count as failed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replaced_jobs: u32,
     /// Name of the newest Job, in the operator's namespace.
     #[schemars(length(max = 253))]
     pub job: String,
@@ -321,6 +363,9 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub decided_at: Option<MicroTime>,
+    /// Seconds between TERM and KILL, as the newest Job was decided with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u32>,
     /// UID of the pod whose runner claimed.
     #[serde(rename = "podUID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -340,4 +385,12 @@ pub struct Attempt {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub reason: Option<String>,
+    /// When its end was stored. An attempt that has one is over: it is never claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub ended_at: Option<MicroTime>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -3,7 +3,7 @@
 //! Every replica serves admission, health, metrics and the way to the leader. The one that holds the Lease writes: it
 //! opens the store and runs the controllers, and the process ends at once if the Lease is lost.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,37 +15,39 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use k8s_openapi::api::core::v1::Service;
 use kube::api::PostParams;
+use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
+use tower::util::MapRequestLayer;
 
 use super::ControllerOptions;
+use super::listeners::{keep_webhooks, listen, listening, reached_at};
 use crate::admission::{self, Admission};
 use crate::api::MANAGER;
-use crate::archive::Limits;
 use crate::digest::Digest;
 use crate::extension;
 use crate::lease::{Elector, Leadership, Settings};
 use crate::run;
-use crate::serve::certificates::{self, Certificates, ServingCertificate};
+use crate::serve::certificates::{self, Trust};
 use crate::serve::forward::{Forwarder, leader_or_forward};
 use crate::serve::health::{self, Readiness};
 use crate::serve::keys::{self, Keys};
-use crate::serve::webhook_config::{self, DEFAULT_NAME};
 use crate::serve::{issue, tls};
 use crate::source::{AddressPolicy, FetchOptions, Fetcher};
-use crate::store::layout::tree_subpath;
-use crate::store::{RelativePath, Store};
+use crate::store::layout::{runner_subpath, tree_subpath};
+use crate::store::{LazyStore, Outputs, RelativePath, StoreError};
 use crate::telemetry::{self, Metrics};
 use crate::validate::{ContractLevels, RunLimits};
 
 /// How long trash of a former process is kept.
 const TRASH_GRACE: Duration = Duration::from_secs(900);
+/// The longest pause between tries to open a store that cannot be opened.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Runs the operator until it is told to end, or loses its Lease.
 pub fn main(options: ControllerOptions) -> anyhow::Result<()> {
@@ -61,7 +63,8 @@ struct Replica {
     client: Client,
     metrics: Metrics,
     keys: Keys,
-    certificates: Certificates,
+    /// The CAs that runners, webhooks and other replicas are told of.
+    trust: watch::Receiver<Trust>,
     /// `https://<address>:<port>` for runners.
     address: String,
     /// User name under which this process writes.
@@ -73,12 +76,17 @@ struct Replica {
 }
 
 async fn start(options: ControllerOptions) -> anyhow::Result<()> {
-    let client = client(&options).await?;
     let metrics = Metrics::new();
+    let client = client(&options, metrics.clone()).await?;
     let readiness = Readiness::waiting_for(["certificates", "listener"]);
     let shutdown = on_signal()?;
     let health = TcpListener::bind(options.health_listen).await.with_context(|| listening(options.health_listen))?;
-    tokio::spawn(tls::serve_plain(health, health::router(readiness.clone(), metrics.clone()), ended(shutdown.clone())));
+    tokio::spawn(tls::serve_plain(
+        health,
+        health::router(readiness.clone(), metrics.clone()),
+        tls::Limits::HEALTH,
+        ended(shutdown.clone()),
+    ));
 
     let keys = keys::ensure(&client, &options.namespace).await?;
     let reached = reached_at(&client, &options).await?;
@@ -87,36 +95,35 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     readiness.reached("certificates");
 
     let identity = options.identity.clone().unwrap_or_else(|| "outside".to_owned());
-    let own = options.pod_address.map_or(reached, |address| SocketAddr::new(address, options.listen.port()));
+    let own = options.pod_address.map_or(reached, |address| SocketAddr::new(address, options.runs_listen().port()));
     let settings = Settings::new(&options.namespace, format!("{identity}_{:08x}", random()), format!("https://{own}"));
     let elector = Elector::start(client.clone(), settings);
     let leadership = elector.leadership();
 
-    let serving = ServingCertificate::new(&certificates)?;
+    let serving = certificates.serving()?;
+    let (tell, trust) = watch::channel(certificates.trust());
     tokio::spawn({
         let (serving, client, namespace) = (serving.clone(), client.clone(), options.namespace.clone());
-        async move { serving.keep_current(client, namespace, names).await }
+        async move { certificates::keep_current(&serving, tell, client, namespace, names).await }
     });
     let replica = Arc::new(Replica {
         client: client.clone(),
         metrics,
         keys,
-        certificates,
+        trust: trust.clone(),
         address: format!("https://{reached}"),
         operator: whoami(&client).await?,
         run_routes: OnceLock::new(),
         shutdown: shutdown.clone(),
         options,
     });
-    let listener =
-        TcpListener::bind(replica.options.listen).await.with_context(|| listening(replica.options.listen))?;
-    let forwarder = Forwarder::new(&replica.certificates.ca)?;
     // a fallback and no wildcard route: that would leave its own parameter beside those of the routes inside
     let runs = Router::new().fallback(answer_runs).with_state(replica.clone());
-    let router = admission::router(replica.admission()).merge(leader_or_forward(leadership.clone(), forwarder, runs));
-    tokio::spawn(tls::serve_tls(listener, serving.server_config()?, router, ended(shutdown.clone())));
+    let runs = leader_or_forward(leadership.clone(), Forwarder::new(trust), runs);
+    let runs = run::authenticated(replica.keys.token_key.clone(), runs);
+    listen(&replica.options, serving, admission::router(replica.admission()), runs, &shutdown).await?;
     readiness.reached("listener");
-    keep_webhooks(&replica).await?;
+    keep_webhooks(&client, &replica.options, replica.trust.clone(), &replica.operator).await?;
 
     tokio::select! {
         () = leadership.acquired() => {}
@@ -132,7 +139,7 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     let has_ended = Arc::new(AtomicBool::new(false));
     end_when_lost(leadership.clone(), has_ended.clone());
     tokio::select! {
-        result = lead(replica.clone()) => {
+        result = lead(replica.clone(), leadership.clone()) => {
             has_ended.store(true, Ordering::SeqCst);
             elector.release().await;
             result
@@ -161,27 +168,16 @@ fn end_when_lost(leadership: Leadership, has_ended: Arc<AtomicBool>) {
 }
 
 /// Runs the controllers until shutdown.
-async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
+async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<()> {
     let options = &replica.options;
-    let root = options.store.clone();
-    let store = tokio::task::spawn_blocking(move || Store::open(&root)).await??;
-    let swept = {
-        let store = store.clone();
-        tokio::task::spawn_blocking(move || store.recover(SystemTime::now(), TRASH_GRACE)).await??
-    };
-    tracing::info!(?swept, "the store is open");
-    let store = Arc::new(store);
+    let may_write = move || leadership.is_leader();
+    let store = Arc::new(LazyStore::new(&options.store, TRASH_GRACE, may_write));
     let context = Arc::new(extension::Context {
         client: replica.client.clone(),
         namespace: options.namespace.clone(),
         store: store.clone(),
         fetcher: Fetcher::new(replica.fetch_options())?,
-        limits: Limits {
-            unpacked_bytes: options.max_unpacked_bytes,
-            file_bytes: options.max_unpacked_bytes,
-            entries: options.max_entries,
-            ..Limits::default()
-        },
+        limits: options.limits.limits(),
         contracts: replica.contracts(),
         require_verification: options.require_verification,
         recorder: replica.recorder(),
@@ -189,8 +185,12 @@ async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
         memory: Default::default(),
     });
     let mut helpers = JoinSet::new();
-    let runs = start_runs(&replica, store).await?;
+    let outputs = Outputs::at(&options.store);
+    helpers.spawn(open(store.clone(), outputs.clone()));
+    let runs = start_runs(&replica, store, outputs).await?;
     helpers.spawn(run::sweep::run(runs.context.clone()));
+    helpers.spawn(run::collect::run(runs.context.clone()));
+    helpers.spawn(run::output::sweep_until_dropped(runs.context.clone(), runs.outputs, options.retention()));
     let shutdown = || ended(replica.shutdown.clone());
     // All that writes to the volume is waited for: once the Lease is let go, it is another's.
     tokio::join!(
@@ -201,41 +201,69 @@ async fn lead(replica: Arc<Replica>) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Runs {
-    context: Arc<run::Context>,
-    triggers: run::controller::Triggers,
+/// Opens the store and what is kept beside it, however long that takes. What needs it meanwhile tries for itself, and
+/// says why it cannot.
+async fn open(store: Arc<LazyStore>, outputs: Outputs) {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        let (opening, preparing) = (store.clone(), outputs.clone());
+        let opened = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
+            let swept = opening.open().cloned()?;
+            preparing.prepare()?;
+            Ok(swept)
+        });
+        match opened.await {
+            Ok(Ok(swept)) => return tracing::info!(?swept, "the store is open"),
+            Ok(Err(error)) => tracing::error!(%error, "the store cannot be opened; trying again"),
+            Err(error) => tracing::error!(%error, "opening the store was interrupted; trying again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
-/// Publishes the runner, and lets claims and reports in.
-async fn start_runs(replica: &Replica, store: Arc<Store>) -> anyhow::Result<Runs> {
+struct Runs {
+    context: Arc<run::Context>,
+    outputs: Outputs,
+    triggers: run::Triggers,
+}
+
+/// Lets claims and reports in, for which nothing of the volume is needed.
+async fn start_runs(replica: &Replica, store: Arc<LazyStore>, outputs: Outputs) -> anyhow::Result<Runs> {
     let options = &replica.options;
     let runner = replica.runner()?;
-    let installed = {
-        let store = store.clone();
-        tokio::task::spawn_blocking(move || store.install_runner(&runner)).await??
+    let subpath = {
+        let file = std::fs::File::open(&runner).with_context(|| format!("opening {}", runner.display()))?;
+        runner_subpath(&Digest::of_reader(file).with_context(|| format!("reading {}", runner.display()))?.0)
     };
+    let trees = Arc::new(InstalledTrees { store, runner, has_runner: AtomicBool::new(false) });
     let operator = run::job::Operator {
         namespace: options.namespace.clone(),
         claim_name: options.store_claim.clone(),
         default_image: options.action_image.clone(),
         service_account: options.action_service_account.clone(),
         architecture: architecture().to_owned(),
-        runner_subpath: installed.subpath,
+        runner_subpath: subpath,
         address: replica.address.clone(),
-        ca_pem: replica.certificates.ca.clone(),
+        ca_pem: String::new(),
     };
     let settings = run::Settings {
         operator,
+        trust: replica.trust.clone(),
         policy: replica.policy(),
         insecure_without_admission: options.insecure_no_admission,
         concurrency: options.run_concurrency,
+        max_concurrent_runs: Some(options.max_concurrent_runs).filter(|most| *most > 0),
+        run_history_limit: Some(options.run_history_limit).filter(|most| *most > 0),
+        output_bytes: options.output_max_bytes,
+        skip_report: options.no_direct_report,
     };
     let (caches, triggers) = run::watches(&replica.client, &options.namespace);
     let (keys, metrics) = (replica.keys.clone(), Arc::new(replica.metrics.clone()));
-    let context =
-        run::Context::new(replica.client.clone(), settings, keys, Arc::new(InstalledTrees(store)), caches, metrics);
-    let _ = replica.run_routes.set(run::routes(context.clone()));
-    Ok(Runs { context, triggers })
+    let context = run::Context::new(replica.client.clone(), settings, keys, trees, caches, metrics);
+    let routes = run::routes(context.clone()).merge(run::output::routes(context.clone(), outputs.clone()));
+    let _ = replica.run_routes.set(routes);
+    Ok(Runs { context, outputs, triggers })
 }
 
 /// Claims and reports, once the controller that they belong to has started.
@@ -246,13 +274,22 @@ async fn answer_runs(State(replica): State<Arc<Replica>>, request: Request) -> R
     }
 }
 
-/// The store, as runs see it.
-struct InstalledTrees(Arc<Store>);
+/// The store, as runs see it: trees, and the runner, which is published before the first Job needs it.
+struct InstalledTrees {
+    store: Arc<LazyStore>,
+    runner: PathBuf,
+    has_runner: AtomicBool,
+}
 
 impl run::Trees for InstalledTrees {
     fn entrypoint_digest(&self, tree: &Digest, path: &str) -> Result<Digest, String> {
         let path = RelativePath::parse(path).map_err(|fault| fault.to_string())?;
-        let found = self.0.entrypoint_digest(tree, &path).map_err(|error| error.to_string())?;
+        let store = self.store.get().map_err(|error| error.to_string())?;
+        let found = store.entrypoint_digest(tree, &path).map_err(|error| error.to_string())?;
+        if !self.has_runner.load(Ordering::SeqCst) {
+            store.install_runner(&self.runner).map_err(|error| error.to_string())?;
+            self.has_runner.store(true, Ordering::SeqCst);
+        }
         found.ok_or_else(|| format!("tree {tree} has no file {:?}", path.as_str()))
     }
 
@@ -304,7 +341,7 @@ impl Replica {
     fn fetch_options(&self) -> FetchOptions {
         FetchOptions {
             allow: AddressPolicy::new(self.options.allow_address.clone(), vec![]),
-            max_download_bytes: self.options.max_download_bytes,
+            max_download_bytes: self.options.limits.max_download_bytes,
             proxy: self.options.proxy.clone(),
             ..FetchOptions::default()
         }
@@ -319,7 +356,8 @@ impl Replica {
     }
 }
 
-async fn client(options: &ControllerOptions) -> anyhow::Result<Client> {
+/// A client whose requests are counted.
+async fn client(options: &ControllerOptions, metrics: Metrics) -> anyhow::Result<Client> {
     let config = match &options.kubeconfig {
         Some(file) => {
             let config =
@@ -330,7 +368,11 @@ async fn client(options: &ControllerOptions) -> anyhow::Result<Client> {
             Config::infer().await.context("finding the cluster: neither a service account nor a kubeconfig fits")?
         }
     };
-    Ok(Client::try_from(config)?)
+    let count = MapRequestLayer::new(move |request: axum::http::Request<kube::client::Body>| {
+        metrics.requested(request.method(), request.uri());
+        request
+    });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&count).build())
 }
 
 /// The user name under which the API server knows this process.
@@ -347,43 +389,6 @@ fn random() -> u32 {
     getrandom::u32().unwrap_or_else(|_| std::process::id())
 }
 
-/// Where runners and webhooks reach the operator: the Service's cluster IP, or what was advertised.
-async fn reached_at(client: &Client, options: &ControllerOptions) -> anyhow::Result<SocketAddr> {
-    if let Some(address) = options.advertise {
-        return Ok(address);
-    }
-    let name = options.service.as_deref().unwrap_or(MANAGER);
-    let where_ = format!("Service {}/{name}", options.namespace);
-    let service = Api::<Service>::namespaced(client.clone(), &options.namespace)
-        .get(name)
-        .await
-        .with_context(|| format!("reading {where_}"))?;
-    let spec = service.spec.unwrap_or_default();
-    let address: IpAddr = spec
-        .cluster_ip
-        .as_deref()
-        .and_then(|address| address.parse().ok())
-        .with_context(|| format!("{where_} has no cluster IP; runners need one"))?;
-    let ports = spec.ports.unwrap_or_default();
-    let port = ports.iter().find(|port| port.name.as_deref() == Some("https")).or(ports.first());
-    let port = port.and_then(|port| u16::try_from(port.port).ok()).with_context(|| format!("{where_} has no port"))?;
-    Ok(SocketAddr::new(address, port))
-}
-
-/// Keeps the webhooks pointed at this operator: the chart's get its CA; outside a cluster they are made with its address.
-async fn keep_webhooks(replica: &Replica) -> anyhow::Result<()> {
-    let (client, ca) = (replica.client.clone(), replica.certificates.ca.clone());
-    if replica.options.insecure_no_admission {
-        tracing::warn!("running without admission: anyone who can create a run can claim to be anyone");
-    } else if replica.options.advertise.is_some() {
-        webhook_config::apply_url_configuration(&client, DEFAULT_NAME, &replica.address, &ca, &replica.operator)
-            .await?;
-    } else {
-        tokio::spawn(webhook_config::keep_injected(client, DEFAULT_NAME.to_owned(), ca));
-    }
-    Ok(())
-}
-
 /// Turns true at SIGTERM or SIGINT.
 fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -398,10 +403,6 @@ fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
     Ok(receiver)
 }
 
-async fn ended(mut shutdown: watch::Receiver<bool>) {
+pub(super) async fn ended(mut shutdown: watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|ended| *ended).await;
-}
-
-fn listening(address: SocketAddr) -> String {
-    format!("listening on {address}")
 }

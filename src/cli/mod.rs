@@ -4,9 +4,12 @@ mod controller;
 mod convert;
 mod crds;
 mod directory;
+mod limits;
 mod lint;
+mod listeners;
 mod new;
 mod options;
+mod output;
 mod run;
 mod status;
 mod store;
@@ -38,7 +41,7 @@ enum Command {
     Crds(crds::Options),
     /// Turn an upstream manifest into a resource for `kubectl apply -f -`.
     Convert(convert::Options),
-    /// Look into the volume that holds the installed extensions.
+    /// Look into the volume that holds the installed extensions and what runs printed.
     Store(store::Options),
 }
 

@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
+
+use crate::store::Retention;
 
 /// Options of the operator. In a cluster the chart sets them.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,16 +24,24 @@ pub struct ControllerOptions {
     #[arg(long, value_name = "NAME", default_value = "outrigger-store")]
     pub store_claim: String,
 
-    /// Address for webhooks and runners (TLS).
+    /// Address for webhooks, and for runners unless they have their own (TLS).
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:9443")]
     pub listen: SocketAddr,
+    /// Address for runners alone (TLS): what reaches it takes no connection from the webhooks.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub runs_listen: Option<SocketAddr>,
+    /// Directory with tls.crt and tls.key for the webhooks, where the operator is not to make their certificate; its CA is
+    /// then somebody else's to write into the webhook configurations.
+    #[arg(long, value_name = "DIR", requires = "runs_listen", conflicts_with = "advertise")]
+    pub webhook_certificate: Option<PathBuf>,
     /// Address for health and metrics (plain HTTP).
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     pub health_listen: SocketAddr,
     /// The Service in front of the operator: runners dial its cluster IP.
     #[arg(long, value_name = "NAME", conflicts_with = "advertise")]
     pub service: Option<String>,
-    /// Address at which runners and the API server reach this process, where there is no Service.
+    /// Address at which runners and the API server reach this process, where there is no Service. Runners use the port of
+    /// --runs-listen, where that is given.
     #[arg(long, value_name = "ADDR:PORT", required_unless_present = "service")]
     pub advertise: Option<SocketAddr>,
     /// This pod's address, at which the other replicas reach it.
@@ -59,6 +70,27 @@ pub struct ControllerOptions {
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     pub max_timeout_seconds: u64,
 
+    /// Most runs at a time in the whole cluster, from the decision to start one until it has ended; more are queued. 0: no
+    /// limit.
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    pub max_concurrent_runs: u32,
+    /// Finished runs with generated names that are kept per namespace and extension, unless the extension's
+    /// `spec.runtime.runHistoryLimit` says otherwise. 0: all of them.
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub run_history_limit: u32,
+    /// Most bytes of each stream of an attempt that are kept: its beginning and its end. 0 keeps none.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(..=2 << 20))]
+    pub output_max_bytes: u64,
+    /// Seconds that outputs of runs are kept; they go with their run at the latest.
+    #[arg(long, value_name = "SECONDS", default_value_t = 7 * 86_400)]
+    pub output_retention_seconds: u64,
+    /// Most bytes of all outputs together; the oldest go first.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    pub output_max_total_bytes: u64,
+    /// Learn how actions ended from their pods alone. For measurements of what the runners' reports are worth.
+    #[arg(long, hide = true)]
+    pub no_direct_report: bool,
+
     /// Network that sources may be fetched from although it is private, loopback or link-local; repeatable.
     #[arg(long, value_name = "CIDR")]
     pub allow_address: Vec<IpNet>,
@@ -69,15 +101,9 @@ pub struct ControllerOptions {
     /// HTTP proxy for fetching sources. The environment is not consulted.
     #[arg(long, value_name = "URL")]
     pub proxy: Option<url::Url>,
-    /// Most bytes of a download.
-    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
-    pub max_download_bytes: u64,
-    /// Most bytes of an unpacked extension.
-    #[arg(long, value_name = "BYTES", default_value_t = 512 << 20)]
-    pub max_unpacked_bytes: u64,
-    /// Most files and directories of an unpacked extension.
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
-    pub max_entries: u64,
+    /// What a fetched extension may hold.
+    #[command(flatten)]
+    pub limits: super::limits::LimitOptions,
     /// Contract level served for the type Orchestrator, for `compatibility.cloudstack.minVersion`.
     #[arg(long, value_name = "VERSION", default_value = "4.23.0")]
     pub orchestrator_contract: String,
@@ -95,4 +121,11 @@ pub struct ControllerOptions {
     /// What is logged: `error`, `warn`, `info`, `debug`, or a filter as `outrigger=debug,kube=info`.
     #[arg(long, default_value = "info")]
     pub log_level: String,
+}
+
+impl ControllerOptions {
+    /// How long outputs of runs are kept.
+    pub fn retention(&self) -> Retention {
+        Retention { age: Duration::from_secs(self.output_retention_seconds), bytes: self.output_max_total_bytes }
+    }
 }

@@ -21,7 +21,7 @@ use crate::api::Phase;
 use crate::run::local::{self, Asked, LocalRun};
 use crate::run::local_target;
 use crate::runner::control::{Control, StopReason};
-use crate::runner::execute::{Output, Spec, execute};
+use crate::runner::execute::{Output, Spec, execute, random_uuid};
 use crate::validate::Problem;
 
 /// Exit code for everything that keeps the script from being started.
@@ -57,6 +57,12 @@ pub struct Options {
     /// Seconds the action may take; never more than the action allows.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
     timeout: Option<u64>,
+    /// The script's OUTRIGGER_IDEMPOTENCY_KEY; a new one if it is not given.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// The script's OUTRIGGER_ATTEMPT, to see what a repeated attempt does.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10))]
+    attempt: u32,
     /// Print the run's status as JSON on standard output, and all that the script prints on standard error.
     #[arg(long)]
     json: bool,
@@ -100,6 +106,11 @@ fn prepare(options: &Options) -> anyhow::Result<LocalRun> {
         payload: options.payload.as_ref().map(read).transpose()?,
         target,
         timeout_seconds: options.timeout,
+        idempotency_key: match &options.idempotency_key {
+            Some(key) => key.clone(),
+            None => random_uuid().context("drawing an idempotency key")?,
+        },
+        attempt: options.attempt,
         user: std::env::var("USER").unwrap_or_else(|_| "local".to_owned()),
     };
     let local = local::prepare(&manifest, &asked).map_err(|lines| anyhow::Error::msg(lines.join("\n")))?;
@@ -141,7 +152,7 @@ fn start(options: &Options, local: &LocalRun) -> anyhow::Result<Phase> {
     };
     let stdout = if options.json { Some(stdout_to_stderr().context("redirecting standard output")?) } else { None };
     let started = Timestamp::now();
-    let outcome = execute(&spec, &control, &Output::new(&grant.redact));
+    let outcome = execute(&spec, &control, &Output::of(grant));
     let (status, is_secret) = local.status(&outcome, started, Timestamp::now());
     if let Some(stdout) = stdout {
         rustix::stdio::dup2_stdout(stdout).context("restoring standard output")?;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::action::printable;
 use crate::api::ActionRunStatus;
 
 /// Most characters of a table's cell.
@@ -28,7 +29,7 @@ pub(super) fn text(status: &ActionRunStatus, is_secret: bool) -> String {
     if let Some(result) = &status.result {
         let shown = table(result).unwrap_or_else(|| format!("{result:#}\n"));
         text.push_str("result:\n");
-        text.extend(shown.lines().map(|line| format!("  {line}\n")));
+        text.extend(printable(&shown).lines().map(|line| format!("  {line}\n")));
     }
     text
 }
@@ -102,6 +103,12 @@ mod tests {
             "phase:     Failed\nreason:    Timeout\nmessage:   too slow\npower:     PowerOn\n\
              secret:    goes to a Secret in the run's namespace, not to its status\n"
         );
+    }
+
+    #[test]
+    fn nothing_in_a_result_steers_the_terminal() {
+        let shown = shown_as(json!({"a": "\u{1b}[31m \u{9b}31m"}));
+        assert_eq!(shown, "result:\n  {\n    \"a\": \"\\u001b[31m \u{fffd}31m\"\n  }\n");
     }
 
     #[test]

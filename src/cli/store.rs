@@ -1,9 +1,10 @@
-//! `outrigger store`: look into the volume that holds the installed extensions.
+//! `outrigger store`: look into the volume that holds the installed extensions and what runs printed.
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
+use super::output;
 use crate::store::Store;
 
 /// What to do with the volume.
@@ -21,12 +22,14 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         store: PathBuf,
     },
+    Output(output::Options),
 }
 
 /// Runs a sub-command.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     match &options.command {
         Command::Verify { store } => verify(store),
+        Command::Output(options) => output::run(options),
     }
 }
 

@@ -1,7 +1,5 @@
 //! Does what was planned: resolve, fetch, publish, link. Everything on the volume happens in blocking threads.
 
-use std::sync::Arc;
-
 use kube::ResourceExt as _;
 
 use super::context::{Context, Memory};
@@ -11,11 +9,12 @@ use super::plan::{self, Known, Plan, Wanted};
 use super::status::{Applied, Before, InstalledPair};
 use super::trust;
 use crate::api::{OrchestratorExtension, Reason};
+use crate::archive::UnpackError;
 use crate::digest::Digest;
 use crate::manifest::{self, Manifest};
 use crate::signature::PublicKeys;
 use crate::source::oci::Tag;
-use crate::source::{ConfigMapFiles, GitRef, OciRef, OciUrl, Request, Resolution, SourceUrl, Verify};
+use crate::source::{ConfigMapFiles, GitRef, OciRef, OciUrl, Request, Resolution, SourceError, SourceUrl, Verify};
 use crate::store::{Entry, ExtensionName, RelativePath, Store, StoreError};
 use crate::validate::{self, Extension, SourceKind};
 
@@ -29,8 +28,9 @@ pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Befor
     };
     match on_volume(context, move |store| store.verify(&tree)).await {
         Ok(Ok(())) => Before::Intact,
-        Ok(Err(error)) => Before::Broken(error.to_string()),
-        Err(failure) => Before::Broken(failure.message),
+        Ok(Err(error)) if error.is_damage() => Before::Broken(error.to_string()),
+        Ok(Err(error)) => Before::Unreadable(error.to_string()),
+        Err(failure) => Before::Unreadable(failure.message),
     }
 }
 
@@ -89,7 +89,12 @@ async fn fetched(context: &Context, inputs: &Inputs, wanted: Wanted, known: Opti
     let known = match known {
         Some(known) => {
             let tree = known.tree;
-            on_volume(context, move |store| store.verify(&tree).is_ok()).await?.then_some(known)
+            match on_volume(context, move |store| store.verify(&tree)).await? {
+                Ok(()) => Some(known),
+                Err(error) if error.is_damage() => None,
+                // Nothing is downloaded that could not be written.
+                Err(error) => return Err(store_failure(Stage::Fetch, &error)),
+            }
         }
         None => None,
     };
@@ -104,14 +109,24 @@ async fn fetched(context: &Context, inputs: &Inputs, wanted: Wanted, known: Opti
             return Err(Failure::transient(Stage::Fetch, Reason::FetchFailed, message));
         }
     };
-    let staging = on_volume(context, Store::stage).await?.map_err(|error| store_failure(&error))?;
+    let staging = on_volume(context, Store::stage).await?.map_err(|error| store_failure(Stage::Fetch, &error))?;
     let fetched = context.fetcher.fetch(pending, credentials, staging.path(), context.limits).await;
-    let fetched = fetched.map_err(|error| Failure::fetch(&error))?;
+    let fetched = fetched.map_err(fetch_failure)?;
     context.metrics.fetched(fetched.bytes_downloaded);
     let root = wanted.root.clone();
     let tree = on_volume(context, move |store| store.publish(staging, root.as_ref())).await?;
-    let tree = tree.map_err(|error| store_failure(&error))?;
+    let tree = tree.map_err(|error| store_failure(Stage::Fetch, &error))?;
     Ok(Known { wanted, resolved: fetched.resolved, tree: tree.digest, size: tree.bytes, files: tree.files })
+}
+
+/// Where the files could not be written, the volume is to blame and not the source.
+fn fetch_failure(error: SourceError) -> Failure {
+    match error {
+        SourceError::Unpack { source: UnpackError::Write { entry, source }, .. } => {
+            store_failure(Stage::Fetch, &StoreError::io("unpack onto the volume: write", entry.to_string(), source))
+        }
+        error => Failure::fetch(&error),
+    }
 }
 
 /// The request for a validated source, with the ConfigMap and the keys that it names.
@@ -155,7 +170,7 @@ async fn manifest_of(context: &Context, tree: Digest) -> Result<Option<Manifest>
         let Ok(path) = RelativePath::parse(file) else { continue };
         let read =
             on_volume(context, move |store| store.read_small(&tree, &path, manifest::MANIFEST_BYTES as u64)).await?;
-        if let Some(bytes) = read.map_err(|error| store_failure(&error))? {
+        if let Some(bytes) = read.map_err(|error| store_failure(Stage::Compatible, &error))? {
             return manifest::parse(&bytes, file).map(Some).map_err(|problems| {
                 Failure::stalled(Stage::Compatible, Reason::ManifestInvalid, problems.in_one_line())
             });
@@ -177,13 +192,14 @@ pub async fn install(
     on_volume(context, move |store| {
         let name = ExtensionName::parse(&name)
             .map_err(|error| Failure::stalled(Stage::Resource, Reason::ValidationFailed, error.to_string()))?;
-        if store.entrypoint_digest(&tree, &entrypoint).map_err(|error| store_failure(&error))?.is_none() {
+        let failed = |error| store_failure(Stage::Install, &error);
+        if store.entrypoint_digest(&tree, &entrypoint).map_err(failed)?.is_none() {
             return Err(entrypoint_missing(store, &tree, &entrypoint));
         }
         for manifest in manifests {
-            store.keep_manifest(manifest.as_bytes()).map_err(|error| store_failure(&error))?;
+            store.keep_manifest(manifest.as_bytes()).map_err(failed)?;
         }
-        store.link(&name, &tree).map_err(|error| store_failure(&error))
+        store.link(&name, &tree).map_err(failed)
     })
     .await?
 }
@@ -204,21 +220,49 @@ fn entrypoint_missing(store: &Store, tree: &Digest, entrypoint: &RelativePath) -
 }
 
 /// What the volume does may pass by itself; what the source holds does not.
-pub fn store_failure(error: &StoreError) -> Failure {
+pub fn store_failure(stage: Stage, error: &StoreError) -> Failure {
     if error.is_transient() {
-        Failure::transient(Stage::Install, Reason::StoreFailed, error.to_string())
+        Failure::transient(stage, Reason::StoreFailed, error.to_string())
     } else {
-        Failure::stalled(Stage::Install, Reason::StoreFailed, error.to_string())
+        Failure::stalled(stage, Reason::StoreFailed, error.to_string())
     }
 }
 
-/// Runs blocking work on the volume in a thread of its own.
+/// Runs blocking work on the volume in a thread of its own; opens the store first if that has not been possible yet.
 pub async fn on_volume<T: Send + 'static>(
     context: &Context,
     work: impl FnOnce(&Store) -> T + Send + 'static,
 ) -> Result<T, Failure> {
-    let store: Arc<Store> = context.store.clone();
-    tokio::task::spawn_blocking(move || work(&store)).await.map_err(|error| {
-        Failure::transient(Stage::Install, Reason::StoreFailed, format!("work on the volume was interrupted: {error}"))
-    })
+    let store = context.store.clone();
+    let worked = tokio::task::spawn_blocking(move || store.get().map(work)).await;
+    let worked = worked.map_err(|error| {
+        Failure::transient(Stage::Fetch, Reason::StoreFailed, format!("work on the volume was interrupted: {error}"))
+    });
+    worked?.map_err(|error| store_failure(Stage::Fetch, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::reason::FailureClass;
+    use crate::archive::EntryName;
+
+    #[test]
+    fn a_source_that_finds_no_room_is_the_volumes_fault_and_tried_again() {
+        let write = |errno: rustix::io::Errno| {
+            let source = UnpackError::Write { entry: EntryName::new("lib/big"), source: errno.into() };
+            fetch_failure(SourceError::Unpack { url: "https://example.com/x.tar".into(), source })
+        };
+        let failure = write(rustix::io::Errno::NOSPC);
+        let (class, reason) = (FailureClass::Transient, Reason::StoreFailed);
+        assert_eq!((failure.stage, failure.class, failure.reason), (Stage::Fetch, class, reason));
+        assert_eq!(
+            failure.message,
+            "unpack onto the volume: write \"lib/big\": no space or no inode is left on the volume; enlarge it or remove \
+             unused extensions"
+        );
+        assert!(write(rustix::io::Errno::ROFS).message.contains("the volume is read-only"));
+        let refused = SourceError::Unpack { url: "https://example.com/x.tar".into(), source: UnpackError::Empty };
+        assert_eq!(fetch_failure(refused).reason, Reason::UnpackRefused);
+    }
 }

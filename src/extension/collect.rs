@@ -40,7 +40,7 @@ pub async fn collect_until(context: Arc<Context>, shutdown: impl Future<Output =
 async fn collect(context: &Context) -> anyhow::Result<Collected> {
     let keep = used(context).await?;
     let store = context.store.clone();
-    Ok(tokio::task::spawn_blocking(move || store.collect(&keep, SystemTime::now(), GRACE)).await??)
+    Ok(tokio::task::spawn_blocking(move || store.get()?.collect(&keep, SystemTime::now(), GRACE)).await??)
 }
 
 /// The trees and manifests that something uses, asked of the API and not of a cache: kept revisions, unfinished runs, living pods.

@@ -9,7 +9,7 @@ use kube::runtime::events::Recorder;
 use super::plan::Known;
 use crate::archive::Limits;
 use crate::source::Fetcher;
-use crate::store::Store;
+use crate::store::LazyStore;
 use crate::telemetry::Metrics;
 use crate::validate::ContractLevels;
 
@@ -20,7 +20,7 @@ pub struct Context {
     /// The operator's own namespace, where Secrets are.
     pub namespace: String,
     /// The shared volume.
-    pub store: Arc<Store>,
+    pub store: Arc<LazyStore>,
     /// The one door through which sources are fetched.
     pub fetcher: Fetcher,
     /// Limits on what is unpacked.

@@ -7,6 +7,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 
 use super::context::Context;
+use super::network_policy;
 use super::usage::{each, is_active_run};
 use crate::api::conditions::{self, Conditions};
 use crate::api::{ActionRun, EXTENSION_FINALIZER, OrchestratorExtension, Reason};
@@ -30,14 +31,14 @@ pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result
     let unlinked = {
         // a name that cannot be on the volume was never installed
         let name = ExtensionName::parse(&name).ok();
-        tokio::task::spawn_blocking(move || name.map_or(Ok(false), |name| store.unlink(&name))).await
+        tokio::task::spawn_blocking(move || name.map_or(Ok(false), |name| store.get()?.unlink(&name))).await
     };
     match unlinked {
         // a file of that name that the operator did not put there is not its business
         Ok(Ok(_) | Err(StoreError::ForeignFile { .. })) => {}
         Ok(Err(error)) => {
-            say(extension, context, Reason::StoreFailed, &format!("removing the extension from the volume: {error}"))
-                .await?;
+            let message = format!("deletion waits for the volume, from which the extension must be removed: {error}");
+            say(extension, context, Reason::StoreFailed, &message).await?;
             return Ok(Action::requeue(WAIT * 5));
         }
         Err(error) => {
@@ -45,6 +46,7 @@ pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result
             return Ok(Action::requeue(WAIT));
         }
     }
+    network_policy::remove(&name, context).await?;
     context.forget(extension.metadata.uid.as_deref().unwrap_or_default());
     let finalizers: Vec<_> =
         extension.finalizers().iter().filter(|finalizer| *finalizer != EXTENSION_FINALIZER).collect();

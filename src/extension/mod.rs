@@ -12,6 +12,7 @@
 //! | `trust`         | whose signature stands for what is installed, and is it enough | nothing |
 //! | `finalize`      | deletion: waits for runs, then unlinks                         | client, volume |
 //! | `collect`       | removes trees that nothing uses, slowly                        | client, volume |
+//! | `network_policy` | takes away what restricted the pods of an extension              | client |
 //! | `check`         | what admission says about a resource                           | nothing |
 //! | `usage`         | what objects use of the volume                                 | client |
 //! | `backoff`, `failure` | pauses and failures                                       | nothing |
@@ -25,6 +26,7 @@ mod controller;
 mod dereference;
 mod failure;
 mod finalize;
+mod network_policy;
 mod plan;
 mod reconcile;
 mod restore;

@@ -13,7 +13,7 @@ use super::check::check;
 use super::context::Context;
 use super::failure::Failure;
 use super::status::{self, Applied, Before, Object, Observation};
-use super::{apply, backoff, dereference, finalize, plan, restore, trust};
+use super::{apply, backoff, dereference, finalize, network_policy, plan, restore, trust};
 use crate::api::conditions;
 use crate::api::extension::OrchestratorExtensionStatus;
 use crate::api::{EXTENSION_FINALIZER, OrchestratorExtension, RECONCILE_REQUESTED_AT, Reason};
@@ -31,6 +31,9 @@ pub async fn reconcile(extension: Arc<OrchestratorExtension>, context: Arc<Conte
         return finalize::run(&extension, &context).await;
     }
     let extension = with_finalizer(extension, &context).await?;
+    if extension.spec.runtime.as_ref().is_none_or(|runtime| runtime.network_policy.is_none()) {
+        network_policy::remove(&extension.name_any(), &context).await?;
+    }
 
     let observation = {
         let install = install(&extension, &context);

@@ -20,8 +20,8 @@ pub async fn restore(
     let tree: Digest = pair.tree_digest.parse().map_err(|error| not_whole(pair, &error))?;
     match on_volume(context, move |store| store.verify(&tree)).await? {
         Ok(()) => {}
-        Err(error) if error.is_transient() => return Err(store_failure(&error)),
-        Err(error) => return Err(not_whole(pair, &error)),
+        Err(error) if error.is_damage() => return Err(not_whole(pair, &error)),
+        Err(error) => return Err(store_failure(Stage::Install, &error)),
     }
     let resolved = manifest_of(extension, context, pair).await?;
     let effective = manifest::effective(&resolved, &extension.spec);
@@ -55,7 +55,7 @@ async fn manifest_of(
     }
     let digest: Digest = pair.manifest_digest.parse().map_err(|error| not_whole(pair, &error))?;
     let kept = on_volume(context, move |store| store.manifest(&digest)).await?;
-    let kept = kept.map_err(|error| store_failure(&error))?;
+    let kept = kept.map_err(|error| store_failure(Stage::Install, &error))?;
     let kept = kept.ok_or_else(|| not_whole(pair, &format!("manifest {digest} is missing or was changed")))?;
     serde_json::from_slice(&kept).map_err(|error| not_whole(pair, &error))
 }

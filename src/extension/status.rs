@@ -31,6 +31,8 @@ pub enum Before {
     Intact,
     /// It is missing or was changed from outside; the text names the file.
     Broken(String),
+    /// The volume cannot be read, so nobody can tell; the text says why.
+    Unreadable(String),
 }
 
 /// A reconcile that reached its end.
@@ -199,6 +201,11 @@ fn set_installed(conditions: &mut Conditions<'_>, before: &Before) {
             conditions.is_true(conditions::INSTALLED, Reason::Succeeded, "the last good revision stays installed")
         }
         Before::Broken(what) => conditions.is_false(conditions::INSTALLED, Reason::Drifted, what),
+        Before::Unreadable(why) => conditions.is_unknown(
+            conditions::INSTALLED,
+            Reason::StoreFailed,
+            format!("whether the last good revision is whole cannot be told: {why}"),
+        ),
     };
 }
 

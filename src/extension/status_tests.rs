@@ -165,6 +165,20 @@ fn keys_that_cannot_be_used_are_a_failed_verification_before_anything_is_fetched
 }
 
 #[test]
+fn a_volume_that_cannot_be_read_loses_nothing_of_what_is_installed() {
+    let before = next(&Default::default(), OBJECT, &pair("a"), at(1));
+    let gone = Before::Unreadable("open /v/extensions/.store: the volume is gone".into());
+    let after = next(&before, OBJECT, &Observation { before: gone, ..failure(FailureClass::Transient) }, at(2));
+    let installed = find(&after.conditions, "Installed").unwrap();
+    assert_eq!((installed.status.as_str(), installed.reason.as_str()), ("Unknown", "StoreFailed"));
+    assert_eq!(
+        installed.message,
+        "whether the last good revision is whole cannot be told: open /v/extensions/.store: the volume is gone"
+    );
+    assert_eq!((after.artifact, after.history), (before.artifact, before.history));
+}
+
+#[test]
 fn the_request_to_reconcile_is_answered() {
     let object = Object { requested_at: Some("now"), ..OBJECT };
     for observation in [pair("a"), failure(FailureClass::Transient)] {

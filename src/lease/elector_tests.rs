@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::serve::fake_api::FakeApi;
+use crate::fake_api::FakeApi;
 
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/outrigger-system/leases/outrigger";
 
@@ -77,7 +77,7 @@ async fn errors_shorter_than_the_deadline_cost_no_leadership() {
     let leadership = one.leadership();
     within(5.0, leadership.acquired()).await;
     let end = Instant::now() + Duration::from_millis(250);
-    api.fail(move |_, _| (Instant::now() < end).then_some(axum::http::StatusCode::FORBIDDEN));
+    api.before(move |_, _, _| (Instant::now() < end).then_some(axum::http::StatusCode::FORBIDDEN));
     sleep(Duration::from_millis(900)).await;
     assert!(leadership.is_leader());
 }

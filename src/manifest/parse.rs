@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::OrchestratorExtensionSpec;
 use crate::api::extension::{
     CloudStackCompatibility, Compatibility, CustomAction, Entrypoint, OrchestratorOptions, Parameter, Source,
 };
-use crate::validate::{Location, Problem, Problems, quoted};
+use crate::api::{OrchestratorExtensionSpec, Reason};
+use crate::validate::{self, Location, Problem, Problems, quoted};
 
 use super::read::{Map, Reader, join};
 use super::tree::{self, Node};
@@ -98,7 +98,26 @@ pub fn parse(bytes: &[u8], file: &str) -> Result<Manifest, Problems> {
         body(&mut reader, &map, &mut manifest.spec);
     }
     manifest.places = reader.places;
-    Problems::new(reader.problems).or(manifest)
+    let mut problems = reader.problems;
+    if !problems.is_empty() {
+        problems.extend(broken_rules(&manifest, &problems));
+    }
+    Problems::new(problems).or(manifest)
+}
+
+/// The rules that the readable part of a manifest breaks, so that one look shows all there is to mend. What is missing
+/// may be said elsewhere, and what could not be read has its problem already: only values that stand there count.
+fn broken_rules(manifest: &Manifest, known: &[Problem]) -> Vec<Problem> {
+    let resource = super::convert::to_resource(manifest);
+    let name = resource.metadata.name.unwrap_or_default();
+    let found = validate::extension(&name, &resource.spec, &validate::ContractLevels::default());
+    let stands = |problem: &Problem| {
+        let location = manifest.places.get(&problem.path)?;
+        let is_new = problem.reason == Reason::ValidationFailed
+            && !known.iter().any(|known| known.location.as_ref() == Some(location));
+        is_new.then(|| problem.clone().at(location.clone()))
+    };
+    found.err().iter().flat_map(Problems::iter).filter_map(stands).collect()
 }
 
 fn header(reader: &mut Reader<'_>, top: &Map<'_>) {
@@ -235,17 +254,18 @@ fn source(reader: &mut Reader<'_>, map: &Map<'_>) -> Option<Source> {
 
 fn actions(reader: &mut Reader<'_>, map: &Map<'_>) -> Option<Vec<CustomAction>> {
     let items = reader.list(map, "customActions", "actions")?;
-    Some(items.into_iter().filter_map(|(node, path, place)| action(reader, node, &path, &place)).collect())
+    Some(items.into_iter().map(|(node, path, place)| action(reader, node, &path, &place)).collect())
 }
 
-fn action(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> Option<CustomAction> {
-    let map = reader.map(node, path, place, ACTION, |_| None)?;
-    let name = required(reader, &map, "name");
-    let parameters = reader.list(&map, "parameters", "parameters").map(|items| {
-        items.into_iter().filter_map(|(node, path, place)| parameter(reader, node, &path, &place)).collect()
-    });
-    let action = CustomAction {
-        name: name.clone().unwrap_or_default(),
+/// What cannot be read is left empty, never out: the others keep their number.
+fn action(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> CustomAction {
+    let Some(map) = reader.map(node, path, place, ACTION, |_| None) else { return CustomAction::default() };
+    let name = required(reader, &map, "name").unwrap_or_default();
+    let parameters = reader
+        .list(&map, "parameters", "parameters")
+        .map(|items| items.into_iter().map(|(node, path, place)| parameter(reader, node, &path, &place)).collect());
+    CustomAction {
+        name,
         display_name: reader.text(&map, "displayName"),
         description: reader.text(&map, "description"),
         resourcetype: reader.text(&map, "resourcetype"),
@@ -256,17 +276,18 @@ fn action(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> Opti
         errormessage: reader.text(&map, "errormessage"),
         details: reader.texts(&map, "details"),
         parameters,
-    };
-    name.and(Some(action))
+    }
 }
 
-fn parameter(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> Option<Parameter> {
-    let map = reader.map(node, path, place, PARAMETER, |_| None)?;
-    let (name, type_) = (required(reader, &map, "name"), required(reader, &map, "type"));
-    let validationformat = reader.text(&map, "validationformat");
-    let required = reader.boolean(&map, "required");
-    let valueoptions = reader.text(&map, "valueoptions");
-    Some(Parameter { name: name?, type_: type_?, validationformat, required, valueoptions })
+fn parameter(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> Parameter {
+    let Some(map) = reader.map(node, path, place, PARAMETER, |_| None) else { return Parameter::default() };
+    Parameter {
+        name: required(reader, &map, "name").unwrap_or_default(),
+        type_: required(reader, &map, "type").unwrap_or_default(),
+        validationformat: reader.text(&map, "validationformat"),
+        required: reader.boolean(&map, "required"),
+        valueoptions: reader.text(&map, "valueoptions"),
+    }
 }
 
 fn required(reader: &mut Reader<'_>, map: &Map<'_>, field: &str) -> Option<String> {

@@ -204,6 +204,24 @@ fn all_problems_are_told_at_once_in_order() {
 }
 
 #[test]
+fn rules_are_checked_beside_what_cannot_be_read() {
+    let text = short(
+        "colour: red\ncustomActions:\n  - 7\n  - enabled: true\n  - name: a/b\n    parameters: [{type: STRING}, {name: p, type: NUMBER, valueoptions: '1,x'}]\n",
+    );
+    let told = problems(&text);
+    let lines: Vec<&str> = told.lines().map(|line| line.split_inclusive(": ").take(2).last().unwrap_or(line)).collect();
+    let expected = [
+        "colour: ",
+        "customActions[0]: ",
+        "customActions[1].name: ",
+        "spec.customActions[2].name: ",
+        "customActions[2].parameters[0].name: ",
+        "spec.customActions[2].parameters[1].valueoptions: ",
+    ];
+    assert_eq!(lines, expected, "{told}");
+}
+
+#[test]
 fn missing_parts_are_named() {
     assert_eq!(
         problems("foo: 1\n"),

@@ -102,7 +102,7 @@ fn text<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str, Problem> {
     let here = |line, column| Location { file: file.to_owned(), line, column };
     let plain = |message: String| Problem::new("", message).at(here(1, 1));
     if bytes.len() > MANIFEST_BYTES {
-        let message = format!("the manifest has {} bytes; allowed are {MANIFEST_BYTES} (1 MiB)", bytes.len());
+        let message = format!("the manifest is larger than {MANIFEST_BYTES} bytes (1 MiB), the most that is allowed");
         return Err(plain(message));
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
@@ -152,10 +152,14 @@ impl<'a> Reader<'a> {
             Some(Ok((event, span))) => Ok((event, place(&span.start))),
             Some(Err(error)) => {
                 let at = place(error.marker());
-                let line = self.text.lines().nth(at.0 - 1).unwrap_or_default();
-                let indentation = line.len() - line.trim_start().len();
-                let message = if line[..indentation].contains('\t') {
-                    "a tab indents this line; YAML allows spaces only".to_owned()
+                // A text that goes on in the next line is told at its beginning.
+                let tabbed = self.text.lines().enumerate().skip(at.0 - 1).take(2).find(|(_, line)| {
+                    let indentation = line.len() - line.trim_start().len();
+                    line[..indentation].contains('\t')
+                });
+                let message = if let Some((before, _)) = tabbed {
+                    let message = "a tab indents this line; YAML allows spaces only";
+                    return Err(self.problem(if before + 1 == at.0 { at } else { (before + 1, 1) }, message));
                 } else if error.info().contains("recursion limit") {
                     too_deep()
                 } else {

@@ -1,30 +1,44 @@
 //! What runner and leader say to each other, and how it is authenticated. Pure: no client, clock, disk or network.
 //!
-//! The runner speaks HTTP/1.1 over TLS to the operator, whose CA it pins and whose certificate always carries
-//! [`SERVER_NAME`], whatever address it dials. Every request has `Authorization: Bearer <token>` ([`Token`]).
+//! The runner speaks HTTP/1.1 over TLS to the operator, whatever address it dials. It pins a CA and asks for the
+//! certificate of that CA by name ([`server_name`]): while one CA follows another, the operator has two.
+//! Every request has `Authorization: Bearer <token>` ([`Token`]).
 //!
 //! | request                        | body              | answers                                                        |
 //! |--------------------------------|-------------------|----------------------------------------------------------------|
 //! | `POST /v1/runs/<uid>/claim`    | [`ClaimRequest`]  | 200 [`ClaimGrant`]; 409 [`Refusal`]; 410 gone; 503 try again   |
 //! | `POST /v1/runs/<uid>/progress` | [`Progress`]      | 200 [`ProgressAnswer`]; 409 [`Refusal`]; 410; 503              |
 //! | `POST /v1/runs/<uid>/report`   | [`Report`]        | 200 stored; 409 [`Refusal`]; 410 gone; 503 try again           |
+//! | `POST /v1/runs/<uid>/output`   | [`OutputUpload`]  | 200 kept; 409 [`Refusal`]; 410 gone; 503 try again             |
 //!
 //! 401 (a token that does not verify) is final, like 409 and 410. Anything else is tried again.
 
 mod auth;
 mod message;
+mod output;
 
 pub use auth::{Nonce, Token};
 pub use message::{MessageError, TERMINATION_MESSAGE_BYTES, TerminationMessage};
+pub use output::{OUTPUT_UPLOAD_BYTES, OutputSizes, OutputUpload};
 
 use std::collections::BTreeMap;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 
-/// The name for which the operator's certificate is always valid.
+/// The name for which the operator's certificates are always valid.
 pub const SERVER_NAME: &str = "outrigger.internal";
+
+/// The name for which the operator's certificate from this very CA (PEM) is valid, and no other. `None` for a text that
+/// is no certificate.
+pub fn server_name(ca: &str) -> Option<String> {
+    let certificate = CertificateDer::from_pem_slice(ca.as_bytes()).ok()?;
+    let digest = Digest::of(&certificate).hex();
+    Some(format!("ca-{}.{SERVER_NAME}", digest.get(..32)?))
+}
 
 /// The exit code of a runner that did not start the script (refused, tree mismatch, claim impossible); the Job's
 /// `podFailurePolicy` ignores it. The runner never exits with a script's own code: after a script ran it exits
@@ -35,7 +49,7 @@ pub const EXIT_SUCCEEDED: i32 = 0;
 /// The runner's exit code when the script ended in any other way.
 pub const EXIT_FAILED: i32 = 1;
 
-/// The environment variables by which a Job configures its runner. None of them reaches the script.
+/// The environment variables by which a Job configures its runner. None of them reaches the script, which has [`script_env`].
 pub mod env {
     /// `https://<address>:<port>` of the operator.
     pub const ADDRESS: &str = "OUTRIGGER_ADDRESS";
@@ -59,6 +73,14 @@ pub mod env {
     pub const ENTRYPOINT_DIGEST: &str = "OUTRIGGER_ENTRYPOINT_DIGEST";
     /// Directory for the payload file (a memory-backed volume).
     pub const PAYLOAD_DIR: &str = "OUTRIGGER_PAYLOAD_DIR";
+}
+
+/// The environment variables by which a script can tell a repeated attempt from a new request.
+pub mod script_env {
+    /// The same for every attempt of a run, and for no other run: its UID.
+    pub const IDEMPOTENCY_KEY: &str = "OUTRIGGER_IDEMPOTENCY_KEY";
+    /// Number of the attempt, from 1.
+    pub const ATTEMPT: &str = super::env::ATTEMPT;
 }
 
 /// Name of the file at the root of a published tree that holds the tree's digest and a newline.
@@ -97,6 +119,16 @@ pub struct ClaimGrant {
     /// Secret values that must not appear in any output.
     #[serde(default)]
     pub redact: Vec<String>,
+    /// Standard output is an answer that can hold a new password (`getconsole`, `prepare`): it is reported, but neither
+    /// passed on live nor told while the script runs nor kept.
+    #[serde(default)]
+    pub withhold_stdout: bool,
+    /// Most bytes of each stream that the runner hands over to be kept, once its report is acknowledged; 0: none.
+    #[serde(default)]
+    pub output_bytes: u64,
+    /// Leave the outcome in the termination message alone. For measurements of what the report is worth.
+    #[serde(default)]
+    pub skip_report: bool,
 }
 
 /// Why a request was refused for ever.
@@ -139,6 +171,9 @@ pub struct Report {
     pub nonce: Nonce,
     /// What happened.
     pub outcome: Outcome,
+    /// What the runner hands over next, to be kept; absent if nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputSizes>,
 }
 
 /// What happened to a claimed attempt.

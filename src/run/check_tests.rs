@@ -3,9 +3,9 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::super::fake_api::FakeApi;
 use super::super::fixture;
 use super::*;
+use crate::fake_api::FakeApi;
 
 const EXTENSION: &str = "/apis/outrigger.dev/v1alpha1/orchestratorextensions/redfish";
 const USES: [&str; 2] = ["use orchestratorextensions redfish", "use extensiontargets node7"];

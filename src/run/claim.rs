@@ -39,6 +39,9 @@ pub fn evaluate(
     if attempt.number != request.attempt {
         return Err(format!("attempt {} is over: this is attempt {}", request.attempt, attempt.number));
     }
+    if attempt.ended_at.is_some() && phase(run) == Phase::Pending {
+        return Err(format!("attempt {} is over: the run waits for the next one", attempt.number));
+    }
     if let Some(hash) = &attempt.nonce_hash {
         return match phase(run) {
             // Nothing else may be said to a runner that holds the claim but has not heard so.

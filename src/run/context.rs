@@ -12,15 +12,16 @@ use kube::core::DeserializeGuard;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource as _, ResourceExt as _};
+use tokio::sync::watch;
 
 use super::decide::phase;
-use super::job::{Operator, tree_of};
+use super::job::Operator;
 use super::request::Policy;
-use crate::api::{
-    ActionRun, ExtensionTarget, GROUP, MANAGER, OrchestratorExtension, Phase, RUN_UID_LABEL, Reason, VERSION,
-};
+use super::slots::Slots;
+use crate::api::{ActionRun, ExtensionTarget, GROUP, MANAGER, OrchestratorExtension, RUN_UID_LABEL, Reason, VERSION};
 use crate::digest::Digest;
 use crate::protocol::{ClaimGrant, Token};
+use crate::serve::certificates::Trust;
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
 
@@ -42,14 +43,25 @@ pub trait Trees: Send + Sync {
 /// What the operator's settings say about runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What every Job has in common.
+    /// What every Job has in common; [`Context::operator`] fills in the CA.
     pub operator: Operator,
+    /// The CA that new Jobs pin.
+    pub trust: watch::Receiver<Trust>,
     /// Timeouts and contract levels.
     pub policy: Policy,
     /// Start runs that carry no stamp of the operator's admission: anybody who may create a run then acts as anybody.
     pub insecure_without_admission: bool,
     /// Most reconciles at a time.
     pub concurrency: u16,
+    /// Most runs at a time, from the decision to start one until it has ended. `None`: as many as there are.
+    pub max_concurrent_runs: Option<u32>,
+    /// Finished runs with generated names that are kept per namespace and extension, where the extension says nothing.
+    /// `None`: all.
+    pub run_history_limit: Option<u32>,
+    /// Most bytes of each stream that are kept of an attempt; 0: none.
+    pub output_bytes: u64,
+    /// Learn outcomes from termination messages alone, for measurements.
+    pub skip_report: bool,
 }
 
 /// Caches of everything that a run depends on. Filled by [`super::controller::watches`].
@@ -101,6 +113,7 @@ pub struct Context {
     pub caches: Caches,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    pub(super) slots: Slots,
     recorder: Recorder,
     memory: Mutex<Memory>,
 }
@@ -120,11 +133,6 @@ pub(super) struct Memory {
     failures: HashMap<ObjectRef<DeserializeGuard<ActionRun>>, u32>,
 }
 
-/// The controller's caches are not filled yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the caches of runs and pods are not filled yet")]
-pub struct NotSynced;
-
 impl Context {
     /// A context around caches.
     pub fn new(
@@ -136,42 +144,22 @@ impl Context {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance: None });
-        Arc::new(Self { client, settings, keys, trees, caches, metrics, recorder, memory: Mutex::default() })
+        Arc::new(Self {
+            client,
+            settings,
+            keys,
+            trees,
+            caches,
+            metrics,
+            slots: Slots::default(),
+            recorder,
+            memory: Mutex::default(),
+        })
     }
 
-    /// The trees that unfinished runs are pinned to or that pods mount: none of them may be collected.
-    ///
-    /// # Errors
-    /// The caches are not filled yet: nothing may be collected.
-    pub fn pinned_trees(&self) -> Result<BTreeSet<Digest>, NotSynced> {
-        use futures::FutureExt as _;
-        let caches = &self.caches;
-        let is_filled = caches.runs.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
-            && caches.pods.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok());
-        if !is_filled {
-            return Err(NotSynced);
-        }
-        let mut trees = BTreeSet::new();
-        for run in caches.runs.state() {
-            if let Ok(run) = &run.0 {
-                let revision = run.status.as_ref().and_then(|status| status.revision.as_ref());
-                trees.extend(
-                    revision
-                        .filter(|_| !phase(run).is_finished())
-                        .and_then(|revision| revision.tree_digest.parse::<Digest>().ok()),
-                );
-            }
-        }
-        trees.extend(caches.pods.state().iter().filter_map(|pod| tree_of(&pod.metadata)));
-        trees.extend(caches.jobs.state().iter().filter_map(|job| tree_of(&job.metadata)));
-        Ok(trees)
-    }
-
-    /// Whether a claimed run of this extension has not ended: the extension's deletion waits for it. Its unclaimed runs
-    /// end by themselves once it is being deleted.
-    pub fn is_extension_in_use(&self, extension: &str) -> bool {
-        let uses = |run: &ActionRun| run.spec.extension_ref.name == extension && phase(run) == Phase::Running;
-        self.caches.runs.state().iter().any(|run| run.0.as_ref().is_ok_and(uses))
+    /// What every Job has in common now.
+    pub fn operator(&self) -> Operator {
+        Operator { ca_pem: self.settings.trust.borrow().pinned.clone(), ..self.settings.operator.clone() }
     }
 
     /// The runner's token of an attempt.
@@ -263,6 +251,8 @@ impl Context {
         memory.stop_since.retain(|uid, _| uids.contains(uid.as_str()));
         memory.tails_written.retain(|uid, _| uids.contains(uid.as_str()));
         memory.failures.retain(|run, _| self.caches.runs.get(run).is_some());
+        drop(memory);
+        self.look_again();
     }
 
     pub(super) fn failed(&self, run: &ObjectRef<DeserializeGuard<ActionRun>>) -> u32 {

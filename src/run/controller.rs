@@ -4,39 +4,36 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, applier};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Client, Resource, ResourceExt as _};
+use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 
 use super::context::{Caches, Context};
-use super::decide::{Observed, Plan, Start, Step, decide, phase};
-use super::job::{self, JobInput, RUN_NAME_ANNOTATION, RUN_NAMESPACE_ANNOTATION};
-use super::live::{is_conflict, is_gone};
+use super::decide::{Observed, Plan, Start, Step, decide, phase, start_deadline};
+use super::job::{self, JobInput};
+use super::kept;
+use super::live::{is_conflict, is_gone, is_rejected};
+use super::queue::Queued;
+use super::report::{self, Acceptance};
 use super::request::{Answers, Request};
+use super::retry;
+use super::slots::Turn;
 use super::status;
 use super::view::{self, JobView, PodView};
+use super::watching::{Guard, Triggers};
 use crate::api::reason::Reason;
-use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, MANAGED_BY_LABEL, MANAGER, RUN_FINALIZER, RUN_UID_LABEL};
+use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, Phase, RUN_FINALIZER};
 use crate::protocol::TreePin;
 use crate::validate::Refusal;
 
 /// Seconds that a Job may be without a pod before its warnings are read.
 const SILENCE: i64 = 5;
-
-type Guard = DeserializeGuard<ActionRun>;
-
-/// A stream of runs to look at.
-pub type Triggers = BoxStream<'static, Result<ObjectRef<Guard>, watcher::Error>>;
 
 /// Why a reconcile did not come to its end; it is repeated.
 #[derive(Debug, thiserror::Error)]
@@ -52,64 +49,21 @@ pub enum ReconcileError {
     Tree(String),
 }
 
-/// The caches, and what fills them and says which runs to look at. Nothing is watched before the stream is polled.
-///
-/// # Access
-/// `list` and `watch` on runs, extensions and targets, and on Jobs and pods of the operator's namespace.
-pub fn watches(client: &Client, namespace: &str) -> (Caches, Triggers) {
-    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER},{RUN_UID_LABEL}"));
-    let everything = watcher::Config::default();
-    let (runs, run_stream) = watch(Api::<Guard>::all(client.clone()), everything.clone());
-    let (jobs, job_stream) = watch(Api::<Job>::namespaced(client.clone(), namespace), ours.clone());
-    let (pods, pod_stream) = watch(Api::<Pod>::namespaced(client.clone(), namespace), ours);
-    let (extensions, extension_stream) = watch(Api::all(client.clone()), everything.clone());
-    let (targets, target_stream) = watch(Api::all(client.clone()), everything);
-    let caches = Caches { runs: runs.clone(), extensions, targets, jobs, pods };
-    let waiting = runs.clone();
-    let of_extension = move |extension: DeserializeGuard<crate::api::OrchestratorExtension>| {
-        let name = extension.name_any();
-        stream::iter(unfinished(&waiting, |run| run.spec.extension_ref.name == name).into_iter().map(Ok))
-    };
-    let of_target = move |target: DeserializeGuard<crate::api::ExtensionTarget>| {
-        let name = target.name_any();
-        let refers = |run: &ActionRun| run.spec.target_ref.as_ref().is_some_and(|target| target.name == name);
-        stream::iter(unfinished(&runs, refers).into_iter().map(Ok))
-    };
-    let triggers = stream::select_all([
-        run_stream.map_ok(|run| ObjectRef::from_obj(&run)).boxed(),
-        job_stream.try_filter_map(|job: Job| async move { Ok(run_of(&job.metadata)) }).boxed(),
-        pod_stream.try_filter_map(|pod: Pod| async move { Ok(run_of(&pod.metadata)) }).boxed(),
-        extension_stream.map_ok(of_extension).try_flatten().boxed(),
-        target_stream.map_ok(of_target).try_flatten().boxed(),
-    ]);
-    (caches, triggers.boxed())
-}
-
-fn watch<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send)
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    (store, watcher(api, config).default_backoff().reflect(writer).touched_objects())
-}
-
-fn unfinished(runs: &Store<Guard>, refers: impl Fn(&ActionRun) -> bool) -> Vec<ObjectRef<Guard>> {
-    let is_wanted = |run: &Guard| run.0.as_ref().is_ok_and(|run| !phase(run).is_finished() && refers(run));
-    runs.state_filter(is_wanted).iter().map(|run| ObjectRef::from_obj(run.as_ref())).collect()
-}
-
-/// The run that a Job or pod belongs to.
-fn run_of(metadata: &ObjectMeta) -> Option<ObjectRef<Guard>> {
-    let annotation = |key: &str| metadata.annotations.as_ref()?.get(key);
-    Some(ObjectRef::new(annotation(RUN_NAME_ANNOTATION)?).within(annotation(RUN_NAMESPACE_ANNOTATION)?))
-}
-
 /// Runs the controller until `stop` resolves. Reconciles wait until all caches are filled: an empty cache would look
 /// like missing extensions and pods that are gone.
 pub async fn run(context: Arc<Context>, triggers: Triggers, stop: impl Future<Output = ()> + Send) {
     let caches = context.caches.clone();
     let config = Config::default().concurrency(context.settings.concurrency);
     let store = caches.runs.clone();
+    let observer = context.clone();
+    let triggers = triggers.inspect_ok(move |run| {
+        // One that was removed by force has told nobody that its slot is free.
+        if observer.caches.runs.get(run).is_none() {
+            observer.wake_next();
+        }
+    });
+    let woken = stream::iter(context.slots.woken()).flatten().map(Ok);
+    let triggers = stream::select(triggers, woken);
     let reconciler = |run: Arc<Guard>, context: Arc<Context>| Box::pin(reconcile(run, context));
     let reconciles = applier(reconciler, on_error, context, store, triggers, config).for_each(|result| async move {
         if let Err(error) = result {
@@ -143,10 +97,17 @@ fn on_error(run: Arc<Guard>, error: &ReconcileError, context: Arc<Context>) -> A
     let failures = context.failed(&ObjectRef::from_obj(run.as_ref()));
     let pause = Duration::from_millis(200) * 2_u32.pow(failures.clamp(1, 10) - 1);
     tracing::warn!(run = %run.name_any(), %error, failures, "reconcile failed");
-    Action::requeue(pause.min(Duration::from_secs(60)) + jitter)
+    Action::requeue(pause.min(Duration::from_secs(60)).min(until_start_deadline(&run)) + jitter)
 }
 
-async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+/// A run that cannot get its Job says so when its time is over, however long the pauses have become.
+fn until_start_deadline(run: &Guard) -> Duration {
+    let waiting = run.0.as_ref().ok().filter(|run| phase(run) == Phase::Pending);
+    let left = waiting.map(|run| start_deadline(run).duration_since(Timestamp::now()));
+    left.and_then(|left| Duration::try_from(left).ok()).filter(|left| !left.is_zero()).unwrap_or(Duration::MAX)
+}
+
+pub(super) async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let run = match &guard.0 {
         Ok(run) => run,
         Err(error) => {
@@ -159,12 +120,35 @@ async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Result<Action, R
     }
     let facts = dereference(&context, run).await?;
     let (start, mut request) = validate(&context, run, &Answers::NONE).await?;
-    let mut plan = plan(&context, run, &facts, &start);
-    if plan.decides_to_start() {
-        let (start, allowed) = validate(&context, run, &context.ask(run).await?).await?;
-        (plan, request) = (self::plan(&context, run, &facts, &start), allowed);
+    let mut plan = plan(&context, run, &facts, &start, None);
+    let (mut slot, mut queued) = (None, None);
+    let is_first = run.status.as_ref().is_none_or(|status| status.attempts.is_empty());
+    if is_first && plan.decides_to_start() {
+        match context.turn(run) {
+            Turn::Now(free) => slot = Some(free),
+            Turn::Later(place) => queued = Some(place),
+        }
+    } else {
+        context.left(run);
     }
-    let written = write_status(&context, run, &plan).await?;
+    if queued.is_some() {
+        plan = self::plan(&context, run, &facts, &start, queued.as_ref());
+    } else if plan.decides_to_start() {
+        let (start, allowed) = validate(&context, run, &context.ask(run).await?).await?;
+        (plan, request) = (self::plan(&context, run, &facts, &start, None), allowed);
+    }
+    let decides = plan.decides_to_start();
+    let written = write_status(&context, run, &plan).await;
+    if queued.is_some() && matches!(written, Ok(Some(_))) {
+        context.slots.told(run.metadata.uid.as_deref().unwrap_or_default());
+    }
+    // A write whose answer was lost may have been stored: the slot is kept then.
+    let is_void = matches!(&written, Err(ReconcileError::Api(error)) if is_rejected(error));
+    if let Some(slot) = slot.take_if(|_| decides && !is_void) {
+        slot.keep();
+    }
+    drop(slot);
+    let written = written?;
     apply(&context, written.as_ref().unwrap_or(run), request.as_ref(), &plan).await?;
     context.succeeded(&ObjectRef::from_obj(guard.as_ref()));
     Ok(plan.again.map_or_else(Action::await_change, Action::requeue))
@@ -184,7 +168,7 @@ async fn dereference(context: &Context, run: &ActionRun) -> Result<Facts, Reconc
     let mut jobs: Vec<JobView> = context.jobs(uid).iter().map(|job| view::job(job)).collect();
     let mut pods: Vec<PodView> = context.pods(uid).iter().map(|pod| view::pod(pod, &token)).collect();
     let claimed = attempt.and_then(|attempt| attempt.pod_uid.as_deref());
-    if !phase(run).is_finished() && claimed.is_some_and(|claimed| !pods.iter().any(|pod| pod.uid == claimed)) {
+    if phase(run) == Phase::Running && claimed.is_some_and(|claimed| !pods.iter().any(|pod| pod.uid == claimed)) {
         pods = context.live_pods(uid).await?.iter().map(|pod| view::pod(pod, &token)).collect();
     }
     let mut warning = None;
@@ -227,7 +211,7 @@ async fn validate(
         Ok(request) => request,
         Err(start) => return Ok((start, None)),
     };
-    if run.status.as_ref().is_none_or(|status| status.attempts.is_empty()) {
+    if retry::paused(run).is_some() || run.status.as_ref().is_none_or(|status| status.attempts.is_empty()) {
         // Nothing is decided for a tree that cannot be read; the run says why.
         if let Err(message) = entrypoint_digest(context, &request).await {
             return Ok((Start::Wait(Refusal::new(Reason::EntrypointMissing, message)), None));
@@ -245,31 +229,34 @@ async fn entrypoint_digest(context: &Context, request: &Request) -> Result<TreeP
     Ok(TreePin { tree, entrypoint })
 }
 
-fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start) -> Plan {
+fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start, queued: Option<&Queued>) -> Plan {
     let now = Timestamp::now();
-    let runtime = context.extension(run).and_then(|extension| extension.spec.runtime);
-    let grace = runtime.and_then(|runtime| runtime.termination_grace_period_seconds).unwrap_or(10);
     decide(&Observed {
         run,
         start,
         jobs: &facts.jobs,
         pods: &facts.pods,
+        queued,
         warning: facts.warning.as_deref(),
         stop_since: context.stop_since(run, now),
-        grace_seconds: u64::from(grace),
         now,
     })
 }
 
 async fn write_status(context: &Context, run: &ActionRun, plan: &Plan) -> Result<Option<ActionRun>, ReconcileError> {
     if let Some(outcome) = &plan.outcome {
-        return Ok(Some(context.conclude(run, outcome).await?));
+        // Of a run that has ended the cache holds not all that status must keep.
+        let whole = if kept::is_cut(run) { context.whole(run).await? } else { Some(run.clone()) };
+        return match whole.filter(|run| report::evaluate(run) == Acceptance::Store) {
+            Some(run) => Ok(Some(context.conclude(&run, outcome).await?)),
+            None => Ok(None),
+        };
     }
     let Some(status) = plan.status.as_ref().filter(|status| run.status.as_ref() != Some(*status)) else {
         return Ok(None);
     };
     let written = context.write(run, status.clone()).await?;
-    if status.phase.is_some_and(crate::api::Phase::is_finished) {
+    if status.phase.is_some_and(Phase::is_finished) {
         let reason = Reason::ALL.iter().find(|reason| Some(reason.as_str()) == status.reason.as_deref());
         let message = status.message.as_deref().unwrap_or_default();
         context.publish(&written, "Run", reason.copied().unwrap_or(Reason::OutcomeUnknown), message);
@@ -342,8 +329,9 @@ async fn create_job(
     let uid = run.metadata.uid.as_deref().unwrap_or_default();
     let pin = entrypoint_digest(context, request).await.map_err(ReconcileError::Tree)?;
     let (run_name, run_namespace) = (run.name_any(), run.namespace().unwrap_or_default());
+    let (timeout_seconds, runtime) = request.decided(run);
     let job = job::job(
-        &context.settings.operator,
+        &context.operator(),
         &JobInput {
             name: name.to_owned(),
             run_uid: uid,
@@ -356,11 +344,14 @@ async fn create_job(
             pin,
             entrypoint: request.extension.entrypoint.path.as_str(),
             target_dir: request.extension.entrypoint.target_dir.as_str(),
-            runtime: &request.extension.runtime,
-            timeout_seconds: request.invocation.timeout_seconds,
+            runtime: &runtime,
+            timeout_seconds,
             start_deadline_seconds: run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS),
         },
     );
+    if let Some(egress) = &request.extension.runtime.egress {
+        context.restrict(&request.extension.object_name, egress).await?;
+    }
     match jobs.create(&PostParams::default(), &job).await {
         Ok(_) => {}
         Err(error) if is_conflict(&error) => {

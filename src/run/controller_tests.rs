@@ -132,22 +132,6 @@ async fn a_deleted_run_is_cancelled_cleaned_up_and_let_go() {
 }
 
 #[tokio::test]
-async fn trees_of_unfinished_runs_and_of_jobs_are_pinned() {
-    let mut fixture = Fixture::new();
-    assert_eq!(fixture.context.pinned_trees().unwrap().len(), 0);
-    reconciled(&mut fixture).await.unwrap();
-    fixture.refresh();
-    let tree = crate::digest::Digest::of("tree");
-    assert!(fixture.context.pinned_trees().unwrap().contains(&tree));
-    fixture.api.change(RUN, |run| run["status"]["phase"] = json!("Failed"));
-    fixture.refresh();
-    assert!(fixture.context.pinned_trees().unwrap().contains(&tree));
-    fixture.api.remove(&job_path(1));
-    fixture.refresh();
-    assert!(fixture.context.pinned_trees().unwrap().is_empty());
-}
-
-#[tokio::test]
 async fn jobs_of_runs_that_are_gone_are_swept_and_others_are_kept() {
     let mut fixture = Fixture::new();
     reconciled(&mut fixture).await.unwrap();

@@ -8,24 +8,26 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::claimed::{claimed, finished, said_not_started};
 use super::job::job_name;
+use super::queue::Queued;
+use super::retry;
 use super::status::{self, Decision};
+use super::turn;
 use super::view::{JobView, PodView};
 use crate::api::run::{ActionRunStatus, Attempt, Phase, RunRevision};
 use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, RUN_FINALIZER, Reason};
-use crate::protocol::{Outcome, TerminationMessage};
+use crate::protocol::Outcome;
 use crate::validate::{Refusal, RoleType};
 
-/// Jobs that an attempt gets while nobody claims it (rule 6).
+/// Jobs that an attempt gets while nobody claims it (rule 6). One that a new revision replaced does not count.
 const JOBS_PER_ATTEMPT: u32 = 3;
-/// Seconds after timeout and grace at which a silent run is given up (rule 11).
-const ALLOWANCE: i64 = 60;
-/// Seconds beyond the grace period at which the pod of a cancelled run is deleted (rule 8).
-const CANCEL_ALLOWANCE: i64 = 30;
-/// Seconds between two looks at a Job that nobody claims.
+/// Seconds between TERM and KILL of an attempt that does not say so: it was decided by an earlier version.
+const DEFAULT_GRACE_SECONDS: i64 = 10;
+/// Seconds between two looks at a Job that nobody claims, at first; later as many as it has been there.
 const LOOK_AGAIN: i64 = 6;
-/// Seconds beyond a pod's grace period that a finished run waits for its pod to go before its finalizer is removed.
-const POD_ALLOWANCE: i64 = 60;
+/// Seconds between two such looks at most.
+const LOOK_AGAIN_MOST: i64 = 30;
 
 /// Everything that a decision rests on.
 pub struct Observed<'a> {
@@ -37,12 +39,12 @@ pub struct Observed<'a> {
     pub jobs: &'a [JobView],
     /// Its pods; the claimed one is missing only if it is gone.
     pub pods: &'a [PodView],
+    /// Its place, while it is not its turn to start.
+    pub queued: Option<&'a Queued>,
     /// The newest warning about a Job or pod that does not get on.
     pub warning: Option<&'a str>,
     /// Since when `cancel` or a deletion is known.
     pub stop_since: Option<Timestamp>,
-    /// Seconds between TERM and KILL.
-    pub grace_seconds: u64,
     /// The time.
     pub now: Timestamp,
 }
@@ -58,6 +60,8 @@ pub enum Start {
         timeout_seconds: u64,
         /// The highest role type that its caller holds.
         role_type: RoleType,
+        /// Seconds between TERM and KILL.
+        grace_seconds: u32,
     },
     /// Something that it refers to is not there yet.
     Wait(Refusal),
@@ -125,7 +129,11 @@ pub fn decide(observed: &Observed<'_>) -> Plan {
     let attempt = run.status.as_ref().and_then(|status| status.attempts.last());
     match attempt {
         _ if phase.is_finished() => finished(observed, attempt),
-        Some(attempt) if attempt.nonce_hash.is_some() && !said_not_started(observed.pods, attempt) => {
+        Some(attempt)
+            if attempt.ended_at.is_none()
+                && attempt.nonce_hash.is_some()
+                && !said_not_started(observed.pods, attempt) =>
+        {
             claimed(observed, attempt)
         }
         _ => unclaimed(observed, attempt),
@@ -137,51 +145,33 @@ pub fn phase(run: &ActionRun) -> Phase {
     run.status.as_ref().and_then(|status| status.phase).unwrap_or_default()
 }
 
-/// When a run must have started.
+/// When a run's next or newest attempt must have started.
 pub fn start_deadline(run: &ActionRun) -> Timestamp {
-    let created = run.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let seconds = run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS);
-    after(created, i64::try_from(seconds).unwrap_or(i64::MAX))
+    after(retry::waits_since(run), i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
-fn after(time: Timestamp, seconds: i64) -> Timestamp {
+/// Seconds between TERM and KILL, as the attempt's Job was decided with.
+pub(super) fn grace(attempt: Option<&Attempt>) -> i64 {
+    attempt.and_then(|attempt| attempt.grace_seconds).map_or(DEFAULT_GRACE_SECONDS, i64::from)
+}
+
+pub(super) fn after(time: Timestamp, seconds: i64) -> Timestamp {
     time.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-fn until(time: Timestamp, now: Timestamp) -> Duration {
+pub(super) fn until(time: Timestamp, now: Timestamp) -> Duration {
     // A little late, never early: looking again before the time would be for nothing.
     let left = Duration::try_from(time.duration_since(now)).unwrap_or_default();
     left + Duration::from_millis(20)
 }
 
-/// Rule 5: the claimed runner itself says, authentically, that the script never started.
-fn said_not_started(pods: &[PodView], attempt: &Attempt) -> bool {
-    pods.iter().filter(|pod| pod.ended.is_some()).flat_map(|pod| &pod.messages).any(|message| match message {
-        TerminationMessage::NotStarted { attempt: number, nonce, .. } => {
-            *number == attempt.number && attempt.nonce_hash.as_deref() == Some(nonce.hash().as_str())
-        }
-        TerminationMessage::Ended { .. } => false,
-    })
-}
-
-/// The outcome in a pod's termination message, if the claimed runner wrote it.
-fn authentic_outcome<'a>(pods: &'a [PodView], attempt: &Attempt) -> Option<&'a Outcome> {
-    pods.iter().flat_map(|pod| &pod.messages).find_map(|message| match message {
-        TerminationMessage::Ended { attempt: number, nonce, outcome }
-            if *number == attempt.number && attempt.nonce_hash.as_deref() == Some(nonce.hash().as_str()) =>
-        {
-            Some(outcome)
-        }
-        _ => None,
-    })
-}
-
-fn delete_jobs(observed: &Observed<'_>, keep: Option<&str>) -> Vec<Step> {
+pub(super) fn delete_jobs(observed: &Observed<'_>, keep: Option<&str>) -> Vec<Step> {
     let unwanted = |job: &&JobView| !job.deleting && Some(job.name.as_str()) != keep;
     observed.jobs.iter().filter(unwanted).map(|job| Step::DeleteJob { name: job.name.clone() }).collect()
 }
 
-fn end_unclaimed(observed: &Observed<'_>, phase: Phase, reason: Reason, message: &str) -> Plan {
+pub(super) fn end_unclaimed(observed: &Observed<'_>, phase: Phase, reason: Reason, message: &str) -> Plan {
     Plan {
         status: Some(status::ended(observed.run, phase, reason, message, observed.now)),
         steps: delete_jobs(observed, None),
@@ -189,27 +179,43 @@ fn end_unclaimed(observed: &Observed<'_>, phase: Phase, reason: Reason, message:
     }
 }
 
-fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
+/// A run of which no attempt is claimed: `newest` is one that was decided, or one that failed and is to be repeated.
+fn unclaimed(observed: &Observed<'_>, newest: Option<&Attempt>) -> Plan {
     let Observed { run, now, .. } = *observed;
+    let failed = newest.filter(|attempt| attempt.ended_at.is_some());
+    let attempt = newest.filter(|attempt| attempt.ended_at.is_none());
+    let number = newest.map_or(1, |newest| newest.number + u32::from(failed.is_some()));
+    let what = if number == 1 { "the action".to_owned() } else { format!("attempt {number} of the action") };
     if run.metadata.deletion_timestamp.is_some() {
-        return end_unclaimed(observed, Phase::Canceled, Reason::Canceled, "deleted before the action started");
+        let message = format!("deleted before {what} started");
+        return end_unclaimed(observed, Phase::Canceled, Reason::Canceled, &message);
     }
     if run.spec.cancel == Some(true) {
-        return end_unclaimed(observed, Phase::Canceled, Reason::Canceled, "cancelled before the action started");
+        let message = format!("cancelled before {what} started");
+        return end_unclaimed(observed, Phase::Canceled, Reason::Canceled, &message);
     }
     if let Start::Never(refused) = observed.start {
-        return end_unclaimed(observed, Phase::Failed, refused.reason, &refused.message);
+        let message = match number {
+            1 => refused.message.clone(),
+            _ => format!("{what} cannot start: {}", refused.message),
+        };
+        return end_unclaimed(observed, Phase::Failed, refused.reason, &message);
+    }
+    if let Some(next) = failed.and_then(|failed| retry::starts_at(run, failed)).filter(|next| now < *next) {
+        return Plan { steps: delete_jobs(observed, None), again: Some(until(next, now)), ..Plan::default() };
     }
     let trouble = trouble(observed, attempt);
     let deadline = start_deadline(run);
     if now >= deadline {
         let seconds = run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS);
-        let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
-        let message = format!("the action did not start within {seconds} s{why}");
+        let why = trouble.or_else(|| turn::waited_for(run)).map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        let message = format!("{what} did not start within {seconds} s{why}");
         return end_unclaimed(observed, Phase::Failed, Reason::StartDeadlineExceeded, &message);
     }
-    let (revision, timeout_seconds, role_type) = match observed.start {
-        Start::Ready { revision, timeout_seconds, role_type } => (revision, *timeout_seconds, *role_type),
+    let (revision, timeout_seconds, role_type, grace_seconds) = match observed.start {
+        Start::Ready { revision, timeout_seconds, role_type, grace_seconds } => {
+            (revision, *timeout_seconds, *role_type, *grace_seconds)
+        }
         Start::Wait(refused) | Start::Never(refused) => {
             // A tenant's Secret is told by no watch.
             let is_told = refused.reason != Reason::SecretNotUsable;
@@ -217,43 +223,44 @@ fn unclaimed(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
             return Plan { again: Some(until(look, now)), ..wait(observed, refused.reason, &refused.message) };
         }
     };
-    let decision = |jobs: u32, message: String| Decision {
-        attempt: attempt.map_or(1, |attempt| attempt.number),
+    let decision = |jobs: u32, replaced_jobs: u32, message: String| Decision {
+        attempt: number,
         jobs,
-        job: job_name(
-            run.metadata.uid.as_deref().unwrap_or_default(),
-            attempt.map_or(1, |attempt| attempt.number),
-            jobs,
-        ),
+        replaced_jobs,
+        job: job_name(run.metadata.uid.as_deref().unwrap_or_default(), number, jobs),
         revision: revision.clone(),
         timeout_seconds,
         role_type,
+        grace_seconds,
         message,
     };
     let Some(attempt) = attempt else {
-        return create(observed, &decision(1, "waiting for the action's pod".into()));
+        if let Some(queued) = observed.queued {
+            return turn::wait(run, queued, deadline, now);
+        }
+        return create(observed, &decision(1, 0, format!("waiting for the pod of {what}")));
     };
     if run.status.as_ref().and_then(|status| status.revision.as_ref()) != Some(revision) {
-        return create(
-            observed,
-            &decision(attempt.jobs + 1, "starting again with the extension's new revision".into()),
-        );
+        let message = "starting again with the extension's new revision".to_owned();
+        return create(observed, &decision(attempt.jobs + 1, attempt.replaced_jobs + 1, message));
     }
     if let Some(ended_at) = ended_at(observed, attempt) {
         let why = trouble.unwrap_or_else(|| "its pod ended".into());
-        if attempt.jobs >= JOBS_PER_ATTEMPT {
-            let message = format!("the action never started, {} Jobs ended before it did: {why}", attempt.jobs);
+        let ended = attempt.jobs.saturating_sub(attempt.replaced_jobs);
+        if ended >= JOBS_PER_ATTEMPT {
+            let message = format!("{what} never started, {ended} Jobs ended before it did: {why}");
             return end_unclaimed(observed, Phase::Failed, Reason::NeverStarted, &message);
         }
-        let next = ended_at.max(decided_at(attempt)).saturating_add(backoff(attempt.jobs)).unwrap_or(deadline);
+        let next = ended_at.max(decided_at(attempt)).saturating_add(backoff(ended)).unwrap_or(deadline);
         if now < next {
             return Plan { again: Some(until(next.min(deadline), now)), ..Plan::default() };
         }
-        let message = format!("starting again, Job {} of {JOBS_PER_ATTEMPT}: {why}", attempt.jobs + 1);
-        return create(observed, &decision(attempt.jobs + 1, message));
+        let message = format!("starting again, Job {} of {JOBS_PER_ATTEMPT}: {why}", ended + 1);
+        return create(observed, &decision(attempt.jobs + 1, attempt.replaced_jobs, message));
     }
     // What a Job without a pod waits for is told by no watch.
-    let again = Some(until(deadline.min(after(now, LOOK_AGAIN)), now));
+    let pause = now.duration_since(decided_at(attempt)).as_secs().clamp(LOOK_AGAIN, LOOK_AGAIN_MOST);
+    let again = Some(until(deadline.min(after(now, pause)), now));
     if !observed.jobs.iter().any(|job| job.name == attempt.job) {
         let create = Step::CreateJob { name: attempt.job.clone(), attempt: attempt.number };
         return Plan { steps: vec![create], again, ..Plan::default() };
@@ -303,11 +310,15 @@ fn trouble(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Option<String>
     };
     let job = attempt.map(|attempt| attempt.job.as_str());
     let pod = observed.pods.iter().filter(|pod| Some(pod.job.as_str()) == job).find_map(|pod| pod.trouble.clone());
+    // The runner that asked for a Secret is past everything that its pod was warned of.
+    let is_past = observed.run.status.as_ref().and_then(|status| status.reason.as_deref())
+        == Some(Reason::SecretNotUsable.as_str());
+    let warning = observed.warning.filter(|_| !is_past);
     let failed = || {
         let job = observed.jobs.iter().find(|view| Some(view.name.as_str()) == job)?;
         job.failed.as_ref().map(|(_, message)| message.clone())
     };
-    from_start.or(pod).or_else(|| observed.warning.map(str::to_owned)).or_else(failed)
+    from_start.or(pod).or_else(|| warning.map(str::to_owned)).or_else(failed)
 }
 
 /// When the attempt's current Job ended without a claim: its pod ended, or the Job failed, or a deletion from outside
@@ -316,76 +327,6 @@ fn ended_at(observed: &Observed<'_>, attempt: &Attempt) -> Option<Timestamp> {
     let pod = observed.pods.iter().filter(|pod| pod.job == attempt.job).find_map(|pod| pod.ended);
     let job = observed.jobs.iter().find(|job| job.name == attempt.job);
     pod.or_else(|| job.and_then(|job| job.failed.as_ref().map(|(at, _)| *at)))
-}
-
-fn claimed(observed: &Observed<'_>, attempt: &Attempt) -> Plan {
-    let Observed { run, now, .. } = *observed;
-    if let Some(outcome) = authentic_outcome(observed.pods, attempt) {
-        return Plan { outcome: Some(outcome.clone()), ..Plan::default() };
-    }
-    let unknown = |message: &str| Plan {
-        status: Some(status::ended(run, Phase::OutcomeUnknown, Reason::OutcomeUnknown, message, now)),
-        steps: delete_jobs(observed, None),
-        ..Plan::default()
-    };
-    let pod = observed.pods.iter().find(|pod| Some(pod.uid.as_str()) == attempt.pod_uid.as_deref());
-    match pod {
-        None => return unknown("the action started, and its pod is gone without a report: nobody knows how it ended"),
-        Some(pod) if pod.ended.is_some() && pod.oom_killed => {
-            let message = "the action's container ran out of memory: raise spec.runtime.resources of the extension";
-            return end_unclaimed(observed, Phase::Failed, Reason::OOMKilled, message);
-        }
-        Some(pod) if pod.ended.is_some() => {
-            let how = pod.trouble.clone().unwrap_or_else(|| "the pod ended".into());
-            return unknown(&format!("the action started, and there is no report of how it ended: {how}"));
-        }
-        Some(_) => {}
-    }
-    let claimed_at = attempt.claimed_at.as_ref().map_or(now, |time| time.0);
-    let grace = i64::try_from(observed.grace_seconds).unwrap_or(i64::MAX / 4);
-    let timeout = run.status.as_ref().and_then(|status| status.timeout_seconds).unwrap_or_default();
-    let deadline = after(claimed_at, timeout.saturating_add(grace).saturating_add(ALLOWANCE));
-    if now >= deadline {
-        return unknown("the action started, and no report came in time: nobody knows how it ended");
-    }
-    let keep = pod.map(|pod| pod.job.as_str());
-    let mut plan = Plan { steps: delete_jobs(observed, keep), again: Some(until(deadline, now)), ..Plan::default() };
-    if let Some(since) = observed.stop_since {
-        let patience = after(since, grace + CANCEL_ALLOWANCE);
-        if now >= patience {
-            plan.steps = delete_jobs(observed, None);
-            plan.steps.extend(
-                pod.filter(|pod| !pod.deleting)
-                    .map(|pod| Step::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() }),
-            );
-        } else {
-            plan.again = Some(until(patience.min(deadline), now));
-        }
-    }
-    plan
-}
-
-fn finished(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Plan {
-    let Observed { run, now, .. } = *observed;
-    let is_unknown = phase(run) == Phase::OutcomeUnknown;
-    if let Some(outcome) = attempt.filter(|_| is_unknown).and_then(|attempt| authentic_outcome(observed.pods, attempt))
-    {
-        return Plan { outcome: Some(outcome.clone()), ..Plan::default() };
-    }
-    let mut plan = Plan { steps: delete_jobs(observed, None), ..Plan::default() };
-    if run.metadata.deletion_timestamp.is_none() {
-        return plan;
-    }
-    let completed = run.status.as_ref().and_then(|status| status.completion_time.as_ref()).map_or(now, |time| time.0);
-    // The pod object of a lost node stays for ever. It keeps its tree pinned, but need not keep the run.
-    let grace = i64::try_from(observed.grace_seconds).unwrap_or(i64::MAX / 4);
-    let patience = after(completed, grace + POD_ALLOWANCE);
-    if observed.jobs.is_empty() && (observed.pods.is_empty() || now >= patience) {
-        plan.steps.push(Step::RemoveFinalizer);
-    } else {
-        plan.again = Some(until(patience.max(after(now, 1)), now));
-    }
-    plan
 }
 
 #[cfg(test)]

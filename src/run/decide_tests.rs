@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::super::fixture::UID;
+use super::super::queue::{Limit, Place};
 use super::*;
-use crate::protocol::{Ending, Nonce, Stream};
+use crate::protocol::{Ending, Nonce, Stream, TerminationMessage};
 
 const CREATED: &str = "2026-11-23T10:00:00Z";
 
@@ -17,7 +18,11 @@ fn revision(tree: &str) -> RunRevision {
 }
 
 fn ready() -> Start {
-    Start::Ready { revision: revision("t"), timeout_seconds: 60, role_type: RoleType::User }
+    ready_with("t")
+}
+
+fn ready_with(tree: &str) -> Start {
+    Start::Ready { revision: revision(tree), timeout_seconds: 60, role_type: RoleType::User, grace_seconds: 10 }
 }
 
 fn run(status: Value) -> ActionRun {
@@ -62,13 +67,14 @@ struct Case {
     start: Start,
     jobs: Vec<JobView>,
     pods: Vec<PodView>,
+    queued: Option<Queued>,
     warning: Option<&'static str>,
     stop_since: Option<Timestamp>,
     now: Timestamp,
 }
 
 fn case(run: ActionRun, jobs: Vec<JobView>, pods: Vec<PodView>, seconds: i64) -> Case {
-    Case { run, start: ready(), jobs, pods, warning: None, stop_since: None, now: at(seconds) }
+    Case { run, start: ready(), jobs, pods, queued: None, warning: None, stop_since: None, now: at(seconds) }
 }
 
 fn planned(case: &Case) -> Plan {
@@ -77,9 +83,9 @@ fn planned(case: &Case) -> Plan {
         start: &case.start,
         jobs: &case.jobs,
         pods: &case.pods,
+        queued: case.queued.as_ref(),
         warning: case.warning,
         stop_since: case.stop_since,
-        grace_seconds: 10,
         now: case.now,
     })
 }
@@ -179,10 +185,24 @@ fn a_missing_reference_is_waited_for_and_a_broken_request_is_not() {
 
 #[test]
 fn an_upgrade_before_the_claim_replaces_the_job() {
-    let start = Start::Ready { revision: revision("t2"), timeout_seconds: 60, role_type: RoleType::User };
-    let plan = planned(&Case { start, ..case(pending(1), vec![job(1)], vec![pod()], 2) });
+    let plan = planned(&Case { start: ready_with("t2"), ..case(pending(1), vec![job(1)], vec![pod()], 2) });
     assert_eq!(plan.steps, [delete(1), create(2)]);
     assert_eq!(plan.status.unwrap().revision, Some(revision("t2")));
+}
+
+#[test]
+fn jobs_that_a_new_revision_replaced_do_not_count_as_failed() {
+    let mut replaced = pending(1);
+    for number in 2..=5 {
+        let start = ready_with(&format!("t{number}"));
+        let plan = planned(&Case { start, ..case(replaced.clone(), vec![job(number - 1)], vec![], 2) });
+        assert_eq!(plan.steps, [delete(number - 1), create(number)]);
+        replaced.status = plan.status;
+    }
+    let failed = JobView { failed: Some((at(5), "no luck".into())), ..job(5) };
+    let plan = planned(&Case { start: ready_with("t5"), ..case(replaced, vec![failed], vec![], 20) });
+    assert_eq!(said(&plan).2, "starting again, Job 2 of 3: no luck");
+    assert_eq!(plan.steps, [delete(5), create(6)]);
 }
 
 #[test]
@@ -293,4 +313,63 @@ fn a_deleted_run_is_let_go_when_job_and_pod_are_gone_or_the_pod_never_goes() {
     assert!(planned(&case(done.clone(), vec![], vec![pod()], 6)).steps.is_empty());
     assert_eq!(planned(&case(done.clone(), vec![], vec![], 6)).steps, [Step::RemoveFinalizer]);
     assert_eq!(planned(&case(done, vec![], vec![pod()], 70)).steps, [Step::RemoveFinalizer]);
+}
+
+#[test]
+fn a_run_that_is_queued_is_not_decided_and_its_deadline_says_where_it_stood() {
+    let place = Place { position: 2, limit: Limit::Extension { name: "e".into(), most: 1 } };
+    let queued = Queued { place, stands_for: Duration::ZERO };
+    let waiting = planned(&Case { queued: Some(queued), ..case(run(json!({})), vec![], vec![], 1) });
+    let expected = "queued at position 2: extension \"e\" runs 1 action at a time (spec.runtime.maxConcurrentRuns)";
+    assert_eq!(said(&waiting), (Phase::Pending, "Queued", expected));
+    assert_eq!(waiting.steps, []);
+    let mut run = run(json!({}));
+    run.status = waiting.status;
+    let ended = planned(&case(run.clone(), vec![], vec![], 300));
+    let expected = format!("the action did not start within 300 s: {expected}");
+    assert_eq!(said(&ended), (Phase::Failed, "StartDeadlineExceeded", expected.as_str()));
+    assert_eq!(ended.status.unwrap().queue_position, None);
+    let started = planned(&case(run, vec![], vec![], 2));
+    assert_eq!(started.steps, [create(1)]);
+    assert_eq!(started.status.unwrap().queue_position, None);
+}
+
+#[test]
+fn a_job_that_the_api_refuses_is_named_when_the_deadline_has_passed() {
+    let mut run = pending(1);
+    let message = "waiting: its Job cannot be created: exceeded quota: pods, used: 2, limited: 2";
+    run.status = Some(status::waiting(&run, Reason::Pending, message, at(2)));
+    let ended = planned(&case(run, vec![], vec![], 300));
+    let expected =
+        "the action did not start within 300 s: its Job cannot be created: exceeded quota: pods, used: 2, limited: 2";
+    assert_eq!(said(&ended), (Phase::Failed, "StartDeadlineExceeded", expected));
+}
+
+#[test]
+fn a_job_that_nobody_claims_is_looked_at_ever_less_often() {
+    let again = |seconds| planned(&case(pending(1), vec![job(1)], vec![], seconds)).again.unwrap().as_secs();
+    assert_eq!((again(2), again(13), again(200), again(295)), (6, 12, 30, 5));
+}
+
+#[test]
+fn the_grace_period_is_the_one_that_the_job_was_decided_with() {
+    let start =
+        Start::Ready { revision: revision("t"), timeout_seconds: 60, role_type: RoleType::User, grace_seconds: 50 };
+    let plan = planned(&Case { start, ..case(run(json!({})), vec![], vec![], 0) });
+    let mut long = run(json!({}));
+    long.status = plan.status;
+    long.status = Some(status::claimed(&long, "p1", &nonce(), at(2)));
+    // What is installed now says 10 s.
+    let at_131 = planned(&case(long.clone(), vec![job(1)], vec![pod()], 2 + 60 + 10 + 60));
+    assert_eq!(at_131.status, None);
+    assert_eq!(said(&planned(&case(long, vec![job(1)], vec![pod()], 2 + 60 + 50 + 60))).0, Phase::OutcomeUnknown);
+}
+
+#[test]
+fn what_a_claim_waits_for_is_not_overwritten_by_an_old_warning() {
+    let mut asked = pending(1);
+    asked.status = Some(status::waiting(&asked, Reason::SecretNotUsable, "waiting: Secret \"bmc\"", at(3)));
+    let warned = |run| Case { warning: Some("FailedMount: not yet"), ..case(run, vec![job(1)], vec![pod()], 9) };
+    assert_eq!(planned(&warned(asked)).status, None);
+    assert_eq!(said(&planned(&warned(pending(1)))).2, "waiting: FailedMount: not yet");
 }

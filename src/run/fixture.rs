@@ -8,16 +8,18 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::context::{Caches, Context, Settings, Trees};
-use super::fake_api::FakeApi;
 use super::job::{Operator, job_name};
+use super::kept;
 use super::request::Policy;
 use crate::admission::stamp::{RunName, sign};
 use crate::api::ActionRun;
 use crate::digest::Digest;
+use crate::fake_api::FakeApi;
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
 
 pub const UID: &str = "6f1c0000-0000-0000-0000-000000000001";
+pub const NAMESPACES: &str = "/apis/outrigger.dev/v1alpha1/namespaces";
 pub const RUN: &str = "/apis/outrigger.dev/v1alpha1/namespaces/team-a/actionruns/backup";
 pub const JOBS: &str = "/apis/batch/v1/namespaces/outrigger-system/jobs";
 pub const PODS: &str = "/api/v1/namespaces/outrigger-system/pods";
@@ -89,7 +91,12 @@ pub fn target() -> Value {
 }
 
 pub fn pod(uid: &str, job: u32, status: Value) -> Value {
-    let job = job_name(UID, 1, job);
+    pod_of(uid, 1, job, status)
+}
+
+/// A pod of a Job of an attempt.
+pub fn pod_of(uid: &str, attempt: u32, job: u32, status: Value) -> Value {
+    let job = job_name(UID, attempt, job);
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": format!("pod-{uid}"), "namespace": "outrigger-system", "uid": uid, "labels": {
@@ -108,13 +115,17 @@ pub fn stamped(mut run: Value) -> Value {
     run
 }
 
-fn filled<K>(writer: &mut Writer<K>, objects: Vec<Value>)
+fn parsed<K: DeserializeOwned>(objects: Vec<Value>) -> Vec<K> {
+    objects.into_iter().map(|object| serde_json::from_value(object).unwrap()).collect()
+}
+
+fn filled<K>(writer: &mut Writer<K>, objects: Vec<K>)
 where
-    K: DeserializeOwned + kube::Resource<DynamicType = ()> + Clone + 'static,
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
 {
     writer.apply_watcher_event(&watcher::Event::Init);
     for object in objects {
-        writer.apply_watcher_event(&watcher::Event::InitApply(serde_json::from_value(object).unwrap()));
+        writer.apply_watcher_event(&watcher::Event::InitApply(object));
     }
     writer.apply_watcher_event(&watcher::Event::InitDone);
 }
@@ -137,11 +148,16 @@ impl Fixture {
                 architecture: "amd64".into(),
                 runner_subpath: "extensions/.runner/ab".into(),
                 address: "https://10.0.0.1:8443".into(),
-                ca_pem: "PEM".into(),
+                ca_pem: String::new(),
             },
+            trust: crate::serve::certificates::Trust::only("PEM"),
             policy: Policy::default(),
             insecure_without_admission: true,
             concurrency: 4,
+            max_concurrent_runs: None,
+            run_history_limit: None,
+            output_bytes: 1000,
+            skip_report: false,
         };
         let keys = Keys { token_key: b"token".to_vec(), stamp_key: b"stamp".to_vec() };
         let caches = Caches { runs, extensions, targets, jobs, pods };
@@ -159,7 +175,7 @@ impl Fixture {
             jobs: job_writer,
             pods: pod_writer,
         };
-        filled(&mut fixture.extensions, vec![extension()]);
+        fixture.extend(extension());
         fixture.refresh();
         fixture
     }
@@ -180,27 +196,29 @@ impl Fixture {
         for spec in ["/spec", "/status/resolved"] {
             extension.pointer_mut(spec).unwrap()["customActions"] = json!([{"name": "Custom", "enabled": true}]);
         }
-        filled(&mut self.extensions, vec![extension]);
+        self.extend(extension);
+    }
+
+    /// Replaces the cached extension.
+    pub fn extend(&mut self, extension: Value) {
+        filled(&mut self.extensions, parsed(vec![extension]));
     }
 
     /// Brings the caches up to what the API holds.
     pub fn refresh(&mut self) {
-        filled(&mut self.runs, self.api.get(RUN).into_iter().collect());
-        filled(&mut self.targets, self.api.get(TARGET).into_iter().collect());
         let under = |prefix: &str| -> Vec<Value> {
-            (1..=5)
-                .flat_map(|number| {
-                    [
-                        self.api.get(&format!("{prefix}/{}", job_name(UID, 1, number))),
-                        self.api.get(&format!("{prefix}/pod-p{number}")),
-                    ]
-                })
-                .flatten()
-                .collect()
+            self.api.under(&format!("{prefix}/")).into_iter().map(|(_, object)| object).collect()
         };
+        let runs = under(NAMESPACES).into_iter().map(|object| {
+            let mut guard = serde_json::from_value(object).unwrap();
+            kept::run(&mut guard);
+            guard
+        });
+        filled(&mut self.runs, runs.collect());
+        filled(&mut self.targets, parsed(self.api.get(TARGET).into_iter().collect()));
         let (jobs, pods) = (under(JOBS), under(PODS));
-        filled(&mut self.jobs, jobs);
-        filled(&mut self.pods, pods);
+        filled(&mut self.jobs, parsed(jobs));
+        filled(&mut self.pods, parsed(pods));
     }
 
     /// The run's status at the API.

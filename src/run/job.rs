@@ -19,9 +19,10 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::api::{ATTEMPT_LABEL, EXTENSION_LABEL, MANAGED_BY_LABEL, MANAGER, RUN_UID_LABEL, TREE_ANNOTATION};
-use crate::digest::Digest;
-use crate::protocol::{EXIT_NOT_STARTED, Token, TreePin, env};
+use crate::api::{
+    ATTEMPT_LABEL, CA_ANNOTATION, EXTENSION_LABEL, MANAGED_BY_LABEL, MANAGER, RUN_UID_LABEL, TREE_ANNOTATION,
+};
+use crate::protocol::{EXIT_NOT_STARTED, Token, TreePin, env, server_name};
 use crate::validate::Runtime;
 
 /// Annotation on Jobs and pods: name of the ActionRun.
@@ -126,11 +127,12 @@ pub fn is_job_of(job: &Job, run_uid: &str, attempt: u32) -> bool {
 /// Builds the Job.
 pub fn job(operator: &Operator, input: &JobInput<'_>) -> Job {
     let labels = labels(input.run_uid, input.attempt, input.extension);
-    let annotations = BTreeMap::from([
+    let mut annotations = BTreeMap::from([
         (RUN_NAME_ANNOTATION.to_owned(), input.run_name.to_owned()),
         (RUN_NAMESPACE_ANNOTATION.to_owned(), input.run_namespace.to_owned()),
         (TREE_ANNOTATION.to_owned(), input.pin.tree.to_string()),
     ]);
+    annotations.extend(server_name(&operator.ca_pem).map(|name| (CA_ANNOTATION.to_owned(), name)));
     Job {
         metadata: ObjectMeta {
             name: Some(input.name.clone()),
@@ -292,11 +294,6 @@ fn default_resources() -> ResourceRequirements {
         Some(BTreeMap::from([("cpu".into(), Quantity(cpu.into())), ("memory".into(), Quantity(memory.into()))]))
     };
     ResourceRequirements { limits: quantities("1", "512Mi"), requests: quantities("10m", "32Mi"), claims: None }
-}
-
-/// The tree that a pod mounts, from its annotation.
-pub fn tree_of(metadata: &ObjectMeta) -> Option<Digest> {
-    metadata.annotations.as_ref()?.get(TREE_ANNOTATION)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::digest::Digest;
 
 fn operator() -> Operator {
     Operator {
@@ -130,5 +131,5 @@ fn a_job_is_recognised_by_its_labels_only() {
     assert!(!is_job_of(&job, "6f1c0000-0000-0000-0000-000000000000", 2));
     assert!(!is_job_of(&job, "other", 1));
     assert!(!is_job_of(&Job::default(), "other", 1));
-    assert_eq!(tree_of(&job.metadata), Some(Digest::of("tree")));
+    assert_eq!(job.metadata.annotations.unwrap()[TREE_ANNOTATION], Digest::of("tree").to_string());
 }

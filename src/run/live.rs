@@ -10,14 +10,15 @@ use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::context::{Context, api_version, texts};
+use super::kept;
 use super::request::{self, Answers, References, Request};
 use super::rights::Rights;
 use super::secret_parameters::{self, SecretParameters};
-use super::{ask, decide::Start, status};
+use super::{ask, decide::Start, retry, status, target_status};
 use crate::action::Verdict;
 use crate::admission::stamp;
 use crate::api::run::ActionRunStatus;
-use crate::api::{ActionRun, MANAGED_BY_LABEL, MANAGER, Phase, RUN_UID_LABEL};
+use crate::api::{ActionRun, ExtensionTarget, MANAGED_BY_LABEL, MANAGER, RUN_UID_LABEL, Reason};
 use crate::protocol::Outcome;
 
 /// Why the entries of Secrets cannot be had.
@@ -41,6 +42,11 @@ pub fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404)
 }
 
+/// Whether the API said that nothing was written.
+pub(super) fn is_rejected(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if (400..500).contains(&status.code))
+}
+
 /// Whether the API will not take the request as it is, now or later: what a script printed breaks a rule or a quota, or
 /// the namespace is being deleted.
 fn is_refused(error: &Error) -> bool {
@@ -53,6 +59,10 @@ fn refusal(error: &Error) -> &str {
         Error::Api(status) => &status.reason,
         _ => "",
     }
+}
+
+fn message_of(run: &ActionRun) -> String {
+    run.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_default()
 }
 
 /// Whether an entry of a Secret may be called so.
@@ -84,11 +94,23 @@ impl Context {
         Ok(run.filter(|run| run.metadata.uid.as_deref() == Some(uid)))
     }
 
-    /// Replaces the status that `run` was read with. Fails with a conflict if the run changed since.
+    /// The whole of a run of which the cache holds a part; `None` if it is gone.
     ///
     /// # Errors
     /// The API's.
+    pub(super) async fn whole(&self, run: &ActionRun) -> Result<Option<ActionRun>, Error> {
+        let found = self.runs(&run.namespace().unwrap_or_default()).get_opt(&run.name_any()).await?;
+        Ok(found.filter(|found| found.metadata.uid == run.metadata.uid))
+    }
+
+    /// Replaces the status that `run` was read with. Fails with a conflict if the run changed since.
+    ///
+    /// # Errors
+    /// The API's; a run of which only a part was kept is never written.
     pub async fn write(&self, run: &ActionRun, status: ActionRunStatus) -> Result<ActionRun, Error> {
+        if kept::is_cut(run) {
+            return Err(Error::Service("writing a status failed: only a part of the run is cached; read it".into()));
+        }
         let new = ActionRun { status: Some(status), ..run.clone() };
         let namespace = run.namespace().unwrap_or_default();
         self.runs(&namespace).replace_status(&run.name_any(), &PostParams::default(), &new).await
@@ -195,7 +217,7 @@ impl Context {
         Ok(entries)
     }
 
-    /// Stores an authentic outcome: first what it says of the target and what is secret, then the run's status, so that
+    /// Stores an authentic outcome. If another attempt follows, that is one write; otherwise first what it says of the target and what is secret, then the run's status, so that
     /// a crash in between repeats it all. Returns the written run. What the API refuses of it is left out, and the run
     /// says so: nothing that a script prints, and no quota, may keep a run from ending.
     ///
@@ -204,8 +226,15 @@ impl Context {
     pub async fn conclude(&self, run: &ActionRun, outcome: &Outcome) -> Result<ActionRun, Error> {
         let (extension, target) = (self.extension(run), self.target(run));
         let mut verdict = request::verdict(run, extension.as_ref(), target.as_ref(), outcome);
+        if let Some(number) = retry::follows(run, &verdict) {
+            let status = status::retrying(run, &verdict, number, Timestamp::now());
+            let written = self.write(run, status).await?;
+            self.forget(run.metadata.uid.as_deref().unwrap_or_default());
+            self.publish(&written, "Run", Reason::Retrying, &message_of(&written));
+            return Ok(written);
+        }
         if let Some(target) = &target {
-            match self.update_target(&target.name_any(), run, &verdict).await {
+            match self.update_target(&target.name_any(), run, outcome, &verdict).await {
                 Err(error) if is_refused(&error) => {
                     tracing::warn!(%error, "the API refused what a run says of its target");
                     verdict.lose(&format!("its target could not be updated: {}", refusal(&error)));
@@ -241,20 +270,19 @@ impl Context {
         Ok(written)
     }
 
-    /// Every field comes from the outcome alone, so a merge needs no resourceVersion. A target that is gone is no loss.
-    async fn update_target(&self, target: &str, run: &ActionRun, verdict: &Verdict) -> Result<(), Error> {
-        let last_run = format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any());
-        let mut status = json!({"lastRun": last_run});
-        if verdict.phase == Phase::Succeeded {
-            if let Some(power) = verdict.power {
-                status["powerState"] = power.as_str().into();
-            }
-            if let Some(prepared) = verdict.prepared.as_ref().filter(|prepared| !prepared.details.is_empty()) {
-                status["details"] = json!(prepared.details);
-            }
-        }
-        let targets = Api::<crate::api::ExtensionTarget>::all(self.client.clone());
-        let patch = Patch::Merge(json!({"status": status}));
+    /// A compare-and-swap, in which what a later script found stands. A target that is gone is no loss.
+    async fn update_target(
+        &self,
+        target: &str,
+        run: &ActionRun,
+        outcome: &Outcome,
+        verdict: &Verdict,
+    ) -> Result<(), Error> {
+        let targets = Api::<ExtensionTarget>::all(self.client.clone());
+        let Some(found) = targets.get_opt(target).await? else { return Ok(()) };
+        let Some(status) = target_status::after(&found, run, outcome, verdict) else { return Ok(()) };
+        let metadata = json!({"resourceVersion": found.metadata.resource_version});
+        let patch = Patch::Merge(json!({"metadata": metadata, "status": status}));
         match targets.patch_status(target, &PatchParams::default(), &patch).await {
             Err(error) if !is_gone(&error) => Err(error),
             _ => Ok(()),

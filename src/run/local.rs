@@ -15,7 +15,7 @@ use super::local_target::LocalTarget;
 use super::request::{self, Request};
 use super::status;
 use crate::api::extension::CustomAction;
-use crate::api::run::{ActionRunStatus, Caller, RunRevision, TargetReference};
+use crate::api::run::{ActionRunStatus, Attempt, Caller, RunRevision, TargetReference};
 use crate::api::target::ExtensionReference;
 use crate::api::{
     ActionRun, ActionRunSpec, ExtensionTarget, OrchestratorExtension, OrchestratorExtensionSpec,
@@ -40,6 +40,10 @@ pub struct Asked {
     pub timeout_seconds: Option<u64>,
     /// Name of the caller in the payload.
     pub user: String,
+    /// What stands for the run's UID: the script's idempotency key.
+    pub idempotency_key: String,
+    /// Number of the attempt that the script is told, from 1.
+    pub attempt: u32,
 }
 
 /// A run that may start.
@@ -84,7 +88,9 @@ pub fn prepare(manifest: &Manifest, asked: &Asked) -> Result<LocalRun, Vec<Strin
     // whoever owns the laptop may run everything
     let role = RoleType::Admin;
     let role_type = Some(role.to_string());
-    let run = ActionRun { status: Some(ActionRunStatus { timeout_seconds, role_type, ..Default::default() }), ..run };
+    let attempts = vec![Attempt { number: asked.attempt, ..Attempt::default() }];
+    let status = ActionRunStatus { timeout_seconds, role_type, attempts, ..Default::default() };
+    let run = ActionRun { status: Some(status), ..run };
     let entrypoint = valid.entrypoint.clone();
     let request = Request::validated(valid, invocation, RunRevision::default(), role, target.cloned());
     let host = asked.target.as_ref().map(|target| target.host_entries.clone()).unwrap_or_default();
@@ -105,6 +111,8 @@ impl LocalRun {
         let verdict = request::verdict(&self.run, Some(&self.extension), self.target.as_ref(), outcome);
         let mut status = status::concluded(&self.run, &verdict, None, ended);
         status.start_time = Some(Time(started));
+        // There was no Job.
+        status.attempts.clear();
         (status, verdict.secret.is_some())
     }
 }
@@ -122,6 +130,7 @@ fn run(extension: &str, asked: &Asked) -> ActionRun {
             ..ActionRunSpec::default()
         },
     );
+    run.metadata.uid = Some(asked.idempotency_key.clone());
     run.spec.caller = Some(Caller { username: asked.user.clone(), ..Caller::default() });
     run
 }
@@ -162,7 +171,8 @@ customActions:
 
     fn prepared(asked: Asked) -> Result<LocalRun, Vec<String>> {
         let manifest = manifest::parse(MANIFEST.as_bytes(), "manifest.yaml").unwrap();
-        prepare(&manifest, &Asked { action: "Greet".into(), user: "me".into(), ..asked })
+        let own = Asked { action: "Greet".into(), user: "me".into(), idempotency_key: "k".into(), attempt: 2, ..asked };
+        prepare(&manifest, &own)
     }
 
     fn given(parameters: &[(&str, &str)]) -> BTreeMap<String, Value> {
@@ -178,6 +188,8 @@ customActions:
         assert_eq!((&payload["caller"]["name"], &payload["caller"]["roletype"]), (&"me".into(), &"Admin".into()));
         assert_eq!(local.grant.timeout_seconds, 30, "never more than the action allows");
         assert_eq!(local.grant.redact, ["hunter2"]);
+        let env = BTreeMap::from([("OUTRIGGER_ATTEMPT", "2"), ("OUTRIGGER_IDEMPOTENCY_KEY", "k")]);
+        assert!(local.grant.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(env));
     }
 
     #[test]
@@ -212,5 +224,6 @@ customActions:
         assert_eq!(status.message.as_deref(), Some("Hello World greeted"));
         assert_eq!((status.exit_code, status.timeout_seconds, is_secret), (Some(0), Some(30), false));
         assert_eq!(status.result, Some(serde_json::json!({"a": 1})));
+        assert_eq!(status.attempts, []);
     }
 }

@@ -6,35 +6,49 @@
 //!  runner ─► routes: claim, report ─► compare-and-swap on the run ─┘
 //! ```
 //!
-//! `claim`, `decide`, `job`, `report`, `request`, `rights`, `secret_parameters`, `status` and `view` are pure; `ask`,
-//! `check`, `context`, `live`, `routes`, `controller` and `sweep` do I/O and decide nothing. `local` and `local_target`,
-//! pure too, use the same for a run without a cluster.
+//! `claim`, `claimed`, `decide`, `job`, `kept`, `network_policy`, `queue`, `report`, `request`, `retention`, `retry`,
+//! `rights`, `secret_parameters`, `status`, `target_status`, `turn` and `view` are pure; `ask`, `authenticate`, `check`,
+//! `collect`, `context`, `controller`, `live`, `output`, `restrict`, `routes`, `slots`, `sweep` and `watching` do I/O, or
+//! remember, and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod ask;
+mod authenticate;
 mod check;
 pub mod claim;
+mod claimed;
+pub mod collect;
 pub mod context;
 pub mod controller;
 pub mod decide;
 #[cfg(test)]
-mod fake_api;
-#[cfg(test)]
 mod fixture;
 pub mod job;
+mod kept;
 pub mod live;
 pub mod local;
 pub mod local_target;
+pub mod network_policy;
+pub mod output;
+pub mod queue;
 pub mod report;
 pub mod request;
+mod restrict;
+pub mod retention;
+pub mod retry;
 pub mod rights;
 pub mod routes;
 pub mod secret_parameters;
+mod slots;
 pub mod status;
 pub mod sweep;
+pub mod target_status;
+mod turn;
 pub mod view;
+mod watching;
 
+pub use authenticate::authenticated;
 pub use check::checker;
-pub use context::{Caches, Context, NotSynced, Settings, Trees};
-pub use controller::watches;
+pub use context::{Caches, Context, Settings, Trees};
 pub use request::Policy;
 pub use routes::routes;
+pub use watching::{Triggers, watches};

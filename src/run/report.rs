@@ -13,7 +13,8 @@ pub enum Acceptance {
     Stored,
 }
 
-/// Whether the sender holds the claim of the run that was just read, whose token was checked already.
+/// Whether the sender holds the claim of this attempt, the newest or an earlier one, of the run that was just read, whose
+/// token was checked already.
 ///
 /// # Errors
 /// Why it does not, for people: final for the runner.
@@ -21,17 +22,15 @@ pub fn holds_claim(run: &ActionRun, run_uid: &str, attempt: u32, nonce: &Nonce) 
     if run.metadata.uid.as_deref() != Some(run_uid) {
         return Err("the run was replaced by another of the same name".into());
     }
-    let claimed = run.status.as_ref().and_then(|status| status.attempts.last());
-    match claimed {
-        Some(claimed) if claimed.number == attempt && claimed.nonce_hash.as_deref() == Some(nonce.hash().as_str()) => {
-            Ok(())
-        }
+    let mut attempts = run.status.iter().flat_map(|status| &status.attempts);
+    match attempts.find(|claimed| claimed.number == attempt) {
+        Some(claimed) if claimed.nonce_hash.as_deref() == Some(nonce.hash().as_str()) => Ok(()),
         _ => Err("this runner does not hold the run's claim".into()),
     }
 }
 
-/// What to do with the report of the runner that holds the claim. A late one replaces an unknown outcome; nothing
-/// replaces another.
+/// What to do with a report of the runner that holds the claim of the newest attempt. A late one replaces an unknown
+/// outcome; nothing replaces another.
 pub fn evaluate(run: &ActionRun) -> Acceptance {
     match phase(run) {
         Phase::Running | Phase::OutcomeUnknown => Acceptance::Store,
@@ -39,9 +38,24 @@ pub fn evaluate(run: &ActionRun) -> Acceptance {
     }
 }
 
-/// Whether the script is to be stopped: cancelled, being deleted, or given up.
-pub fn must_stop(run: &ActionRun) -> bool {
-    run.spec.cancel == Some(true) || run.metadata.deletion_timestamp.is_some() || phase(run) != Phase::Running
+/// The same for the runner of any attempt. An earlier attempt's outcome is stored: without it there would be no later one.
+pub fn evaluate_of(run: &ActionRun, attempt: u32) -> Acceptance {
+    if is_newest(run, attempt) { evaluate(run) } else { Acceptance::Stored }
+}
+
+/// Whether the script of `attempt` is to be stopped: cancelled, being deleted, given up, or over.
+pub fn must_stop(run: &ActionRun, attempt: u32) -> bool {
+    let is_stopping = run.spec.cancel == Some(true) || run.metadata.deletion_timestamp.is_some();
+    is_stopping || !is_current(run, attempt)
+}
+
+/// Whether `attempt` is the one that runs now.
+pub fn is_current(run: &ActionRun, attempt: u32) -> bool {
+    phase(run) == Phase::Running && is_newest(run, attempt)
+}
+
+fn is_newest(run: &ActionRun, attempt: u32) -> bool {
+    run.status.as_ref().and_then(|status| status.attempts.last()).is_some_and(|newest| newest.number == attempt)
 }
 
 #[cfg(test)]
@@ -75,17 +89,31 @@ mod tests {
     fn a_late_report_replaces_an_unknown_outcome_and_no_other() {
         assert_eq!(evaluate(&run("Running")), Acceptance::Store);
         assert_eq!(evaluate(&run("OutcomeUnknown")), Acceptance::Store);
-        for phase in ["Succeeded", "Failed", "Canceled"] {
+        for phase in ["Pending", "Succeeded", "Failed", "Canceled"] {
             assert_eq!(evaluate(&run(phase)), Acceptance::Stored, "{phase}");
         }
     }
 
     #[test]
     fn a_runner_is_told_to_stop_when_the_run_is_cancelled_deleted_or_given_up() {
-        assert!(!must_stop(&run("Running")));
-        assert!(must_stop(&run("OutcomeUnknown")));
+        assert!(!must_stop(&run("Running"), 1));
+        assert!(must_stop(&run("OutcomeUnknown"), 1));
         let mut cancelled = run("Running");
         cancelled.spec.cancel = Some(true);
-        assert!(must_stop(&cancelled));
+        assert!(must_stop(&cancelled, 1));
+    }
+
+    #[test]
+    fn a_report_of_an_attempt_that_was_repeated_is_acknowledged_and_changes_nothing() {
+        let mut run = run("Running");
+        let status = run.status.as_mut().unwrap();
+        let mut second = status.attempts[0].clone();
+        (second.number, second.nonce_hash) = (2, Some(Nonce::from_bytes([2; 16]).hash()));
+        status.attempts.push(second);
+        assert_eq!(holds_claim(&run, "uid", 1, &Nonce::from_bytes([1; 16])), Ok(()));
+        assert_eq!(evaluate_of(&run, 1), Acceptance::Stored);
+        assert!(must_stop(&run, 1) && !must_stop(&run, 2));
+        assert_eq!(evaluate_of(&run, 2), Acceptance::Store);
+        assert!(holds_claim(&run, "uid", 2, &Nonce::from_bytes([1; 16])).is_err());
     }
 }

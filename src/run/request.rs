@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::core::{Selector, SelectorExt as _};
 
 use super::decide::Start;
@@ -14,11 +14,11 @@ use crate::admission::stamp::StampError;
 use crate::api::conditions::{INSTALLED, READY, find};
 use crate::api::run::RunRevision;
 use crate::api::target::AllowedNamespaces;
-use crate::api::{ActionRun, ExtensionTarget, OrchestratorExtension, Reason};
+use crate::api::{ActionRun, ExtensionTarget, ExtensionTargetSpec, OrchestratorExtension, Reason};
 use crate::manifest;
-use crate::protocol::{ClaimGrant, Outcome};
+use crate::protocol::{ClaimGrant, Outcome, script_env};
 use crate::validate::{
-    self, ActionKind, ContractLevels, Extension, Invocation, LifecycleAction, Refusal, RoleType, RunLimits,
+    self, ActionKind, ContractLevels, Extension, Invocation, LifecycleAction, Refusal, RoleType, RunLimits, Runtime,
 };
 
 /// What a run refers to, as it is now.
@@ -127,7 +127,8 @@ pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) ->
         );
         return Err(never(Reason::TargetNotAllowed, message));
     }
-    let target = references.target;
+    let inline = inline_target(run);
+    let target = inline.as_ref().or(references.target);
     let none = BTreeMap::new();
     let secret = match &references.answers.parameters {
         SecretParameters::NotRead => &none,
@@ -142,6 +143,24 @@ pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) ->
     let revision =
         RunRevision { tree_digest: artifact.tree_digest.clone(), manifest_digest: artifact.manifest_digest.clone() };
     Ok(Request::validated(extension, invocation, revision, role_type, target.cloned()))
+}
+
+/// The target that a run gives in place. It has no Secrets and no status.
+pub fn inline_target(run: &ActionRun) -> Option<ExtensionTarget> {
+    let given = run.spec.target.clone()?;
+    let spec = ExtensionTargetSpec {
+        extension_ref: run.spec.extension_ref.clone(),
+        resourcetype: given.resourcetype,
+        name: given.name,
+        id: given.id,
+        host: given.host,
+        host_from: None,
+        resourcemap: given.resourcemap,
+        virtualmachine: given.virtualmachine,
+        vm: given.vm,
+        allowed_namespaces: None,
+    };
+    Some(ExtensionTarget { metadata: ObjectMeta::default(), spec, status: None })
 }
 
 /// All messages under the first one's reason.
@@ -180,6 +199,7 @@ impl Request {
             revision: self.revision.clone(),
             timeout_seconds: self.invocation.timeout_seconds,
             role_type: self.role_type,
+            grace_seconds: u32::try_from(self.extension.runtime.grace_seconds).unwrap_or(u32::MAX),
         }
     }
 
@@ -209,8 +229,7 @@ impl Request {
         host_details.extend(host);
         let mut extension_details = extension.details.clone();
         extension_details.extend(details);
-        // The leader gives up by the timeout in status, which another flag of the operator must not change meanwhile.
-        let decided = run.status.as_ref().and_then(|status| u64::try_from(status.timeout_seconds?).ok());
+        let (timeout_seconds, runtime) = self.decided(run);
         let prepared = target.as_ref().and_then(|target| target.status.as_ref()?.details.clone()).unwrap_or_default();
         let recorded = run.status.as_ref().and_then(|status| RoleType::named(status.role_type.as_deref()?));
         let caller = run.spec.caller.as_ref().map(|caller| action::caller(caller, recorded.unwrap_or(RoleType::User)));
@@ -232,13 +251,35 @@ impl Request {
         ClaimGrant {
             action: invocation.action.clone(),
             payload: payload.to_string(),
-            timeout_seconds: decided.unwrap_or(invocation.timeout_seconds),
-            grace_seconds: extension.runtime.grace_seconds,
+            timeout_seconds,
+            grace_seconds: runtime.grace_seconds,
             language: extension.entrypoint.language.clone(),
-            env: extension.runtime.env.clone(),
+            env: environment(run, runtime.env),
             redact: redact.into_iter().collect(),
+            withhold_stdout: action::may_answer_with_password(invocation.kind),
+            output_bytes: 0,
+            skip_report: false,
         }
     }
+
+    /// The timeout in seconds, and how the Job looks, as the newest attempt was decided: the leader gives up by them, so
+    /// that neither another flag of the operator nor a changed extension may change them meanwhile.
+    pub fn decided(&self, run: &ActionRun) -> (u64, Runtime) {
+        let status = run.status.as_ref();
+        let timeout = status.and_then(|status| u64::try_from(status.timeout_seconds?).ok());
+        let grace = status.and_then(|status| status.attempts.last()?.grace_seconds).map(u64::from);
+        let runtime = &self.extension.runtime;
+        let runtime = Runtime { grace_seconds: grace.unwrap_or(runtime.grace_seconds), ..runtime.clone() };
+        (timeout.unwrap_or(self.invocation.timeout_seconds), runtime)
+    }
+}
+
+/// The script's own variables: those of the extension, and what it needs to do a repeated request once.
+fn environment(run: &ActionRun, mut variables: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let attempt = run.status.as_ref().and_then(|status| status.attempts.last()).map_or(1, |attempt| attempt.number);
+    variables.insert(script_env::IDEMPOTENCY_KEY.to_owned(), run.metadata.uid.clone().unwrap_or_default());
+    variables.insert(script_env::ATTEMPT.to_owned(), attempt.to_string());
+    variables
 }
 
 fn resource_name(target: Option<&ExtensionTarget>) -> Option<&str> {
@@ -253,6 +294,7 @@ pub fn verdict(
     target: Option<&ExtensionTarget>,
     outcome: &Outcome,
 ) -> Verdict {
+    let inline = inline_target(run);
     let resolved = extension.and_then(|extension| extension.status.as_ref()?.resolved.as_ref());
     let custom = resolved
         .iter()
@@ -268,7 +310,7 @@ pub fn verdict(
         names: Names {
             action: &run.spec.action,
             extension: own_name.unwrap_or(&run.spec.extension_ref.name),
-            resource: resource_name(target).unwrap_or("VirtualMachine"),
+            resource: resource_name(inline.as_ref().or(target)).unwrap_or("VirtualMachine"),
         },
         timeout_seconds: u64::try_from(timeout).unwrap_or_default(),
     };

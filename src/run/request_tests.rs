@@ -119,3 +119,27 @@ fn a_run_waits_while_the_installed_tree_is_not_what_was_installed() {
     let Err(Start::Wait(refusal)) = asked else { panic!("it starts") };
     assert_eq!(refusal.message, "extension \"redfish\" is not installed as it should be: lib.sh was changed");
 }
+
+#[test]
+fn a_target_given_in_place_must_fit_the_action_and_reaches_the_payload() {
+    let given = |target: Value| {
+        asked(|run, _, _| {
+            run["spec"].as_object_mut().unwrap().remove("targetRef");
+            run["spec"]["target"] = target;
+        })
+    };
+    let request =
+        given(json!({"id": "6f1c", "host": {"url": "https://lab"}, "virtualmachine": {"slot": "7"}})).unwrap();
+    assert_eq!(request.secrets().0, [""; 0]);
+    let run = serde_json::from_value(fixture::run()).unwrap();
+    let payload: Value = serde_json::from_str(&request.grant(&run, BTreeMap::new(), BTreeMap::new()).payload).unwrap();
+    assert_eq!(payload["externaldetails"], json!({"host": {"url": "https://lab"}, "virtualmachine": {"slot": "7"}}));
+    assert_eq!((&payload["virtualmachineid"], &payload["virtualmachinename"]), (&json!("6f1c"), &Value::Null));
+    let refusal = never(given(json!({"resourcetype": "Network"})));
+    assert_eq!(
+        refusal.message,
+        "spec.target.resourcetype: the target is a \"Network\"; action \"status\" acts on a VirtualMachine"
+    );
+    let refusal = never(asked(|run, _, _| run["spec"]["target"] = json!({"name": "x"})));
+    assert_eq!(refusal.message, "spec.targetRef and spec.target exclude each other; give one");
+}

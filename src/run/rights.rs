@@ -16,6 +16,8 @@ pub enum Right {
     Extension(String),
     /// `use` on the ExtensionTarget of this name.
     Target(String),
+    /// `use` on targets given in place, for the OrchestratorExtension of this name.
+    FreeFormTarget(String),
     /// `use` on a role type.
     Role(RoleType),
     /// `get` on the Secret of this name.
@@ -28,6 +30,7 @@ impl Right {
         match self {
             Self::Extension(name) => (GROUP, "orchestratorextensions", "use", name),
             Self::Target(name) => (GROUP, "extensiontargets", "use", name),
+            Self::FreeFormTarget(name) => (GROUP, "freeformtargets", "use", name),
             Self::Role(role) => (GROUP, "roletypes", "use", role.as_str()),
             Self::Secret(name) => ("", "secrets", "get", name),
         }
@@ -62,6 +65,7 @@ impl Right {
 pub fn needed(run: &ActionRun) -> Vec<Right> {
     let mut needed = vec![Right::Extension(run.spec.extension_ref.name.clone())];
     needed.extend(run.spec.target_ref.iter().map(|target| Right::Target(target.name.clone())));
+    needed.extend(run.spec.target.iter().map(|_| Right::FreeFormTarget(run.spec.extension_ref.name.clone())));
     let secrets: BTreeSet<&String> = run.spec.parameters_from.iter().map(|from| &from.secret_key_ref.name).collect();
     needed.extend(secrets.into_iter().map(|name| Right::Secret(name.clone())));
     needed.extend(RoleType::ALL.iter().map(|role| Right::Role(*role)));
@@ -91,7 +95,7 @@ impl Rights {
         }
     }
 
-    /// What the caller may not do, whatever the action: use the extension, use the target, read a Secret.
+    /// What the caller may not do, whatever the action: use the extension, use the target or give one, read a Secret.
     pub fn refusals(&self, run: &ActionRun) -> Vec<Refusal> {
         let missing = needed(run).into_iter().filter(|right| !self.has(right));
         missing.filter_map(|right| refusal(&right, run)).collect()
@@ -120,6 +124,15 @@ fn refusal(right: &Right, run: &ActionRun) -> Option<Refusal> {
             let message = format!(
                 "spec.parametersFrom: {} may not read Secret {name:?} in namespace {:?}: grant the verb get on secrets {name:?} \
                  there",
+                user(run),
+                namespace(run)
+            );
+            return Some(Refusal::new(Reason::NotAllowed, message));
+        }
+        Right::FreeFormTarget(_) => {
+            let message = format!(
+                "spec.target: {} may not give a target in place to extension {name:?} in namespace {:?}: name an \
+                 ExtensionTarget in spec.targetRef, or grant the verb {verb} on {resource}.{group} {name:?} there",
                 user(run),
                 namespace(run)
             );

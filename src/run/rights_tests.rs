@@ -79,6 +79,23 @@ fn the_stamped_caller_is_asked_about_in_the_runs_namespace() {
 }
 
 #[test]
+fn a_target_given_in_place_needs_a_right_of_its_own_for_the_extension() {
+    let mut run = run();
+    run.spec.target_ref = None;
+    run.spec.target = Some(Default::default());
+    let needed = needed(&run);
+    assert_eq!(needed[1].attributes(), ("outrigger.dev", "freeformtargets", "use", "redfish"));
+    // The right to every ExtensionTarget does not give it.
+    let held = [needed[0].clone(), Right::Target("redfish".into())];
+    let refusals = Rights::Held(held.to_vec()).refusals(&run);
+    let expected = "spec.target: user \"alice\" may not give a target in place to extension \"redfish\" in namespace \
+         \"team-a\": name an ExtensionTarget in spec.targetRef, or grant the verb use on freeformtargets.outrigger.dev \
+         \"redfish\" there";
+    assert_eq!((refusals.len(), refusals[0].message.as_str()), (1, expected));
+    assert_eq!(Rights::Held(needed[..2].to_vec()).refusals(&run), []);
+}
+
+#[test]
 fn a_review_grants_only_by_an_answer_that_says_so() {
     let answered = |status: serde_json::Value| {
         let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},

@@ -19,7 +19,7 @@ use super::context::Context;
 use super::decide::Start;
 use super::live::{SecretsError, is_conflict, is_gone};
 use super::report::{self, Acceptance};
-use super::status;
+use super::{output, status};
 use crate::api::{ActionRun, Phase, Reason};
 use crate::protocol::{ClaimGrant, ClaimRequest, Progress, ProgressAnswer, Refusal, Report, Token};
 use crate::telemetry::RequestResult;
@@ -32,7 +32,7 @@ const TRIES: u32 = 8;
 
 /// Why a request got no yes.
 #[derive(Debug)]
-enum No {
+pub(super) enum No {
     /// 401: the token does not verify. Final.
     Unauthorized,
     /// 409: refused for ever.
@@ -58,7 +58,7 @@ impl No {
         }
     }
 
-    fn response(self) -> Response {
+    pub(super) fn response(self) -> Response {
         let (code, message) = match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "the token is not this attempt's".to_owned()),
             Self::Refused(message) => (StatusCode::CONFLICT, message),
@@ -79,7 +79,7 @@ pub fn routes(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
-type Input = (State<Arc<Context>>, Path<String>, HeaderMap);
+pub(super) type Input = (State<Arc<Context>>, Path<String>, HeaderMap);
 
 async fn claim_route(
     State(context): State<Arc<Context>>,
@@ -127,7 +127,7 @@ async fn report_route(
 
 /// Reads a request and checks its token, before anything is asked of the API. A body that cannot be read comes from no
 /// runner of this version: refused for ever.
-fn read<T: DeserializeOwned>(
+pub(super) fn read<T: DeserializeOwned>(
     (State(context), Path(uid), headers): &Input,
     body: &[u8],
     attempt: impl Fn(&T) -> u32,
@@ -204,7 +204,10 @@ async fn grant(context: &Context, run: &ActionRun) -> Result<ClaimGrant, No> {
     let (host, details) = request.secrets();
     let entries = async { Ok((context.entries(&host).await?, context.entries(&details).await?)) };
     match entries.await {
-        Ok((host, details)) => Ok(request.grant(run, host, details)),
+        Ok((host, details)) => {
+            let (output_bytes, skip_report) = (context.settings.output_bytes, context.settings.skip_report);
+            Ok(ClaimGrant { output_bytes, skip_report, ..request.grant(run, host, details) })
+        }
         Err(SecretsError::Api(error)) => Err(error.into()),
         Err(SecretsError::NotUsable(message)) => {
             let message = format!("waiting: {message}");
@@ -223,9 +226,9 @@ async fn grant(context: &Context, run: &ActionRun) -> Result<ClaimGrant, No> {
 async fn note_progress(context: &Context, uid: &str, progress: &Progress) -> Result<ProgressAnswer, No> {
     let run = context.read(uid).await?.ok_or(No::Gone)?;
     report::holds_claim(&run, uid, progress.attempt, &progress.nonce).map_err(No::Refused)?;
-    let cancel = report::must_stop(&run);
+    let cancel = report::must_stop(&run, progress.attempt);
     let status = status::progressed(&run, &progress.stdout_tail, &progress.stderr_tail);
-    if super::decide::phase(&run) == Phase::Running
+    if report::is_current(&run, progress.attempt)
         && run.status.as_ref() != Some(&status)
         && context.may_write_tails(uid)
     {
@@ -240,9 +243,9 @@ async fn note_progress(context: &Context, uid: &str, progress: &Progress) -> Res
 async fn store_report(context: &Context, uid: &str, report: &Report) -> Result<(), No> {
     for tries in 0..TRIES {
         pause(tries).await;
-        let run = context.read(uid).await?.ok_or(No::Gone)?;
+        let run = output::announce(context.read(uid).await?.ok_or(No::Gone)?, report);
         report::holds_claim(&run, uid, report.attempt, &report.nonce).map_err(No::Refused)?;
-        match report::evaluate(&run) {
+        match report::evaluate_of(&run, report.attempt) {
             Acceptance::Stored => return Ok(()),
             Acceptance::Store => match context.conclude(&run, &report.outcome).await {
                 Ok(_) => return Ok(()),
@@ -263,3 +266,7 @@ async fn pause(tries: u32) {
 #[cfg(test)]
 #[path = "routes_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "routes_report_tests.rs"]
+mod report_tests;

@@ -1,17 +1,17 @@
-//! Tests of the handlers against an API in memory: each makes an interleaving happen.
+//! Tests of claims against an API in memory: each makes an interleaving happen.
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::super::fixture::{Fixture, PODS, RUN, SECRETS, TARGET, UID, pod};
+use super::super::fixture::{Fixture, PODS, RUN, SECRETS, UID, pod};
 use super::super::request::Policy;
 use super::*;
 use crate::digest::Digest;
 use crate::protocol::{Ending, Nonce, Outcome, Stream};
 
-async fn post_as(fixture: &Fixture, token: &str, what: &str, body: Value) -> (u16, Value) {
+pub(super) async fn post_as(fixture: &Fixture, token: &str, what: &str, body: Value) -> (u16, Value) {
     let request = Request::post(format!("/v1/runs/{UID}/{what}"))
         .header("authorization", format!("Bearer {token}"))
         .body(Body::from(body.to_string()))
@@ -22,15 +22,15 @@ async fn post_as(fixture: &Fixture, token: &str, what: &str, body: Value) -> (u1
     (code, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-async fn send(fixture: &Fixture, what: &str, body: Value) -> (u16, Value) {
+pub(super) async fn send(fixture: &Fixture, what: &str, body: Value) -> (u16, Value) {
     post_as(fixture, &fixture.context.token(UID, 1).to_hex(), what, body).await
 }
 
-fn claim_of(pod: &str, nonce: u8) -> Value {
+pub(super) fn claim_of(pod: &str, nonce: u8) -> Value {
     json!({"attempt": 1, "podUid": pod, "nonce": Nonce::from_bytes([nonce; 16])})
 }
 
-fn report_of(nonce: u8, stdout: &str) -> Value {
+pub(super) fn report_of(nonce: u8, stdout: &str) -> Value {
     let outcome = Outcome {
         ending: Ending::Exited,
         exit_code: Some(0),
@@ -40,11 +40,11 @@ fn report_of(nonce: u8, stdout: &str) -> Value {
         stderr: Stream::default(),
         duration_millis: 5,
     };
-    serde_json::to_value(Report { attempt: 1, nonce: Nonce::from_bytes([nonce; 16]), outcome }).unwrap()
+    serde_json::to_value(Report { attempt: 1, nonce: Nonce::from_bytes([nonce; 16]), outcome, output: None }).unwrap()
 }
 
 /// A run that was decided, and its pod.
-fn decided() -> Fixture {
+pub(super) fn decided() -> Fixture {
     let mut fixture = Fixture::new();
     let revision =
         json!({"treeDigest": Digest::of("tree").to_string(), "manifestDigest": Digest::of("manifest").to_string()});
@@ -59,7 +59,7 @@ fn decided() -> Fixture {
     fixture
 }
 
-async fn claimed() -> Fixture {
+pub(super) async fn claimed() -> Fixture {
     let fixture = decided();
     assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 200);
     fixture
@@ -195,159 +195,11 @@ async fn a_run_without_a_stamp_is_refused_where_admission_counts() {
 }
 
 #[tokio::test]
-async fn a_report_is_acknowledged_after_it_is_stored_and_again_unchanged() {
-    let fixture = claimed().await;
-    assert_eq!(send(&fixture, "report", report_of(1, "{\"power_state\": \"PowerOn\"}")).await.0, 200);
-    let status = fixture.status();
-    assert_eq!((&status["phase"], &status["power"]), (&json!("Succeeded"), &json!("PowerOn")));
-    assert_eq!(status["exitCode"], 0);
-    assert_eq!(
-        fixture.api.get(TARGET).unwrap()["status"],
-        json!({"powerState": "PowerOn", "lastRun": "team-a/backup"})
-    );
-    assert_eq!(send(&fixture, "report", report_of(1, "{\"power_state\": \"PowerOff\"}")).await.0, 200);
-    assert_eq!(fixture.status(), status);
-}
-
-#[tokio::test]
-async fn a_report_that_conflicts_is_stored_on_what_changed() {
-    let fixture = claimed().await;
-    let mut first = true;
-    fixture.api.before(move |api, method, path| {
-        if *method == Method::PUT && path.ends_with("backup/status") && std::mem::take(&mut first) {
-            api.change(RUN, |run| {
-                run["metadata"]["deletionTimestamp"] = json!("2026-11-23T10:00:00Z");
-                run["metadata"]["labels"] = json!({"a": "b"});
-            });
-        }
-        None
-    });
-    assert_eq!(send(&fixture, "report", report_of(1, "PowerOff")).await.0, 200);
-    let run = fixture.api.get(RUN).unwrap();
-    assert_eq!(run["status"]["phase"], "Succeeded");
-    assert_eq!(run["metadata"]["labels"]["a"], "b");
-}
-
-#[tokio::test]
-async fn a_report_that_cannot_be_stored_is_not_acknowledged() {
-    let fixture = claimed().await;
-    fixture.api.before(|_, method, _| (*method == Method::PUT).then_some(StatusCode::INTERNAL_SERVER_ERROR));
-    assert_eq!(send(&fixture, "report", report_of(1, "PowerOff")).await.0, 503);
-    assert_eq!(fixture.status()["phase"], "Running");
-}
-
-#[tokio::test]
-async fn a_run_that_is_gone_is_answered_gone() {
-    let fixture = claimed().await;
-    fixture.api.remove(RUN);
-    assert_eq!(send(&fixture, "report", report_of(1, "")).await.0, 410);
-    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 410);
-}
-
-#[tokio::test]
-async fn another_runners_report_is_refused() {
-    let fixture = claimed().await;
-    assert_eq!(send(&fixture, "report", report_of(2, "PowerOn")).await.0, 409);
-    assert_eq!(fixture.status()["phase"], "Running");
-}
-
-#[tokio::test]
-async fn a_late_report_replaces_an_unknown_outcome_once() {
-    let fixture = claimed().await;
-    fixture.api.change(RUN, |run| run["status"]["phase"] = json!("OutcomeUnknown"));
-    assert_eq!(send(&fixture, "report", report_of(1, "PowerOn")).await.0, 200);
-    assert_eq!(fixture.status()["power"], "PowerOn");
-    assert_eq!(send(&fixture, "report", report_of(1, "PowerOff")).await.0, 200);
-    assert_eq!(fixture.status()["power"], "PowerOn");
-}
-
-#[tokio::test]
-async fn progress_writes_tails_at_a_bounded_rate_and_carries_cancel() {
-    let fixture = claimed().await;
-    let progress =
-        |text: &str| json!({"attempt": 1, "nonce": Nonce::from_bytes([1; 16]), "stdoutTail": text, "stderrTail": ""});
-    assert_eq!(send(&fixture, "progress", progress("one")).await, (200, json!({"cancel": false})));
-    assert_eq!(send(&fixture, "progress", progress("two")).await.0, 200);
-    assert_eq!(fixture.status()["stdoutTail"], "one");
-    fixture.api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
-    assert_eq!(send(&fixture, "progress", progress("three")).await, (200, json!({"cancel": true})));
-}
-
-#[tokio::test]
-async fn the_largest_report_is_taken() {
-    use crate::runner::stream::{KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES};
-    let fixture = claimed().await;
-    // Control bytes are what JSON makes the most of.
-    let mut report = report_of(1, &"\0".repeat(KEEP_STDOUT_BYTES));
-    report["outcome"]["stderr"]["text"] = json!("\0".repeat(KEEP_STDERR_BYTES));
-    assert_eq!(send(&fixture, "report", report).await.0, 200);
-    assert_eq!(fixture.status()["phase"], "Succeeded");
-}
-
-#[tokio::test]
-async fn a_leader_that_does_not_know_the_extensions_yet_takes_no_report() {
-    let mut fixture = claimed().await;
-    let context = Arc::get_mut(&mut fixture.context).unwrap();
-    let extensions = std::mem::replace(&mut context.caches.extensions, kube::runtime::reflector::store().0);
-    for (what, body) in [("report", report_of(1, "PowerOn")), ("claim", claim_of("p1", 1))] {
-        assert_eq!(send(&fixture, what, body).await.0, 503, "{what}");
-    }
-    assert_eq!(fixture.status()["phase"], "Running");
-    assert_eq!(fixture.api.get(TARGET).unwrap()["status"], Value::Null);
-    Arc::get_mut(&mut fixture.context).unwrap().caches.extensions = extensions;
-    assert_eq!(send(&fixture, "report", report_of(1, "PowerOn")).await.0, 200);
-    assert_eq!(fixture.api.get(TARGET).unwrap()["status"]["powerState"], "PowerOn");
-}
-
-#[tokio::test]
 async fn the_script_gets_the_timeout_by_which_the_leader_gives_it_up() {
     let fixture = decided();
     assert_ne!(Policy::default().limits.default_timeout_seconds, 60);
     let (_, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
     assert_eq!((&grant["timeoutSeconds"], &fixture.status()["timeoutSeconds"]), (&json!(60), &json!(60)));
-}
-
-async fn claimed_as(action: &str) -> Fixture {
-    let fixture = decided();
-    fixture.api.change(RUN, |run| run["spec"]["action"] = json!(action));
-    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 200);
-    fixture
-}
-
-const PREPARED: &str = r#"{"details": {"a b": "x"}, "vncPassword": "hunter2", "a b": 1}"#;
-const TENANTS_SECRETS: &str = "/api/v1/namespaces/team-a/secrets";
-
-#[tokio::test]
-async fn a_result_that_the_api_refuses_does_not_keep_the_run_from_ending() {
-    // A quota, or a namespace that is being deleted; a detail that the target's schema does not allow; a status that no
-    // schema foresaw.
-    for (refused, note) in [
-        (TENANTS_SECRETS, "the result is lost, the API refused the Secret for it: InternalError"),
-        ("node7/status", "its target could not be updated: InternalError"),
-        ("backup/status", "result and output are lost, the API refused them: InternalError"),
-    ] {
-        let fixture = claimed_as("prepare").await;
-        let mut first = true;
-        fixture.api.before(move |_, method, path| {
-            let is_refused = *method != Method::GET && path.ends_with(refused) && std::mem::take(&mut first);
-            is_refused.then_some(StatusCode::UNPROCESSABLE_ENTITY)
-        });
-        assert_eq!(send(&fixture, "report", report_of(1, PREPARED)).await.0, 200, "{refused}");
-        let status = fixture.status();
-        assert_eq!((&status["phase"], &status["reason"]), (&json!("Succeeded"), &json!("ApiError")), "{refused}");
-        assert!(status["message"].as_str().unwrap().contains(note), "{status}");
-        assert_eq!(status["resultRef"].is_null(), refused == TENANTS_SECRETS);
-        assert!(!status.to_string().contains("hunter2"));
-    }
-}
-
-#[tokio::test]
-async fn a_secret_result_whose_keys_are_no_names_of_entries_is_kept_as_a_whole() {
-    let fixture = claimed_as("prepare").await;
-    assert_eq!(send(&fixture, "report", report_of(1, PREPARED)).await.0, 200);
-    let secret = fixture.api.get(&format!("{TENANTS_SECRETS}/arun-{UID}-result")).unwrap();
-    let kept: Value = serde_json::from_str(secret["stringData"]["result"].as_str().unwrap()).unwrap();
-    assert_eq!(kept, serde_json::from_str::<Value>(PREPARED).unwrap());
 }
 
 #[tokio::test]

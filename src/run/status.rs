@@ -3,6 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use super::queue::Place;
+use super::retry;
 use crate::action::{TAIL_BYTES, Verdict, tail};
 use crate::api::conditions::{COMPLETE, Conditions, READY, RECONCILING, STALLED, SUCCEEDED, truncated};
 use crate::api::extension::SecretReference;
@@ -19,6 +21,13 @@ pub fn waiting(run: &ActionRun, reason: Reason, message: &str, now: Timestamp) -
     next(run, Phase::Pending, reason, message, now)
 }
 
+/// Waiting for its turn.
+pub fn queued(run: &ActionRun, place: &Place, now: Timestamp) -> ActionRunStatus {
+    let mut status = next(run, Phase::Pending, Reason::Queued, &place.to_string(), now);
+    status.queue_position = i32::try_from(place.position).ok();
+    status
+}
+
 /// Attempt `number` is to get its `jobs`th Job. An earlier claim whose runner said that it never started is taken back.
 pub fn decided(run: &ActionRun, decision: &Decision, now: Timestamp) -> ActionRunStatus {
     let mut status = next(run, Phase::Pending, Reason::Pending, &decision.message, now);
@@ -30,6 +39,8 @@ pub fn decided(run: &ActionRun, decision: &Decision, now: Timestamp) -> ActionRu
     status.attempts.push(Attempt {
         number: decision.attempt,
         jobs: decision.jobs,
+        replaced_jobs: decision.replaced_jobs,
+        grace_seconds: Some(decision.grace_seconds),
         job: decision.job.clone(),
         decided_at: Some(MicroTime(now)),
         ..Attempt::default()
@@ -44,6 +55,8 @@ pub struct Decision {
     pub attempt: u32,
     /// Number of its Job.
     pub jobs: u32,
+    /// How many of its earlier Jobs a new revision replaced.
+    pub replaced_jobs: u32,
     /// Name of the Job.
     pub job: String,
     /// What the run is pinned to.
@@ -52,6 +65,8 @@ pub struct Decision {
     pub timeout_seconds: u64,
     /// The caller's role type.
     pub role_type: RoleType,
+    /// Seconds between TERM and KILL.
+    pub grace_seconds: u32,
     /// For people.
     pub message: String,
 }
@@ -60,6 +75,8 @@ pub struct Decision {
 pub fn claimed(run: &ActionRun, pod_uid: &str, nonce: &Nonce, now: Timestamp) -> ActionRunStatus {
     let mut status = next(run, Phase::Running, Reason::Running, "the action runs", now);
     status.start_time = Some(Time(now));
+    // Those of an attempt that failed before.
+    (status.stdout_tail, status.stderr_tail) = (None, None);
     if let Some(attempt) = status.attempts.last_mut() {
         attempt.pod_uid = Some(pod_uid.to_owned());
         attempt.nonce_hash = Some(nonce.hash());
@@ -80,20 +97,42 @@ pub fn progressed(run: &ActionRun, stdout: &str, stderr: &str) -> ActionRunStatu
 pub fn ended(run: &ActionRun, phase: Phase, reason: Reason, message: &str, now: Timestamp) -> ActionRunStatus {
     let mut status = next(run, phase, reason, message, now);
     status.completion_time = Some(Time(now));
-    status.queue_position = None;
-    if let Some(attempt) = status.attempts.last_mut() {
+    // An attempt that failed before keeps how it ended.
+    if let Some(attempt) = status.attempts.last_mut().filter(|attempt| attempt.ended_at.is_none()) {
         attempt.reason = Some(reason.to_string());
+        attempt.ended_at = Some(MicroTime(now));
     }
     status
+}
+
+/// An attempt failed, and the run repeats it after a pause as attempt `number`.
+pub fn retrying(run: &ActionRun, verdict: &Verdict, number: u32, now: Timestamp) -> ActionRunStatus {
+    let uid = run.metadata.uid.as_deref().unwrap_or_default();
+    let failed = number.saturating_sub(1);
+    let most = u64::from(run.spec.retries.unwrap_or_default()) + 1;
+    let next_at = now.saturating_add(retry::pause(uid, failed)).unwrap_or(Timestamp::MAX);
+    let message =
+        format!("attempt {failed} of {most} failed, attempt {number} starts at {next_at:.0}: {}", verdict.message);
+    let mut status = next(run, Phase::Pending, Reason::Retrying, &message, now);
+    (status.stdout_tail, status.stderr_tail) = (verdict.stdout_tail.clone(), verdict.stderr_tail.clone());
+    over(&mut status, verdict, now);
+    status
+}
+
+/// The newest attempt is over, with this outcome.
+fn over(status: &mut ActionRunStatus, verdict: &Verdict, now: Timestamp) {
+    if let Some(attempt) = status.attempts.last_mut() {
+        attempt.exit_code = verdict.exit_code;
+        attempt.reason = Some(verdict.reason.to_string());
+        attempt.ended_at = Some(MicroTime(now));
+    }
 }
 
 /// The end with a script's outcome; `secret` is the name of the Secret that holds what status must not.
 pub fn concluded(run: &ActionRun, verdict: &Verdict, secret: Option<&str>, now: Timestamp) -> ActionRunStatus {
     let mut status = ended(run, verdict.phase, verdict.reason, &verdict.message, now);
     status.exit_code = verdict.exit_code;
-    if let Some(attempt) = status.attempts.last_mut() {
-        attempt.exit_code = verdict.exit_code;
-    }
+    over(&mut status, verdict, now);
     status.result = verdict.result.clone();
     status.power = verdict.power.map(|power| power.as_str().to_owned());
     status.console = verdict.console.as_ref().map(|console| Console { protocol: console.protocol.clone() });
@@ -111,6 +150,7 @@ fn kept(text: &str) -> Option<String> {
 fn next(run: &ActionRun, phase: Phase, reason: Reason, message: &str, now: Timestamp) -> ActionRunStatus {
     let mut status = run.status.clone().unwrap_or_default();
     status.phase = Some(phase);
+    status.queue_position = None;
     status.observed_generation = run.metadata.generation;
     status.reason = Some(reason.to_string());
     status.message = Some(truncated(message.to_owned(), TEXT_BYTES));

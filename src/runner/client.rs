@@ -1,4 +1,5 @@
-//! Requests to the leader: HTTP/1.1 over TLS, with a pinned CA and a fixed server name, whatever address is dialled.
+//! Requests to the leader: HTTP/1.1 over TLS, with a pinned CA and the server name that goes with it, whatever address
+//! is dialled.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,12 +15,14 @@ use ureq::{Agent, Error as HttpError};
 
 use super::config::Config;
 use super::control::Control;
-use crate::protocol::{ClaimGrant, ClaimRequest, Progress, ProgressAnswer, Refusal, Report, SERVER_NAME};
+use crate::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, ProgressAnswer, Refusal, Report, server_name};
 
 /// How long one request may take as a whole.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes: a payload and Secrets, which are below 1 MiB each.
 const ANSWER_BYTES: u64 = 16 << 20;
+/// Size of the buffers of a connection. Requests are small; clearing the default of 128 KiB takes longer than most of them.
+const BUFFER_BYTES: usize = 16 << 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -61,9 +64,7 @@ impl Client {
                 _ => None,
             })
             .collect();
-        if certificates.is_empty() {
-            return Err(CaError);
-        }
+        let server_name = server_name(&config.ca).filter(|_| !certificates.is_empty()).ok_or(CaError)?;
         let agent_config = AgentConfig::builder()
             .tls_config(TlsConfig::builder().root_certs(RootCerts::from(certificates)).build())
             .https_only(true)
@@ -72,12 +73,14 @@ impl Client {
             // Not from the environment.
             .proxy(None)
             .timeout_global(Some(REQUEST_TIMEOUT))
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES)
             .user_agent(concat!("outrigger-runner/", env!("CARGO_PKG_VERSION")))
             .build();
         let dial = Dial(config.address);
         Ok(Self {
             agent: Agent::with_parts(agent_config, DefaultConnector::new(), dial),
-            base: format!("https://{SERVER_NAME}:{}/v1/runs/{}", config.address.port(), config.run_uid),
+            base: format!("https://{server_name}:{}/v1/runs/{}", config.address.port(), config.run_uid),
             authorization: format!("Bearer {}", config.token.to_hex()),
         })
     }
@@ -95,6 +98,11 @@ impl Client {
     /// Tells how the attempt ended; `Ok` once that is stored.
     pub fn report(&self, report: &Report) -> Result<(), RequestError> {
         self.post("report", report).map(|_| ())
+    }
+
+    /// Hands over what the script printed; `Ok` once that is kept.
+    pub fn output(&self, output: &OutputUpload) -> Result<(), RequestError> {
+        self.post("output", output).map(|_| ())
     }
 
     fn post(&self, what: &str, body: &impl Serialize) -> Result<Vec<u8>, RequestError> {

@@ -19,8 +19,8 @@ use super::control::{Control, State};
 use super::entrypoint::{self, Entrypoint, HEAD_BYTES};
 use super::process;
 use super::redact::Secrets;
-use super::stream::{Capture, FORWARD_BYTES, Forward, KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES};
-use crate::protocol::{Ending, Outcome};
+use super::stream::{Capture, FORWARD_BYTES, Forward, KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES, Keep};
+use crate::protocol::{ClaimGrant, Ending, Outcome, OutputSizes};
 
 /// How long killed processes may take to go away.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
@@ -61,16 +61,36 @@ pub struct Output {
     pub stdout: Arc<Capture>,
     /// Standard error.
     pub stderr: Arc<Capture>,
+    /// Standard output is for the outcome alone.
+    pub withholds_stdout: bool,
 }
 
 impl Output {
-    /// Streams in which no spelling of these values appears.
-    pub fn new<S: AsRef<str>>(redact: &[S]) -> Self {
-        let secrets = Secrets::new(redact);
+    /// Streams in which no spelling of the grant's secrets appears, and of which so much is kept as it says.
+    pub fn of(grant: &ClaimGrant) -> Self {
+        let secrets = Secrets::new(&grant.redact);
+        let kept = usize::try_from(grant.output_bytes).unwrap_or(usize::MAX);
+        let stdout = if grant.withhold_stdout { 0 } else { kept };
         Self {
-            stdout: Arc::new(Capture::new(secrets.clone(), KEEP_STDOUT_BYTES)),
-            stderr: Arc::new(Capture::new(secrets, KEEP_STDERR_BYTES)),
+            stdout: Arc::new(Capture::new(secrets.clone(), Keep { outcome: KEEP_STDOUT_BYTES, output: stdout })),
+            stderr: Arc::new(Capture::new(secrets, Keep { outcome: KEEP_STDERR_BYTES, output: kept })),
+            withholds_stdout: grant.withhold_stdout,
         }
+    }
+
+    /// How much there is to be kept; `None`: nothing.
+    pub fn sizes(&self) -> Option<OutputSizes> {
+        let (stdout, stderr) = (self.stdout.output_size(), self.stderr.output_size());
+        (stdout.0 + stderr.0 > 0).then_some(OutputSizes {
+            stdout_bytes: stdout.0,
+            stderr_bytes: stderr.0,
+            truncated: stdout.1 || stderr.1,
+        })
+    }
+
+    /// What is to be kept of standard output and standard error.
+    pub fn kept(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.stdout.output(), self.stderr.output())
     }
 }
 
@@ -132,8 +152,11 @@ impl Drop for PayloadFile {
     }
 }
 
-/// RFC 9562, version 4.
-fn random_uuid() -> io::Result<String> {
+/// A random UUID (RFC 9562, version 4), lower case.
+///
+/// # Errors
+/// The system has no random bytes.
+pub fn random_uuid() -> io::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     bytes[6] = bytes[6] & 0x0F | 0x40;
@@ -191,10 +214,14 @@ fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) 
     let started = Instant::now();
     let script = Pid::from_child(&child);
     if let Some(stdout) = child.stdout.take() {
-        drain(stdout, io::stdout(), &output.stdout, control);
+        let live = match output.withholds_stdout {
+            true => Forward::withheld(io::stdout()),
+            false => Forward::new(io::stdout(), FORWARD_BYTES),
+        };
+        drain(stdout, live, &output.stdout, control);
     }
     if let Some(stderr) = child.stderr.take() {
-        drain(stderr, io::stderr(), &output.stderr, control);
+        drain(stderr, Forward::new(io::stderr(), FORWARD_BYTES), &output.stderr, control);
     }
     let reaper = control.clone();
     thread::spawn(move || process::reap(script, &reaper));
@@ -227,10 +254,15 @@ fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) 
     }
 }
 
-fn drain(from: impl Read + Send + 'static, to: impl Write + Send + 'static, capture: &Arc<Capture>, control: &Control) {
+fn drain<W: Write + Send + 'static>(
+    from: impl Read + Send + 'static,
+    mut live: Forward<W>,
+    capture: &Arc<Capture>,
+    control: &Control,
+) {
     let (capture, control) = (Arc::clone(capture), control.clone());
     thread::spawn(move || {
-        capture.drain(from, &mut Forward::new(to, FORWARD_BYTES));
+        capture.drain(from, &mut live);
         control.update(|state| state.drained += 1);
     });
 }

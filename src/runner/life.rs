@@ -15,8 +15,8 @@ use super::control::{Control, StopReason};
 use super::execute::{Output, Spec, execute};
 use super::{process, tree};
 use crate::protocol::{
-    ClaimGrant, ClaimRequest, EXIT_FAILED, EXIT_NOT_STARTED, EXIT_SUCCEEDED, Ending, Nonce, Outcome, Progress, Report,
-    TerminationMessage,
+    ClaimGrant, ClaimRequest, EXIT_FAILED, EXIT_NOT_STARTED, EXIT_SUCCEEDED, Ending, Nonce, Outcome, OutputUpload,
+    Progress, Report, TerminationMessage,
 };
 
 /// How long a runner tries to claim. The pod's own deadline may end it before.
@@ -25,6 +25,8 @@ const CLAIM_PATIENCE: Duration = Duration::from_secs(600);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Progress is not told more often than this, whatever the script prints.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long it is tried to hand the output over. The Job is deleted meanwhile: then kubelet's grace period counts, too.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest tail of each stream, in bytes of JSON.
 const TAIL_BYTES: usize = 4096;
 /// Where the script starts; also its `HOME`.
@@ -107,7 +109,7 @@ impl Runner {
     }
 
     fn run(&self, client: &Client, grant: ClaimGrant) -> i32 {
-        let output = Output::new(&grant.redact);
+        let output = Output::of(&grant);
         let spec = Spec {
             tree: self.config.tree.clone(),
             entrypoint: self.config.entrypoint.clone(),
@@ -130,10 +132,15 @@ impl Runner {
         // Not joined: a request that hangs must not delay the report.
         thread::spawn(move || teller.tell());
         let outcome = execute(&spec, &self.control, &output);
-        self.conclude(client, outcome)
+        let code = self.leave_outcome(&outcome);
+        if !grant.skip_report {
+            self.report(client, outcome, &output);
+        }
+        code
     }
 
-    fn conclude(&self, client: &Client, outcome: Outcome) -> i32 {
+    /// Leaves the durable copy of the outcome; the exit code that says how the script ended.
+    fn leave_outcome(&self, outcome: &Outcome) -> i32 {
         if let Some(message) = &outcome.message {
             log(message);
         }
@@ -142,12 +149,27 @@ impl Runner {
             _ => EXIT_FAILED,
         };
         let (attempt, nonce) = (self.config.attempt, self.nonce.clone());
-        self.leave(&TerminationMessage::Ended { attempt, nonce: nonce.clone(), outcome: outcome.clone() });
-        let report = Report { attempt, nonce, outcome };
+        self.leave(&TerminationMessage::Ended { attempt, nonce, outcome: outcome.clone() });
+        code
+    }
+
+    /// Reports until the outcome is taken, then hands the output over: a run waits for its outcome, and nobody for this.
+    fn report(&self, client: &Client, outcome: Outcome, output: &Output) {
+        let (attempt, nonce) = (self.config.attempt, self.nonce.clone());
+        let report = Report { attempt, nonce: nonce.clone(), outcome, output: output.sizes() };
         if let Err(error) = persist(None, None, || client.report(&report)) {
             log(&format!("the outcome was not taken: {error}"));
+            return;
         }
-        code
+        if report.output.is_none() {
+            return;
+        }
+        let (stdout, stderr) = output.kept();
+        let upload = OutputUpload { attempt, nonce, stdout, stderr };
+        let deadline = Instant::now() + OUTPUT_PATIENCE;
+        if let Err(error) = persist(Some(deadline), None, || client.output(&upload)) {
+            log(&format!("the output was not kept: {error}"));
+        }
     }
 
     fn leave(&self, message: &TerminationMessage) {
@@ -199,7 +221,10 @@ impl Teller {
         Progress {
             attempt: self.attempt,
             nonce: self.nonce.clone(),
-            stdout_tail: self.output.stdout.tail(TAIL_BYTES),
+            stdout_tail: match self.output.withholds_stdout {
+                true => String::new(),
+                false => self.output.stdout.tail(TAIL_BYTES),
+            },
             stderr_tail: self.output.stderr.tail(TAIL_BYTES),
         }
     }

@@ -30,17 +30,25 @@ pub fn adopt_orphans() {
 /// Reaps children until none is left, and tells `control` when `script` and when all have ended. Nothing else in the
 /// process may wait for children meanwhile.
 pub fn reap(script: Pid, control: &Control) {
+    let mut options = WaitOptions::empty();
+    let mut ended = None;
     loop {
-        match process::wait(WaitOptions::empty()) {
+        match process::wait(options) {
             Ok(Some((pid, status))) if pid == script => {
-                control.update(|state| state.ended = Some((status, Instant::now())));
+                ended = Some((status, Instant::now()));
+                // Mostly nobody else is left. Told together, that saves the search for others to kill.
+                options = WaitOptions::NOHANG;
             }
-            Ok(_) | Err(Errno::INTR) => {}
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => {
+                control.update(|state| state.ended = ended);
+                options = WaitOptions::empty();
+            }
             // ECHILD: processes without a living ancestor among our children cannot exist.
             Err(_) => break,
         }
     }
-    control.update(|state| state.all_gone = true);
+    control.update(|state| (state.ended, state.all_gone) = (ended, true));
 }
 
 /// Sends TERM to every process of the run: as PID 1, to the whole PID namespace.

@@ -1,4 +1,5 @@
-//! One output stream of the script: drained as it comes, redacted, passed on live, its end kept for the outcome.
+//! One output stream of the script: drained as it comes, redacted, passed on live, its end kept for the outcome, and its
+//! beginning and end as the output that outlives the pod.
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,24 +14,45 @@ pub const KEEP_STDOUT_BYTES: usize = 1 << 20;
 /// How much of standard error is kept for the outcome, in bytes.
 pub const KEEP_STDERR_BYTES: usize = 64 << 10;
 
+/// How much of a stream is kept, in bytes. Twice as much of its end is held in memory at times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Of its end, for the outcome.
+    pub outcome: usize,
+    /// Of its beginning and its end together, for the output; 0: there is none.
+    pub output: usize,
+}
+
+impl Keep {
+    fn head(self) -> usize {
+        self.output / 2
+    }
+
+    fn tail(self) -> usize {
+        self.outcome.max(self.output - self.head())
+    }
+}
+
 /// What has been captured of one stream; one thread drains into it while others look at its end.
 #[derive(Debug)]
 pub struct Capture {
-    keep: usize,
+    keep: Keep,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
     redactor: Redactor,
+    head: Vec<u8>,
     kept: Vec<u8>,
     total: u64,
 }
 
 impl Capture {
-    /// A capture that keeps the last `keep` bytes.
-    pub fn new(secrets: Secrets, keep: usize) -> Self {
-        Self { keep, inner: Mutex::new(Inner { redactor: Redactor::new(secrets), kept: Vec::new(), total: 0 }) }
+    /// A capture that keeps so much.
+    pub fn new(secrets: Secrets, keep: Keep) -> Self {
+        let inner = Inner { redactor: Redactor::new(secrets), head: Vec::new(), kept: Vec::new(), total: 0 };
+        Self { keep, inner: Mutex::new(inner) }
     }
 
     /// Reads `from` to its end and passes what is redacted on to `to`.
@@ -83,9 +105,40 @@ impl Capture {
     pub fn outcome(&self) -> Stream {
         self.finish();
         let inner = self.lock();
-        let start = inner.kept.len().saturating_sub(self.keep);
+        let start = inner.kept.len().saturating_sub(self.keep.outcome);
         let dropped_bytes = inner.total - (inner.kept.len() - start) as u64;
         Stream { text: lossy_from(&inner.kept, start), dropped_bytes }
+    }
+
+    /// Bytes of the stream, and whether [`Capture::output`] leaves some out; 0 where no output is kept.
+    pub fn output_size(&self) -> (u64, bool) {
+        match self.keep.output {
+            0 => (0, false),
+            limit => {
+                let total = self.total();
+                (total, total > limit as u64)
+            }
+        }
+    }
+
+    /// The output: the whole stream, or its beginning, a line that says how much is left out, and its end.
+    pub fn output(&self) -> Vec<u8> {
+        let inner = self.lock();
+        let limit = self.keep.output;
+        let after_head = inner.total.min(limit as u64) - inner.head.len() as u64;
+        let tail = &inner.kept[inner.kept.len() - usize::try_from(after_head).unwrap_or_default()..];
+        let mut output = inner.head.clone();
+        if inner.total <= limit as u64 {
+            output.extend_from_slice(tail);
+        } else if limit > 0 {
+            let end = output.len() - cut_character(&output);
+            output.truncate(end);
+            let break_line = if output.last() == Some(&b'\n') { "" } else { "\n" };
+            let left_out = inner.total - limit as u64;
+            output.extend_from_slice(format!("{break_line}[outrigger: {left_out} bytes left out]\n").as_bytes());
+            output.extend_from_slice(&tail[continuation(tail)..]);
+        }
+        output
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -95,9 +148,12 @@ impl Capture {
 
 impl Inner {
     /// Drops old bytes seldom, so that a long stream is not copied at every piece.
-    fn keep(&mut self, clean: &[u8], limit: usize) {
+    fn keep(&mut self, clean: &[u8], keep: Keep) {
+        let missing = keep.head() - self.head.len();
+        self.head.extend_from_slice(&clean[..missing.min(clean.len())]);
         self.total += clean.len() as u64;
         self.kept.extend_from_slice(clean);
+        let limit = keep.tail();
         if self.kept.len() > limit * 2 {
             let excess = self.kept.len() - limit;
             self.kept.drain(..excess);
@@ -105,16 +161,28 @@ impl Inner {
     }
 }
 
+/// How many bytes at the start of `bytes` are the rest of a character.
+fn continuation(bytes: &[u8]) -> usize {
+    bytes.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count()
+}
+
+/// How many bytes at the end of `bytes` are the beginning of a character that is longer.
+fn cut_character(bytes: &[u8]) -> usize {
+    let back = bytes.iter().rev().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
+    let first = bytes.len().checked_sub(back + 1).map_or(0, |at| bytes[at]);
+    let needed = match first {
+        0xC0..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF7 => 4,
+        _ => 0,
+    };
+    if back + 1 < needed { back + 1 } else { 0 }
+}
+
 /// `bytes` from `start` as text; the rest of a character that `start` cuts is left out.
 fn lossy_from(bytes: &[u8], start: usize) -> String {
-    let mut from = start;
-    if start > 0 {
-        let is_continuation = |byte: u8| byte & 0xC0 == 0x80;
-        while from < bytes.len() && from < start + 3 && is_continuation(bytes[from]) {
-            from += 1;
-        }
-    }
-    String::from_utf8_lossy(&bytes[from..]).into_owned()
+    let rest = if start > 0 { continuation(&bytes[start..]) } else { 0 };
+    String::from_utf8_lossy(&bytes[start + rest..]).into_owned()
 }
 
 /// Cuts the beginning of `text` until its JSON form, without quotes, has at most `limit` bytes.
@@ -139,7 +207,7 @@ fn cut_to_escaped(text: &mut String, limit: usize) {
 #[derive(Debug)]
 pub struct Forward<W> {
     to: W,
-    limit: u64,
+    mark: String,
     left: u64,
     in_line: bool,
     closed: bool,
@@ -148,7 +216,14 @@ pub struct Forward<W> {
 impl<W: Write> Forward<W> {
     /// Passes the first `limit` bytes on to `to`.
     pub fn new(to: W, limit: u64) -> Self {
-        Self { to, limit, left: limit, in_line: false, closed: false }
+        let mark = format!("[outrigger: output cut after {limit} bytes]\n");
+        Self { to, mark, left: limit, in_line: false, closed: false }
+    }
+
+    /// Passes nothing on but that there is something.
+    pub fn withheld(to: W) -> Self {
+        let mark = "[outrigger: standard output is not shown: it may hold a password]\n".to_owned();
+        Self { mark, ..Self::new(to, 0) }
     }
 
     /// A reader that went away ends forwarding, not the script.
@@ -163,8 +238,7 @@ impl<W: Write> Forward<W> {
         if !rest.is_empty() {
             self.closed = true;
             let break_line = if self.in_line { "\n" } else { "" };
-            let mark = format!("{break_line}[outrigger: output cut after {} bytes]\n", self.limit);
-            result = result.and_then(|()| self.to.write_all(mark.as_bytes()));
+            result = result.and_then(|()| self.to.write_all(format!("{break_line}{}", self.mark).as_bytes()));
         }
         if result.and_then(|()| self.to.flush()).is_err() {
             self.closed = true;
@@ -177,7 +251,7 @@ mod tests {
     use super::*;
 
     fn capture(keep: usize, input: &[u8]) -> Capture {
-        let capture = Capture::new(Secrets::new(&["hunter2"]), keep);
+        let capture = Capture::new(Secrets::new(&["hunter2"]), Keep { outcome: keep, output: 0 });
         capture.drain(input, &mut Forward::new(std::io::sink(), u64::MAX));
         capture
     }
@@ -210,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_still_open_can_be_concluded() {
-        let capture = Capture::new(Secrets::new(&["hunter2"]), 100);
+        let capture = Capture::new(Secrets::new(&["hunter2"]), Keep { outcome: 100, output: 0 });
         assert_eq!(capture.add(b"hello hunt"), b"hello ");
         assert_eq!(capture.outcome().text, "hello hunt");
     }
@@ -231,6 +305,63 @@ mod tests {
         }
     }
 
+    fn output(limit: usize, pieces: &[&[u8]]) -> Vec<u8> {
+        let capture = Capture::new(Secrets::new(&["hunter2"]), Keep { outcome: 4, output: limit });
+        for piece in pieces {
+            capture.add(piece);
+        }
+        capture.finish();
+        let bytes = pieces.concat().len() as u64;
+        assert_eq!(capture.output_size(), if limit == 0 { (0, false) } else { (bytes, bytes > limit as u64) });
+        capture.output()
+    }
+
+    #[test]
+    fn an_output_is_whole_up_to_its_limit_however_it_comes() {
+        let input: Vec<u8> = (0..40).collect();
+        for size in 0..=40 {
+            for piece in [1, 3, 7, 40] {
+                let pieces: Vec<&[u8]> = input[..size].chunks(piece).collect();
+                assert_eq!(output(40, &pieces), &input[..size], "{size} {piece}");
+            }
+        }
+        assert_eq!(output(0, &[b"abc"]), b"");
+    }
+
+    #[test]
+    fn a_long_output_keeps_beginning_and_end_and_says_what_is_left_out() {
+        let input = (0..1000).map(|at| b'a' + (at % 26) as u8).collect::<Vec<_>>();
+        for piece in [1, 13, 1000] {
+            let pieces: Vec<&[u8]> = input.chunks(piece).collect();
+            assert_eq!(output(10, &pieces), b"abcde\n[outrigger: 990 bytes left out]\nhijkl");
+        }
+        assert_eq!(output(4, &[b"1\n2\n3\n"]), b"1\n[outrigger: 2 bytes left out]\n3\n");
+    }
+
+    #[test]
+    fn no_character_is_cut_in_an_output() {
+        assert_eq!(output(6, &["aé€€é".as_bytes()]), "aé\n[outrigger: 5 bytes left out]\né".as_bytes());
+        assert_eq!(output(4, &["a€€".as_bytes()]), "a\n[outrigger: 3 bytes left out]\n".as_bytes());
+        assert_eq!(output(4, &[b"a\xff\xff\xffb"]), b"a\xff\n[outrigger: 1 bytes left out]\n\xffb", "no text at all");
+    }
+
+    #[test]
+    fn no_secret_is_in_an_output() {
+        let capture = Capture::new(Secrets::new(&["hunter2"]), Keep { outcome: 4, output: 100 });
+        capture.drain(&b"a hunter2 b"[..], &mut Forward::new(std::io::sink(), 0));
+        assert_eq!(capture.output(), b"a ******** b");
+    }
+
+    #[test]
+    fn what_is_withheld_is_said_once() {
+        let mut out = Vec::new();
+        let mut forward = Forward::withheld(&mut out);
+        for piece in ["{\"password\"", ": \"x\"}"] {
+            forward.write(piece.as_bytes());
+        }
+        assert_eq!(out, b"[outrigger: standard output is not shown: it may hold a password]\n");
+    }
+
     #[test]
     fn forwarding_stops_at_its_limit_with_a_visible_mark() {
         assert_eq!(forwarded(10, &["12345", "67890"]), "1234567890");
@@ -249,7 +380,7 @@ mod tests {
                 Ok(())
             }
         }
-        let capture = Capture::new(Secrets::default(), 100);
+        let capture = Capture::new(Secrets::default(), Keep { outcome: 100, output: 0 });
         capture.drain(&b"all of it"[..], &mut Forward::new(Gone, 1000));
         assert_eq!(capture.outcome().text, "all of it");
     }

@@ -3,9 +3,9 @@
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
-use super::super::fake_api::FakeApi;
 use super::super::issue::{LEAF_LIFETIME, names};
 use super::*;
+use crate::fake_api::FakeApi;
 
 const PATH: &str = "/api/v1/namespaces/outrigger-system/secrets/outrigger-tls";
 
@@ -30,11 +30,11 @@ async fn a_new_address_or_the_last_third_of_its_life_replaces_the_leaf_and_keeps
     let now = SystemTime::now();
     let first = ensured(&api, now, &[]).await.unwrap();
     let second = ensured(&api, now, &["192.0.2.7"]).await.unwrap();
-    assert_eq!(second.ca, first.ca);
-    assert_ne!(second.leaf, first.leaf);
+    assert_eq!(second.current.ca, first.current.ca);
+    assert_ne!(second.current.leaf, first.current.leaf);
     let third = ensured(&api, now + LEAF_LIFETIME, &[]).await.unwrap();
-    assert_eq!(third.ca, first.ca);
-    assert_ne!(third.leaf, second.leaf);
+    assert_eq!(third.current.ca, first.current.ca);
+    assert_ne!(third.current.leaf, second.current.leaf);
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn replicas_that_start_together_serve_the_same_certificate() {
 #[tokio::test]
 async fn a_write_that_always_loses_ends_with_an_error() {
     let api = FakeApi::default();
-    api.fail(|method, _| (*method == Method::POST).then_some(StatusCode::CONFLICT));
+    api.before(|_, method, _| (*method == Method::POST).then_some(StatusCode::CONFLICT));
     let error = ensured(&api, SystemTime::now(), &[]).await.unwrap_err().to_string();
     assert_eq!(
         error,
@@ -76,8 +76,81 @@ async fn a_ca_that_is_not_usable_is_named_and_left_alone() {
 async fn a_certificate_that_cannot_be_read_leaves_the_served_one() {
     let api = FakeApi::default();
     let good = ensured(&api, SystemTime::now(), &[]).await.unwrap();
-    let serving = ServingCertificate::new(&good).unwrap();
-    let broken = Certificates { leaf: Pair { certificate: String::new(), key: String::new() }, ..good };
-    assert!(serving.replace(&broken).unwrap_err().to_string().starts_with("tls.key cannot be read: "));
+    let serving = good.serving().unwrap();
+    let leaf = Pair { certificate: String::new(), key: String::new() };
+    let broken = Certificates::only(good.current.ca, leaf);
+    assert!(broken.serve(&serving).unwrap_err().to_string().starts_with("tls.key cannot be read: "));
     assert!(serving.server_config().is_ok());
+}
+
+const JOBS: &str = "/apis/batch/v1/namespaces/outrigger-system/jobs";
+
+fn jobs(api: &FakeApi, pins: &[Option<&str>]) {
+    for (number, pin) in pins.iter().enumerate() {
+        let annotations = pin.map(|pin| json!({CA_ANNOTATION: pin}));
+        let metadata = json!({"name": number.to_string(), "annotations": annotations});
+        let kind = "PartialObjectMetadata";
+        let job = json!({"apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata});
+        api.put(&format!("{JOBS}/{number}"), job);
+    }
+}
+
+fn ask_for_another(api: &FakeApi) {
+    let mut secret = api.get(PATH).unwrap();
+    secret["metadata"]["annotations"][ROTATE_ANNOTATION] = "now".into();
+    api.put(PATH, secret);
+}
+
+#[tokio::test]
+async fn a_new_ca_serves_beside_the_old_one_until_no_job_pins_it() {
+    let api = FakeApi::default();
+    let now = SystemTime::now();
+    let first = ensured(&api, now, &[]).await.unwrap();
+    ask_for_another(&api);
+    let both = ensured(&api, now, &[]).await.unwrap();
+    assert_ne!(both.current, first.current);
+    assert_eq!(both.old.as_ref(), Some(&first.current));
+    assert_eq!(api.get(PATH).unwrap()["metadata"]["annotations"].get(ROTATE_ANNOTATION), None);
+    let trust = both.trust();
+    assert_eq!(trust.pinned, both.current.ca.certificate);
+    assert_eq!(trust.bundle, format!("{}{}", both.current.ca.certificate, first.current.ca.certificate));
+
+    let later = now + 2 * rotation::OVERLAP;
+    api.before(|_, _, path| path.ends_with("/jobs").then_some(StatusCode::INTERNAL_SERVER_ERROR));
+    assert_eq!(ensured(&api, later, &[]).await.unwrap(), both, "the Jobs cannot be read");
+    api.before(|_, _, _| None);
+    let old = server_name(&first.current.ca.certificate).unwrap();
+    let new = server_name(&both.current.ca.certificate).unwrap();
+    for pins in [[Some(old.as_str()), Some(&new)], [None, Some(&new)]] {
+        jobs(&api, &pins);
+        assert_eq!(ensured(&api, later, &[]).await.unwrap(), both);
+    }
+    jobs(&api, &[Some(&new), Some(&new)]);
+    assert_eq!(ensured(&api, now, &[]).await.unwrap(), both, "a leader may not know the new one yet");
+    let after = ensured(&api, later, &[]).await.unwrap();
+    assert_eq!((&after.current, &after.old), (&both.current, &None));
+    assert!(!api.get(PATH).unwrap()["data"].to_string().contains("old-"));
+}
+
+#[tokio::test]
+async fn replicas_that_are_asked_for_a_new_ca_together_make_one() {
+    let api = FakeApi::default();
+    let now = SystemTime::now();
+    let first = ensured(&api, now, &[]).await.unwrap();
+    ask_for_another(&api);
+    let (one, two) = tokio::join!(ensured(&api, now, &[]), ensured(&api, now, &[]));
+    let one = one.unwrap();
+    assert_eq!(one, two.unwrap());
+    assert_eq!(one.old, Some(first.current));
+}
+
+#[tokio::test]
+async fn a_ca_in_the_last_third_of_its_life_is_followed_by_another() {
+    let api = FakeApi::default();
+    let now = SystemTime::now();
+    let first = ensured(&api, now, &[]).await.unwrap();
+    let due = now + (super::super::issue::CA_LIFETIME - rotation::ROTATE_BEFORE);
+    let both = ensured(&api, due, &[]).await.unwrap();
+    assert_eq!(both.old.unwrap().ca, first.current.ca);
+    assert_ne!(both.current.ca, first.current.ca);
 }

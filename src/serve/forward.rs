@@ -11,8 +11,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use tokio::sync::watch;
 use tracing::debug;
 
+use super::certificates::Trust;
 use super::issue::{IssueError, provider, roots};
 use crate::lease::Leadership;
 use crate::protocol::SERVER_NAME;
@@ -28,12 +30,18 @@ const FORWARDED: HeaderName = HeaderName::from_static("outrigger-forwarded");
 const PASSED_TO_LEADER: [HeaderName; 3] = [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT];
 const PASSED_BACK: [HeaderName; 2] = [header::CONTENT_TYPE, header::RETRY_AFTER];
 
-/// Connections to the leader, whose certificate must come from the operator's own CA.
+/// Connections to the leader, whose certificate must come from one of the operator's own CAs.
 #[derive(Clone)]
 pub struct Forwarder {
-    tls: rustls::ClientConfig,
-    /// The leader's address, and the client whose connections lead there.
-    client: Arc<Mutex<Option<(String, reqwest::Client)>>>,
+    trust: watch::Receiver<Trust>,
+    client: Arc<Mutex<Option<Connected>>>,
+}
+
+/// The client whose connections lead to the leader.
+struct Connected {
+    address: String,
+    bundle: String,
+    client: reqwest::Client,
 }
 
 /// Why a request was not passed on.
@@ -47,22 +55,16 @@ enum ForwardError {
     Address(String),
     #[error("leader address cannot be looked up: {0}")]
     Lookup(#[from] io::Error),
+    #[error("leader cannot be trusted: {0}")]
+    Trust(#[from] IssueError),
     #[error("leader cannot be asked: {0}")]
     Request(#[from] reqwest::Error),
 }
 
 impl Forwarder {
-    /// Trusts the CA in `ca` (PEM) and nothing else.
-    ///
-    /// # Errors
-    /// [`IssueError::Pem`] for a text that is no certificate.
-    pub fn new(ca: &str) -> Result<Self, IssueError> {
-        let tls = rustls::ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| IssueError::Pem { what: "TLS configuration", reason: error.to_string() })?
-            .with_root_certificates(roots(ca)?)
-            .with_no_client_auth();
-        Ok(Self { tls, client: Arc::default() })
+    /// Trusts the CAs of `trust` and nothing else.
+    pub fn new(trust: watch::Receiver<Trust>) -> Self {
+        Self { trust, client: Arc::default() }
     }
 
     async fn forward(&self, address: &str, request: Request) -> Result<Response, ForwardError> {
@@ -95,23 +97,37 @@ impl Forwarder {
         let no_address = || ForwardError::Address(address.to_owned());
         let authority = address.strip_prefix("https://").ok_or_else(no_address)?;
         let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).ok_or_else(no_address)?;
-        if let Some((known, client)) = &*self.client.lock().unwrap_or_else(PoisonError::into_inner)
-            && known == address
+        let bundle = self.trust.borrow().bundle.clone();
+        if let Some(known) = &*self.client.lock().unwrap_or_else(PoisonError::into_inner)
+            && known.address == address
+            && known.bundle == bundle
         {
-            return Ok((client.clone(), port));
+            return Ok((known.client.clone(), port));
         }
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host(authority).await?.collect();
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
+            .tls_backend_preconfigured(tls(&bundle)?)
             .resolve_to_addrs(SERVER_NAME, &addresses)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .build()?;
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some((address.to_owned(), client.clone()));
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Connected { address: address.to_owned(), bundle, client: client.clone() });
         Ok((client, port))
     }
+}
+
+/// HTTP/2 where the leader speaks it: one connection carries what a standby passes on.
+fn tls(bundle: &str) -> Result<rustls::ClientConfig, IssueError> {
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| IssueError::Pem { what: "TLS configuration", reason: error.to_string() })?
+        .with_root_certificates(roots(bundle)?)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// `local` as every replica serves it: the leader answers itself, a standby with the leader's answer, and 503 with

@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 
-use crate::protocol::SERVER_NAME;
+use crate::protocol::{SERVER_NAME, server_name};
 
 const DAY: Duration = Duration::from_secs(86400);
 /// How long the CA is valid.
@@ -87,15 +87,17 @@ pub fn new_ca(now: SystemTime) -> Result<Pair, IssueError> {
     Ok(Pair { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem() })
 }
 
-/// A new serving certificate for `names`, valid from `now` for [`LEAF_LIFETIME`], signed with the CA's key.
+/// A new serving certificate for `names` and the CA's own name ([`server_name`]), valid from `now` for
+/// [`LEAF_LIFETIME`], signed with the CA's key.
 ///
 /// # Errors
-/// [`IssueError`], also where the CA's key cannot be read.
-pub fn new_leaf(ca_key: &str, names: &[ServerName<'_>], now: SystemTime) -> Result<Pair, IssueError> {
-    let ca_key = KeyPair::from_pem(ca_key).map_err(|error| pem_error("ca.key", error))?;
+/// [`IssueError`], also where the CA cannot be read.
+pub fn new_leaf(ca: &Pair, names: &[ServerName<'_>], now: SystemTime) -> Result<Pair, IssueError> {
+    let ca_key = KeyPair::from_pem(&ca.key).map_err(|error| pem_error("ca.key", error))?;
     let issuer = Issuer::new(ca_params(), ca_key);
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let names: Vec<String> = names.iter().map(|name| name.to_str().into_owned()).collect();
+    let own_name = server_name(&ca.certificate).ok_or_else(|| pem_error("ca.crt", "it is no certificate"))?;
+    let names: Vec<String> = names.iter().map(|name| name.to_str().into_owned()).chain([own_name]).collect();
     let mut params = CertificateParams::new(names)?;
     validity(&mut params, now, LEAF_LIFETIME);
     params.distinguished_name = DistinguishedName::new();
@@ -118,9 +120,11 @@ fn renewal_reason(ca: &str, leaf: &Pair, now: SystemTime, names: &[ServerName<'_
     let roots = Arc::new(roots(ca).map_err(|error| error.to_string())?);
     let verifier =
         WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(|error| error.to_string())?;
+    let own_name =
+        server_name(ca).and_then(|name| ServerName::try_from(name).ok()).ok_or("ca.crt is no certificate")?;
     for time in [now, now + RENEW_BEFORE] {
         let time = UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
-        for name in names {
+        for name in names.iter().chain([&own_name]) {
             verifier
                 .verify_server_cert(&certificate, &[], name, &[], time)
                 .map_err(|error| format!("{}: {error}", name.to_str()))?;
@@ -134,18 +138,30 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The CA as the only trust anchor.
-pub(super) fn roots(ca: &str) -> Result<RootCertStore, IssueError> {
+/// The CAs as the only trust anchors.
+pub(super) fn roots(bundle: &str) -> Result<RootCertStore, IssueError> {
     let mut roots = RootCertStore::empty();
-    roots.add(certificate(ca, "ca.crt")?).map_err(|error| pem_error("ca.crt", error))?;
+    for certificate in certificates(bundle, "ca.crt")? {
+        roots.add(certificate).map_err(|error| pem_error("ca.crt", error))?;
+    }
     Ok(roots)
 }
 
 /// The pair in the form that a TLS server needs; certificate and key must belong together.
 pub(super) fn certified_key(pair: &Pair) -> Result<CertifiedKey, IssueError> {
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|error| pem_error("tls.key", error))?;
-    CertifiedKey::from_der(vec![certificate(&pair.certificate, "tls.crt")?], key, &provider())
+    CertifiedKey::from_der(certificates(&pair.certificate, "tls.crt")?, key, &provider())
         .map_err(|error| pem_error("tls.crt", error))
+}
+
+/// At least one certificate.
+fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'static>>, IssueError> {
+    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| pem_error(what, error))?;
+    if certificates.is_empty() {
+        return Err(pem_error(what, "it holds no certificate"));
+    }
+    Ok(certificates)
 }
 
 fn certificate(pem: &str, what: &'static str) -> Result<CertificateDer<'static>, IssueError> {
@@ -187,7 +203,7 @@ mod tests {
 
     fn issued() -> (Pair, Pair) {
         let ca = new_ca(now()).unwrap();
-        let leaf = new_leaf(&ca.key, &some_names(), now()).unwrap();
+        let leaf = new_leaf(&ca, &some_names(), now()).unwrap();
         (ca, leaf)
     }
 

@@ -122,7 +122,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::serve::fake_api::FakeApi;
+    use crate::fake_api::FakeApi;
 
     const PATH: &str = "/api/v1/namespaces/outrigger-system/secrets/outrigger-keys";
 
@@ -143,7 +143,7 @@ mod tests {
         let winner = api.clone();
         let secret = serde_json::to_value(new_secret(vec![1; 32], vec![2; 32])).unwrap();
         let mut first = true;
-        api.fail(move |method, _| {
+        api.before(move |_, method, _| {
             let lost = *method == Method::GET && std::mem::take(&mut first);
             lost.then_some(StatusCode::NOT_FOUND)
         });
@@ -169,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn a_forbidden_read_says_which_secret() {
         let api = FakeApi::default();
-        api.fail(|_, _| Some(StatusCode::FORBIDDEN));
+        api.before(|_, _, _| Some(StatusCode::FORBIDDEN));
         let error = ensure(&api.client(), "outrigger-system").await.unwrap_err().to_string();
         assert!(error.starts_with("secret outrigger-system/outrigger-keys cannot be read or created: "), "{error}");
     }

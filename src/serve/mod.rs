@@ -1,11 +1,13 @@
 //! TLS listener, certificates, health, metrics, the way to the leader.
 
+mod budget;
 pub mod certificates;
-#[cfg(test)]
-pub(crate) mod fake_api;
+mod connections;
 pub mod forward;
 pub mod health;
 pub mod issue;
 pub mod keys;
+pub mod rotation;
+pub mod serving;
 pub mod tls;
 pub mod webhook_config;

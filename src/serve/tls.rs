@@ -1,127 +1,150 @@
 //! Listeners: accept connections, speak TLS and HTTP/1.1 or HTTP/2, bound what a peer may hold.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn};
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-/// Connections that may be open at a time; further ones wait in the kernel.
-const CONNECTIONS: usize = 1024;
-/// Time for the TLS handshake, and for the head of each request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for a whole request, its body included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub use super::connections::Limits;
+use super::connections::{Connection, Connections, HEAD_BYTES};
+
 /// Requests at a time in one HTTP/2 connection.
-const STREAMS: u32 = 256;
+const STREAMS: u32 = 128;
+/// What a peer may send ahead of what is read, in bytes, of one request and of one connection.
+const WINDOWS: (u32, u32) = (64 << 10, 256 << 10);
+/// What is buffered of an HTTP/1.1 connection, in bytes: no head is larger.
+const BUFFER_BYTES: usize = 64 << 10;
 /// Time that open requests have to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Time that a connection has to take its leave, once it has been idle for too long.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves `router` over TLS until `shutdown` resolves, then lets open requests end.
 pub async fn serve_tls(
     listener: TcpListener,
     config: Arc<ServerConfig>,
     router: Router,
+    limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) {
-    serve(listener, Some(TlsAcceptor::from(config)), router, shutdown).await;
+    serve(listener, Some(TlsAcceptor::from(config)), router, limits, shutdown).await;
 }
 
 /// Serves `router` without TLS until `shutdown` resolves, then lets open requests end.
-pub async fn serve_plain(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
-    serve(listener, None, router, shutdown).await;
+pub async fn serve_plain(listener: TcpListener, router: Router, limits: Limits, shutdown: impl Future<Output = ()>) {
+    serve(listener, None, router, limits, shutdown).await;
 }
 
 async fn serve(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
     router: Router,
+    limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) {
-    let router = router.layer(from_fn(in_time));
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Connections::new(limits);
     let (stop, stopped) = watch::channel(());
-    let mut connections = JoinSet::new();
+    let mut tasks = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
-        while connections.try_join_next().is_some() {}
-        let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
+        while tasks.try_join_next().is_some() {}
+        let accepted = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accepted => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let (acceptor, router, stopped) = (acceptor.clone(), router.clone(), stopped.clone());
-                connections.spawn(async move {
-                    connection(stream, acceptor, router, stopped).await;
-                    drop(slot);
-                });
-            }
+            Ok((stream, peer)) => match connections.admit(peer.ip()) {
+                Some(connection) => {
+                    let (acceptor, router, stopped) = (acceptor.clone(), router.clone(), stopped.clone());
+                    tasks.spawn(async move {
+                        tokio::select! {
+                            () = serve_connection(stream, acceptor, router, &connection, stopped) => {}
+                            () = connection.evicted() => debug!(%peer, "connection is closed: others need its place"),
+                        }
+                    });
+                }
+                None => debug!(%peer, "connection is refused: all others wait for an answer"),
+            },
             Err(error) => {
                 // Out of file descriptors, mostly: trying again at once would only spin.
                 warn!("connection cannot be accepted: {error}");
-                sleep(Duration::from_millis(100)).await;
+                connections.make_room();
+                sleep(Duration::from_millis(20)).await;
             }
         }
     }
     drop(listener);
     drop(stop);
-    let drained = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
+    let drained = timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         debug!("connections are closed although requests are open");
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Router, stopped: watch::Receiver<()>) {
+async fn serve_connection(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    router: Router,
+    connection: &Arc<Connection>,
+    stopped: watch::Receiver<()>,
+) {
     // Requests and answers are small: waiting to fill packets would only delay them.
     let _ = stream.set_nodelay(true);
     match acceptor {
-        None => http(stream, router, stopped).await,
-        Some(acceptor) => match timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => http(stream, router, stopped).await,
+        None => http(stream, router, connection, stopped).await,
+        Some(acceptor) => match timeout(connection.limits().head, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => http(stream, router, connection, stopped).await,
             Ok(Err(error)) => debug!("TLS handshake failed: {error}"),
             Err(_) => debug!("TLS handshake took too long"),
         },
     }
 }
 
-async fn http<S>(stream: S, router: Router, mut stopped: watch::Receiver<()>)
+async fn http<S>(stream: S, router: Router, connection: &Arc<Connection>, mut stopped: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let limits = connection.limits();
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(BUFFER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1)
         .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(HEAD_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
+        .keep_alive_timeout(limits.head);
+    let service = service_fn(|request: Request<Incoming>| answer(router.clone(), connection.clone(), request));
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = served.as_mut() => ended,
         _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+        () = connection.idle() => {
+            served.as_mut().graceful_shutdown();
+            timeout(GOODBYE, served).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
@@ -129,11 +152,21 @@ where
     }
 }
 
-async fn in_time(request: Request, next: Next) -> Response {
-    match timeout(REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
+async fn answer(
+    router: Router,
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let (parts, body) = request.into_parts();
+    let (exchange, body) = connection.begin(Body::new(body));
+    let answer = router.oneshot(Request::from_parts(parts, body));
+    let response = match timeout(connection.limits().request, answer).await {
+        Ok(Ok(response)) if !exchange.is_late() => response,
+        Ok(Ok(_)) => (StatusCode::REQUEST_TIMEOUT, "the request's body took too long; try again\n").into_response(),
+        Ok(Err(never)) => match never {},
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the request took too long; try again\n").into_response(),
-    }
+    };
+    Ok(response)
 }
 
 #[cfg(test)]

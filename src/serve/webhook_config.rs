@@ -11,8 +11,10 @@ use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::certificates::Trust;
 use crate::admission::handlers::{MUTATE_RUNS, VALIDATE_EXTENSIONS, VALIDATE_RUNS};
 use crate::api::{GROUP, MANAGED_BY_LABEL, MANAGER, VERSION};
 
@@ -197,13 +199,17 @@ pub async fn inject_ca(client: &Client, name: &str, ca: &str) -> Result<(), Webh
     .await
 }
 
-/// Calls [`inject_ca`] again and again. Never returns.
-pub async fn keep_injected(client: Client, name: String, ca: String) {
+/// Calls [`inject_ca`] again and again, and at once when other CAs are to be trusted. Never returns.
+pub async fn keep_injected(client: Client, name: String, mut trust: watch::Receiver<Trust>) {
     loop {
-        if let Err(error) = inject_ca(&client, &name, &ca).await {
+        let bundle = trust.borrow_and_update().bundle.clone();
+        if let Err(error) = inject_ca(&client, &name, &bundle).await {
             warn!("webhooks are not registered: {error}");
         }
-        tokio::time::sleep(CHECK_EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep(CHECK_EVERY) => {}
+            Ok(()) = trust.changed() => {}
+        }
     }
 }
 

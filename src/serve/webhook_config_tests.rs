@@ -3,8 +3,8 @@
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::super::fake_api::FakeApi;
 use super::*;
+use crate::fake_api::FakeApi;
 
 const OPERATOR: &str = "system:serviceaccount:outrigger-system:outrigger";
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/outrigger";
@@ -108,12 +108,14 @@ async fn the_ca_is_written_once_and_again_after_it_was_taken_out() {
 async fn a_lost_race_is_tried_again_and_a_missing_configuration_named() {
     let api = installed();
     let mut once = true;
-    api.fail(move |method, _| (*method == Method::PUT && std::mem::take(&mut once)).then_some(StatusCode::CONFLICT));
+    api.before(move |_, method, _| {
+        (*method == Method::PUT && std::mem::take(&mut once)).then_some(StatusCode::CONFLICT)
+    });
     inject_ca(&api.client(), DEFAULT_NAME, "ca").await.unwrap();
     assert_eq!(bundles(&api), ["Y2E=", "Y2E=", "Y2E="]);
     let error = inject_ca(&api.client(), "other", "ca").await.unwrap_err().to_string();
     assert!(error.starts_with("MutatingWebhookConfiguration \"other\" does not exist: "), "{error}");
-    api.fail(|_, _| Some(StatusCode::FORBIDDEN));
+    api.before(|_, _, _| Some(StatusCode::FORBIDDEN));
     let error = inject_ca(&api.client(), DEFAULT_NAME, "ca").await.unwrap_err().to_string();
     assert!(error.starts_with("MutatingWebhookConfiguration \"outrigger\" cannot be read or written: "), "{error}");
 }

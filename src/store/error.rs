@@ -13,8 +13,8 @@ use crate::digest::Digest;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// No space or quota left.
-    #[error("{doing}: no space is left on the volume; enlarge it or remove unused extensions")]
+    /// No space, inode or quota left.
+    #[error("{doing}: no space or no inode is left on the volume; enlarge it or remove unused extensions")]
     NoSpace {
         /// What was tried.
         doing: String,
@@ -59,9 +59,11 @@ pub enum StoreError {
         /// What the system said or did.
         cause: String,
     },
-    /// Something that is not the operator's lies where a link must go. It is never deleted.
-    #[error("link extension: {path} is in the way ({what}) and was not made by outrigger; move it away")]
+    /// Something that is not the operator's lies where a link or a directory of the store must be. It is never deleted.
+    #[error("{doing}: {path} is in the way ({what}) and was not made by outrigger; move it away")]
     ForeignFile {
+        /// What was tried.
+        doing: &'static str,
         /// Its path, relative to the volume's root.
         path: String,
         /// What it is.
@@ -117,6 +119,12 @@ pub enum StoreError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// This process is no longer the one that may write.
+    #[error("change the volume ({step}): this replica no longer leads; the one that does will")]
+    Fenced {
+        /// The step that was not made.
+        step: String,
+    },
     /// Anything else.
     #[error("{doing}: {source}")]
     Io {
@@ -129,18 +137,34 @@ pub enum StoreError {
 
 impl StoreError {
     /// The error for `source`, which came while `doing` (a verb in the infinitive) to `path`.
-    pub(super) fn io(doing: &str, path: impl AsRef<Path>, source: io::Error) -> Self {
+    pub(crate) fn io(doing: &str, path: impl AsRef<Path>, source: io::Error) -> Self {
         let doing = format!("{doing} {}", path.as_ref().display());
         match source.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOSPC | Errno::DQUOT) => Self::NoSpace { doing },
             Some(Errno::ROFS) => Self::ReadOnly { doing },
             Some(Errno::ACCESS | Errno::PERM) => Self::Denied { doing },
             Some(Errno::XDEV) => Self::CrossDevice { doing },
-            Some(Errno::STALE | Errno::IO | Errno::NOTCONN | Errno::NODEV | Errno::NXIO | Errno::HOSTDOWN) => {
-                Self::Vanished { doing, source }
-            }
+            Some(
+                Errno::STALE
+                | Errno::IO
+                | Errno::REMOTEIO
+                | Errno::NODEV
+                | Errno::NXIO
+                | Errno::NOTCONN
+                | Errno::SHUTDOWN
+                | Errno::TIMEDOUT
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NETUNREACH
+                | Errno::CONNREFUSED,
+            ) => Self::Vanished { doing, source },
             _ => Self::Io { doing, source },
         }
+    }
+
+    /// Whether a tree is at fault and not the volume, so that publishing it again repairs it.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::NoSuchTree { .. } | Self::Drifted { .. })
     }
 
     /// Whether trying again may help without a change of the extension: the volume is to blame, not the source.
@@ -155,9 +179,10 @@ impl StoreError {
             | Self::Unsupported { .. }
             | Self::NoSuchTree { .. }
             | Self::Drifted { .. }
+            | Self::ForeignFile { .. }
+            | Self::Fenced { .. }
             | Self::Io { .. } => true,
-            Self::ForeignFile { .. }
-            | Self::NoSuchDirectory { .. }
+            Self::NoSuchDirectory { .. }
             | Self::Link { .. }
             | Self::Unpublishable { .. }
             | Self::FileTooLarge { .. } => false,
@@ -178,11 +203,11 @@ mod tests {
         for (errno, text) in [
             (
                 Errno::NOSPC,
-                "write /v/extensions/x: no space is left on the volume; enlarge it or remove unused extensions",
+                "write /v/extensions/x: no space or no inode is left on the volume; enlarge it or remove unused extensions",
             ),
             (
                 Errno::DQUOT,
-                "write /v/extensions/x: no space is left on the volume; enlarge it or remove unused extensions",
+                "write /v/extensions/x: no space or no inode is left on the volume; enlarge it or remove unused extensions",
             ),
             (
                 Errno::ROFS,
@@ -213,8 +238,13 @@ mod tests {
         let error = StoreError::NoSuchDirectory { path: "a/b".into() };
         assert!(!error.is_transient());
         assert_eq!(error.to_string(), "publish: \"a/b\" is no directory of the source; check source.path");
-        let error = StoreError::ForeignFile { path: "extensions/x".into(), what: "a directory" };
-        assert!(!error.is_transient());
+    }
+
+    #[test]
+    fn what_is_in_the_way_may_be_moved_away_without_a_change_of_the_extension() {
+        let path = "extensions/x".to_owned();
+        let error = StoreError::ForeignFile { doing: "link extension", path, what: "a directory" };
+        assert!(error.is_transient() && !error.is_damage());
         assert_eq!(
             error.to_string(),
             "link extension: extensions/x is in the way (a directory) and was not made by outrigger; move it away"

@@ -8,7 +8,11 @@
 //! <root>/extensions/.runner/<hex>/outrigger-runner
 //! <root>/extensions/.staging/<random>/         work in progress
 //! <root>/extensions/.trash/<seconds>-<random>-<what>
+//! <root>/runs/<namespace>/<run>/<uid>/<attempt>/stdout   what a run printed, and stderr (see `outputs`)
+//! <root>/runs/.staging/<random>/               outputs that are being written
 //! ```
+//!
+//! Jobs mount single directories of `extensions/.store` and `extensions/.runner`: no script sees `runs`.
 
 use std::fmt;
 
@@ -24,6 +28,8 @@ pub const STAGING: &str = ".staging";
 pub const TRASH: &str = ".trash";
 /// Runner binaries, within [`EXTENSIONS`].
 pub const RUNNER: &str = ".runner";
+/// What finished runs printed, beside [`EXTENSIONS`].
+pub const RUNS: &str = "runs";
 /// The file name of the runner's binary.
 pub const RUNNER_BINARY: &str = "outrigger-runner";
 

@@ -48,8 +48,7 @@ impl Store {
             _ => staging.rename_new(&made, &extensions, name.as_str()),
         });
         if let Err(error) = renamed {
-            // What cannot be removed now is swept at the next start.
-            let _ = rustix::fs::unlinkat(&staging.fd, made.as_str(), AtFlags::empty());
+            self.discard(&made);
             return Err(error);
         }
         self.step(Step::SyncLink)?;
@@ -108,7 +107,7 @@ pub(super) fn at_name(extensions: &Directory, name: &str) -> Result<AtName, Stor
 }
 
 fn foreign(name: &ExtensionName, what: &'static str) -> StoreError {
-    StoreError::ForeignFile { path: format!("{EXTENSIONS}/{name}"), what }
+    StoreError::ForeignFile { doing: "link extension", path: format!("{EXTENSIONS}/{name}"), what }
 }
 
 #[cfg(test)]

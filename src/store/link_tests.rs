@@ -78,10 +78,11 @@ fn a_file_that_appears_while_a_link_is_made_is_not_replaced() {
     let digest = publish(&volume.store, &[("f", "1")]).digest;
     let at = volume.extensions().join("x");
     let there = at.clone();
-    let store = Store::observed(
-        &volume.root,
-        Box::new(move |step| if step == Step::RenameLink { fs::write(&there, "mine") } else { Ok(()) }),
-    );
+    let store =
+        Store::observed(
+            &volume.root,
+            move |step| if step == Step::RenameLink { fs::write(&there, "mine") } else { Ok(()) },
+        );
     assert!(store.link(&name("x"), &digest).is_err());
     assert_eq!(fs::read_to_string(at).unwrap(), "mine");
     assert!(volume.staging_is_empty());

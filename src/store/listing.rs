@@ -55,6 +55,8 @@ pub enum Drift {
     Missing(String),
     /// The entry was not published.
     Added(String),
+    /// Something else lies where the tree's directory was.
+    Replaced,
     /// The listing is lost or damaged too, so that the tree's digest is all there is to compare: it differs.
     Unknown,
 }
@@ -65,6 +67,7 @@ impl fmt::Display for Drift {
             Self::Changed(path) => write!(f, "{path:?} was changed on the volume"),
             Self::Missing(path) => write!(f, "{path:?} was removed from the volume"),
             Self::Added(path) => write!(f, "{path:?} was added on the volume"),
+            Self::Replaced => f.write_str("its directory was replaced by something else on the volume"),
             Self::Unknown => f.write_str("the tree was changed on the volume, and so was its listing"),
         }
     }

@@ -57,9 +57,9 @@ impl Store {
             file.sync_all()
         };
         let written = write().map_err(|error| StoreError::io("write", staging.path.join(&made), error));
-        if let Err(error) = written.and_then(|()| staging.rename_over(&made, &store, name)) {
-            // What cannot be removed now is swept at the next start.
-            let _ = tree::remove(&staging.fd, &made, &staging.path);
+        let cleared = written.and_then(|()| self.clear_way(&store, name));
+        if let Err(error) = cleared.and_then(|()| staging.rename_over(&made, &store, name)) {
+            self.discard(&made);
             return Err(error);
         }
         store.sync()

@@ -8,9 +8,11 @@ mod error;
 #[cfg(test)]
 mod fixtures;
 pub mod layout;
+mod lazy;
 mod link;
 mod listing;
 mod manifests;
+mod outputs;
 mod probe;
 mod publish;
 mod runner;
@@ -21,7 +23,9 @@ mod volume;
 
 pub use error::StoreError;
 pub use layout::{ExtensionName, ExtensionNameError};
+pub use lazy::LazyStore;
 pub use listing::{Drift, Entry, Listing};
+pub use outputs::{KeptOutput, OutputKey, OutputKeyError, Outputs, Retention};
 pub use publish::{Staging, Tree};
 pub use runner::InstalledRunner;
 pub use sweep::{Collected, Recovered};

@@ -11,10 +11,8 @@ use crate::archive::beneath;
 
 /// Do in `staging` what the store does later, and clean up.
 pub(super) fn probe(staging: &Directory) -> Result<(), StoreError> {
-    let vfs = rustix::fs::fstatvfs(&staging.fd);
-    let vfs = vfs.map_err(|error| StoreError::io("probe volume", &staging.path, error.into()))?;
+    check_mount(staging)?;
     let doing = || format!("probe volume {}", staging.path.display());
-    refuse_mount(vfs.f_flag, doing)?;
     let name = format!("probe-{}", random_name()?);
     let failed = |error| StoreError::io("probe volume", &staging.path, error);
     beneath::create_directory(&staging.fd, &name).map_err(failed)?;
@@ -30,7 +28,13 @@ pub(super) fn probe(staging: &Directory) -> Result<(), StoreError> {
     }
 }
 
-/// Refuse a mount on which nothing can be written or run.
+/// Refuse the mount that holds `directory` if nothing can be written or run on it.
+pub(super) fn check_mount(directory: &Directory) -> Result<(), StoreError> {
+    let vfs = rustix::fs::fstatvfs(&directory.fd);
+    let vfs = vfs.map_err(|error| StoreError::io("probe volume", &directory.path, error.into()))?;
+    refuse_mount(vfs.f_flag, || format!("probe volume {}", directory.path.display()))
+}
+
 fn refuse_mount(flags: StatVfsMountFlags, doing: impl Fn() -> String) -> Result<(), StoreError> {
     if flags.contains(StatVfsMountFlags::RDONLY) {
         return Err(StoreError::ReadOnly { doing: doing() });

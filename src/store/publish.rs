@@ -48,10 +48,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What cannot be removed now is swept at the next start.
-        if let Ok(staging) = self.store.directory(STAGING) {
-            let _ = tree::remove(&staging.fd, &self.name, &staging.path);
-        }
+        self.store.discard(&self.name);
     }
 }
 
@@ -61,6 +58,7 @@ impl Store {
     /// # Errors
     /// If it cannot be created.
     pub fn stage(&self) -> Result<Staging, StoreError> {
+        self.discard_leftovers();
         let staging = self.directory(STAGING)?;
         let name = random_name()?;
         let path = staging.path.join(&name).join(TREE);
@@ -102,7 +100,8 @@ impl Store {
 
         {
             let _writing = self.lock();
-            if self.keep_existing(&digest)? {
+            if self.has_whole(&digest)? {
+                self.keep_existing(&digest)?;
                 return Ok(published(true));
             }
         }
@@ -118,12 +117,14 @@ impl Store {
         work.sync()?;
 
         let _writing = self.lock();
-        if self.keep_existing(&digest)? {
+        if self.has_whole(&digest)? {
+            self.keep_existing(&digest)?;
             return Ok(published(true));
         }
         let store = self.directory(STORE)?;
         // The listing first: without its tree it is harmless.
         self.step(Step::RenameListing)?;
+        self.clear_way(&store, &listing_name(&digest))?;
         work.rename_over(LISTING, &store, &listing_name(&digest))?;
         self.step(Step::RenameTree)?;
         let (parent, name) = match subdirectory.map(RelativePath::split) {
@@ -131,7 +132,7 @@ impl Store {
             Some((None, name)) => (top, name),
             Some((Some(parent), name)) => (top.open(parent)?.ok_or_else(|| vanished(&staging.path))?, name),
         };
-        parent.rename_new(name, &store, &tree_name(&digest))?;
+        self.put_in_place(&parent, name, &digest)?;
         self.step(Step::SealRoot)?;
         seal_root(&root)?;
         self.step(Step::SyncStore)?;
@@ -139,30 +140,47 @@ impl Store {
         Ok(published(false))
     }
 
-    /// Whether the tree `digest` is in the store and is what its digest says; it then counts as published now. One that
-    /// is not is moved out of the way.
-    fn keep_existing(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let store = self.directory(STORE)?;
-        let name = tree_name(digest);
-        let there = beneath::stat(&store.fd, name.as_bytes());
-        if there.map_err(|error| StoreError::io("read", store.path.join(&name), error))?.is_none() {
-            return Ok(false);
-        }
+    /// Whether the tree `digest` is in the store and is what its digest says.
+    fn has_whole(&self, digest: &Digest) -> Result<bool, StoreError> {
         match self.verify(digest) {
-            Ok(()) => {
-                if let Some(root) = store.open(&name)? {
-                    seal_root(&root)?;
-                }
-                touch(&store, &listing_name(digest))?;
-                store.sync()?;
-                Ok(true)
-            }
-            Err(StoreError::Drifted { .. }) => {
-                self.step(Step::MoveDriftedToTrash)?;
-                self.move_to_trash(&store, &name, std::time::SystemTime::now())?;
-                Ok(false)
-            }
+            Ok(()) => Ok(true),
+            Err(error) if error.is_damage() => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Count the tree `digest` as published now.
+    fn keep_existing(&self, digest: &Digest) -> Result<(), StoreError> {
+        let store = self.directory(STORE)?;
+        if let Some(root) = store.open(&tree_name(digest))? {
+            seal_root(&root)?;
+        }
+        touch(&store, &listing_name(digest))?;
+        store.sync()
+    }
+
+    /// Put the directory `name` of `parent` in the place of the tree `digest`, of which there may be one that is not whole:
+    /// it goes to the trash, and there is no moment without a tree where the file system can exchange names (NFS cannot).
+    fn put_in_place(&self, parent: &Directory, name: &str, digest: &Digest) -> Result<(), StoreError> {
+        let (store, tree) = (self.directory(STORE)?, tree_name(digest));
+        let there = beneath::stat(&store.fd, tree.as_bytes());
+        if there.map_err(|error| StoreError::io("read", store.path.join(&tree), error))?.is_none() {
+            return parent.rename_new(name, &store, &tree);
+        }
+        self.step(Step::MoveDriftedToTrash)?;
+        let now = std::time::SystemTime::now();
+        if parent.exchange(name, &store, &tree)? {
+            return self.rename_to_trash(parent, name, now);
+        }
+        self.move_to_trash(&store, &tree, now)?;
+        parent.rename_new(name, &store, &tree)
+    }
+
+    /// Move a directory out of the way that lies where the file `name` of the store must be.
+    pub(super) fn clear_way(&self, store: &Directory, name: &str) -> Result<(), StoreError> {
+        match store.is_directory(name)? {
+            true => self.move_to_trash(store, name, std::time::SystemTime::now()),
+            false => Ok(()),
         }
     }
 }

@@ -125,7 +125,7 @@ fn a_failure_at_any_step_leaves_no_tree_and_can_be_repeated() {
     ];
     for failing in steps {
         let volume = volume();
-        let full = Box::new(move |step| if step == failing { Err(rustix::io::Errno::NOSPC.into()) } else { Ok(()) });
+        let full = move |step| if step == failing { Err(rustix::io::Errno::NOSPC.into()) } else { Ok(()) };
         let store = Store::observed(&volume.root, full);
         let error = store.publish(stage(&store, &[("d/run", "x1")]), None).unwrap_err();
         assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
@@ -137,6 +137,27 @@ fn a_failure_at_any_step_leaves_no_tree_and_can_be_repeated() {
         let tree = publish(&volume.store, &[("d/run", "x1")]);
         volume.store.verify(&tree.digest).unwrap();
         assert_eq!(fs::metadata(volume.tree(&tree.digest)).unwrap().mode() & 0o777, 0o555);
+    }
+}
+
+#[test]
+fn a_drifted_tree_stays_until_a_whole_one_takes_its_place() {
+    for failing in [None, Some(Step::SyncTree), Some(Step::MoveDriftedToTrash)] {
+        let volume = volume();
+        let digest = publish(&volume.store, &[("run", "x1")]).digest;
+        volume.store.link(&name("x"), &digest).unwrap();
+        let linked = volume.extensions().join("x/run");
+        overwrite(&linked, "evil");
+        let seen = linked.clone();
+        let store = Store::observed(&volume.root, move |step| {
+            assert!(seen.exists(), "{step:?}");
+            if Some(step) == failing { Err(rustix::io::Errno::NOSPC.into()) } else { Ok(()) }
+        });
+        let published = store.publish(stage(&store, &[("run", "x1")]), None);
+        assert_eq!(published.is_err(), failing.is_some(), "{failing:?}");
+        assert_eq!(fs::read_to_string(&linked).unwrap(), if failing.is_some() { "evil" } else { "1" });
+        assert!(volume.staging_is_empty());
+        assert_eq!(volume.trash().len(), usize::from(failing.is_none()));
     }
 }
 

@@ -46,8 +46,7 @@ impl Store {
         let (staging, work) = (self.directory(STAGING)?, random_name()?);
         let copied = self.copy_runner(&mut binary, &staging, &work, &runners, &digest);
         if copied.is_err() {
-            // What cannot be removed now is swept at the next start.
-            let _ = tree::remove(&staging.fd, &work, &staging.path);
+            self.discard(&work);
         }
         copied.map(|()| installed)
     }

@@ -12,7 +12,7 @@ use super::layout::{ExtensionName, RUNNER, STAGING, STORE, TRASH, listing_name, 
 use super::link::{AtName, at_name};
 use super::publish::seal_root;
 use super::tree;
-use super::volume::{Directory, Step, Store, random_name};
+use super::volume::{Directory, Step, Store, make_movable, random_name};
 use crate::archive::beneath;
 use crate::digest::Digest;
 
@@ -95,8 +95,11 @@ impl Store {
     /// The first thing that could not be done; calling again goes on.
     pub fn collect(&self, keep: &BTreeSet<Digest>, now: SystemTime, grace: Duration) -> Result<Collected, StoreError> {
         let _writing = self.lock();
+        self.discard_leftovers();
         let mut collected = Collected { restored: self.restore(keep)?, ..Collected::default() };
         self.restore_manifests(keep)?;
+        // Before anything is moved: on a full volume that is what gives room for it.
+        collected.deleted = self.empty_trash(now, grace)?;
         let linked = self.all_linked()?;
         let store = self.directory(STORE)?;
         for digest in self.trees()? {
@@ -112,8 +115,8 @@ impl Store {
             tree::remove(&store.fd, &listing_name(&digest), &store.path)?;
             collected.trashed.push(digest);
         }
+        self.remove_lone_listings(now, grace)?;
         collected.manifests = self.collect_manifests(keep, now, grace)?;
-        collected.deleted = self.empty_trash(now, grace)?;
         Ok(collected)
     }
 
@@ -159,6 +162,20 @@ impl Store {
         Ok(restored)
     }
 
+    /// Remove the listings that a publish left whose tree did not get into its place.
+    fn remove_lone_listings(&self, now: SystemTime, grace: Duration) -> Result<(), StoreError> {
+        let store = self.directory(STORE)?;
+        let names: BTreeSet<String> = store.names()?.into_iter().collect();
+        for name in &names {
+            let lone =
+                name.strip_suffix(".list").is_some_and(|tree| tree_digest(tree).is_some() && !names.contains(tree));
+            if lone && !changed_since(&store, name, now, grace)? {
+                tree::remove(&store.fd, name, &store.path)?;
+            }
+        }
+        Ok(())
+    }
+
     fn all_linked(&self) -> Result<BTreeSet<Digest>, StoreError> {
         let extensions = self.extensions()?;
         let mut linked = BTreeSet::new();
@@ -172,16 +189,19 @@ impl Store {
 
     fn empty_trash(&self, now: SystemTime, grace: Duration) -> Result<usize, StoreError> {
         let trash = self.directory(TRASH)?;
-        let mut deleted = 0;
+        let (mut deleted, mut kept) = (0, None);
         for name in trash.names()? {
             let Some((since, _)) = trashed(&name) else { continue };
             if now.duration_since(since).is_ok_and(|age| age > grace) {
                 self.step(Step::EmptyTrash)?;
-                tree::remove(&trash.fd, &name, &trash.path)?;
-                deleted += 1;
+                // One that cannot be removed must not keep the others.
+                match tree::remove(&trash.fd, &name, &trash.path) {
+                    Ok(()) => deleted += 1,
+                    Err(error) => kept = kept.or(Some(error)),
+                }
             }
         }
-        Ok(deleted)
+        kept.map_or(Ok(deleted), Err)
     }
 }
 
@@ -203,14 +223,6 @@ pub(super) fn changed_since(
     let stat = stat.map_err(|error| StoreError::io("read", store.path.join(name), error))?;
     let changed = stat.map(|stat| UNIX_EPOCH + Duration::from_secs(stat.st_mtime.try_into().unwrap_or_default()));
     Ok(changed.is_some_and(|changed| now.duration_since(changed).map_or(true, |age| age < grace)))
-}
-
-/// Make a sealed directory writable, without which only root could move it to another parent. It stays so in the trash.
-fn make_movable(parent: &Directory, name: &str) -> Result<(), StoreError> {
-    match parent.open(name)? {
-        Some(root) => tree::set_mode(&root.fd, 0o755).map_err(|error| StoreError::io("chmod", &root.path, error)),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -24,16 +24,13 @@ fn a_crash_at_any_step_leaves_a_store_that_recovers() {
     let snapshots = tempfile::tempdir().unwrap();
     let taken: Arc<Mutex<Vec<(Step, PathBuf)>>> = Arc::default();
     let (root, to, list) = (volume.root.clone(), snapshots.path().to_owned(), taken.clone());
-    let store = Store::observed(
-        &volume.root,
-        Box::new(move |step| {
-            let mut list = list.lock().unwrap();
-            let path = to.join(list.len().to_string());
-            assert!(Command::new("cp").arg("-a").arg(&root).arg(&path).status()?.success());
-            list.push((step, path));
-            Ok(())
-        }),
-    );
+    let store = Store::observed(&volume.root, move |step| {
+        let mut list = list.lock().unwrap();
+        let path = to.join(list.len().to_string());
+        assert!(Command::new("cp").arg("-a").arg(&root).arg(&path).status()?.success());
+        list.push((step, path));
+        Ok(())
+    });
     let binary = volume.root.join("built");
     fs::write(&binary, "ELF").unwrap();
     let one = publish(&store, &[("d/run", "x1"), ("l", ">d/run")]).digest;
@@ -105,6 +102,19 @@ fn only_trees_that_nobody_uses_are_collected_and_only_slowly() {
     assert_eq!(collect(170), Collected { deleted: 1, ..Collected::default() });
     assert!(volume.trash().is_empty());
     assert_eq!(keep(&volume.store.trees().unwrap()), keep(&[pinned, linked]));
+}
+
+#[test]
+fn a_listing_whose_tree_did_not_get_into_its_place_is_collected() {
+    let volume = volume();
+    let full = |step| if step == Step::RenameTree { Err(rustix::io::Errno::NOSPC.into()) } else { Ok(()) };
+    let store = Store::observed(&volume.root, full);
+    assert!(store.publish(stage(&store, &[("f", "1")]), None).is_err());
+    let listings = || fs::read_dir(volume.extensions().join(STORE)).unwrap().count();
+    volume.store.collect(&keep(&[]), later(0), GRACE).unwrap();
+    assert_eq!(listings(), 1, "its tree may be about to come");
+    volume.store.collect(&keep(&[]), later(100), GRACE).unwrap();
+    assert_eq!(listings(), 0);
 }
 
 #[test]

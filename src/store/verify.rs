@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::layout::{STORE, listing_name, tree_digest, tree_name};
 use super::listing::{Drift, Entry, Listing};
 use super::tree;
-use super::volume::{Directory, Store};
+use super::volume::{Directory, Store, is_no_directory};
 use crate::archive::{RelativePath, beneath};
 use crate::digest::Digest;
 use crate::protocol::TREE_MARKER;
@@ -104,7 +104,15 @@ impl Store {
     }
 
     fn tree(&self, digest: &Digest) -> Result<Directory, StoreError> {
-        self.directory(STORE)?.open(&tree_name(digest))?.ok_or(StoreError::NoSuchTree { digest: *digest })
+        let (store, name) = (self.directory(STORE)?, tree_name(digest));
+        match beneath::open_directory(&store.fd, Some(&name)) {
+            Ok(fd) => Ok(Directory { fd, path: store.path.join(name) }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::NoSuchTree { digest: *digest }),
+            Err(error) if is_no_directory(&error) => {
+                Err(StoreError::Drifted { digest: *digest, drift: Drift::Replaced })
+            }
+            Err(error) => Err(StoreError::io("open", store.path.join(name), error)),
+        }
     }
 
     /// The listing that is stored for `digest`, if it is the one of that digest.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::RenameFlags;
+use rustix::fs::{FileType, RenameFlags};
 use rustix::io::Errno;
 
 use super::error::StoreError;
@@ -25,11 +25,13 @@ struct Inner {
     root: PathBuf,
     writing: Mutex<()>,
     observer: Observer,
+    /// What could not be removed from the staging directory when it was to be.
+    leftovers: Mutex<Vec<String>>,
 }
 
-/// Told before each step that changes what is on the volume; an error makes the step fail. Only tests have another than
-/// the one that does nothing.
-pub(super) type Observer = Box<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
+/// Told before each step that changes what is on the volume; an error makes the step fail. Outside of tests it is the
+/// [fence](Store::fenced), or does nothing.
+pub(super) type Observer = Box<dyn Fn(Step) -> Result<(), StoreError> + Send + Sync>;
 
 /// The steps that change what is on the volume, between which a crash may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,17 +70,50 @@ impl Store {
     /// # Errors
     /// What the volume lacks, with what to do about it.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let inner = Inner { root: root.to_owned(), writing: Mutex::new(()), observer: Box::new(|_| Ok(())) };
-        let store = Self { inner: Arc::new(inner) };
-        let top = beneath::open_root(root).map_err(|error| StoreError::io("open volume", root, error))?;
-        create_directory(&top, EXTENSIONS, 0o755, root)?;
-        let extensions = store.extensions()?;
+        let store = Self::with(root, Box::new(|_| Ok(())));
+        store.make_directories()?;
+        store.try_out()?;
+        Ok(store)
+    }
+
+    /// A store that is not opened yet and makes no step while it may not write.
+    pub(super) fn fenced(root: &Path, may_write: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        let observer: Observer = Box::new(move |step| match may_write() {
+            true => Ok(()),
+            false => Err(StoreError::Fenced { step: format!("{step:?}") }),
+        });
+        Self::with(root, observer)
+    }
+
+    fn with(root: &Path, observer: Observer) -> Self {
+        let (writing, leftovers) = (Mutex::new(()), Mutex::default());
+        Self { inner: Arc::new(Inner { root: root.to_owned(), writing, observer, leftovers }) }
+    }
+
+    /// Refuse a mount on which nothing can be written or run.
+    pub(super) fn check_mount(&self) -> Result<(), StoreError> {
+        probe::check_mount(&self.top()?)
+    }
+
+    /// Create the directories that are missing.
+    pub(super) fn make_directories(&self) -> Result<(), StoreError> {
+        create_directory(&self.top()?.fd, EXTENSIONS, 0o755, self.root())?;
+        let extensions = self.extensions()?;
         for (name, mode) in [(STORE, 0o755), (RUNNER, 0o755), (STAGING, 0o700), (TRASH, 0o700)] {
             create_directory(&extensions.fd, name, mode, &extensions.path)?;
         }
-        extensions.sync()?;
-        probe::probe(&store.directory(STAGING)?)?;
-        Ok(store)
+        extensions.sync()
+    }
+
+    /// Try out all that the store is built on.
+    pub(super) fn try_out(&self) -> Result<(), StoreError> {
+        probe::probe(&self.directory(STAGING)?)
+    }
+
+    fn top(&self) -> Result<Directory, StoreError> {
+        let root = self.root();
+        let fd = beneath::open_root(root).map_err(|error| StoreError::io("open volume", root, error))?;
+        Ok(Directory { fd, path: root.to_owned() })
     }
 
     /// The path at which the volume is mounted.
@@ -102,6 +137,10 @@ impl Store {
         let opened = beneath::open_root(&self.inner.root).and_then(|root| beneath::open_directory(root, Some(path)));
         match opened {
             Ok(fd) => Ok(Directory { fd, path: shown }),
+            Err(error) if is_no_directory(&error) => {
+                let what = "no directory of the operator's";
+                Err(StoreError::ForeignFile { doing: "open volume", path: path.to_owned(), what })
+            }
             // These were there when the store was opened.
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
                 Err(StoreError::Vanished { doing: format!("open {}", shown.display()), source })
@@ -117,13 +156,33 @@ impl Store {
 
     /// Say that `step` comes next.
     pub(super) fn step(&self, step: Step) -> Result<(), StoreError> {
-        (self.inner.observer)(step).map_err(|error| StoreError::io("do", format!("{step:?}"), error))
+        (self.inner.observer)(step)
+    }
+
+    /// Remove unfinished work from the staging directory. What cannot be removed now (the volume is read-only, or gone)
+    /// is removed when the next work begins, and at the latest by the next start.
+    pub(super) fn discard(&self, name: &str) {
+        let removed = self.directory(STAGING).and_then(|staging| tree::remove(&staging.fd, name, &staging.path));
+        if removed.is_err() {
+            self.leftovers().push(name.to_owned());
+        }
+    }
+
+    /// Try once more to remove what could not be removed before.
+    pub(super) fn discard_leftovers(&self) {
+        let leftovers = std::mem::take(&mut *self.leftovers());
+        leftovers.iter().for_each(|name| self.discard(name));
+    }
+
+    fn leftovers(&self) -> MutexGuard<'_, Vec<String>> {
+        self.inner.leftovers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A store on an opened volume that tells `observer` of each step.
     #[cfg(test)]
-    pub(super) fn observed(root: &Path, observer: Observer) -> Self {
-        Self { inner: Arc::new(Inner { root: root.to_owned(), writing: Mutex::new(()), observer }) }
+    pub(super) fn observed(root: &Path, observer: impl Fn(Step) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        let failed = |step| move |error| StoreError::io("do", format!("{step:?}"), error);
+        Self::with(root, Box::new(move |step| observer(step).map_err(failed(step))))
     }
 }
 
@@ -164,6 +223,23 @@ impl Directory {
         }
     }
 
+    /// Exchange `from` in this directory with `name` in `to`; `false` where the file system cannot.
+    pub(super) fn exchange(&self, from: &str, to: &Self, name: &str) -> Result<bool, StoreError> {
+        make_movable(to, name)?;
+        match rustix::fs::renameat_with(&self.fd, from, &to.fd, name, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(true),
+            Err(Errno::INVAL | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(StoreError::io("exchange with", to.path.join(name), error.into())),
+        }
+    }
+
+    /// Whether a directory lies at `name`.
+    pub(super) fn is_directory(&self, name: &str) -> Result<bool, StoreError> {
+        let stat = beneath::stat(&self.fd, name.as_bytes());
+        let stat = stat.map_err(|error| StoreError::io("read", self.path.join(name), error))?;
+        Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
+    }
+
     /// The names in it that are UTF-8, sorted. Others are nobody's business here.
     pub(super) fn names(&self) -> Result<Vec<String>, StoreError> {
         let names = beneath::names(&self.fd).map_err(|error| StoreError::io("list", &self.path, error))?;
@@ -173,8 +249,25 @@ impl Directory {
     }
 }
 
+/// Make a sealed directory writable, without which only root could move it to another parent. It stays so in the trash.
+/// What is no directory can be moved as it is.
+pub(super) fn make_movable(parent: &Directory, name: &str) -> Result<(), StoreError> {
+    if !parent.is_directory(name)? {
+        return Ok(());
+    }
+    match parent.open(name)? {
+        Some(root) => tree::set_mode(&root.fd, 0o755).map_err(|error| StoreError::io("chmod", &root.path, error)),
+        None => Ok(()),
+    }
+}
+
+/// Whether something was to be opened as a directory that is a file or a link.
+pub(super) fn is_no_directory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::NOTDIR | Errno::LOOP))
+}
+
 /// Create the directory `name` in `parent` with this mode, unless it is there.
-fn create_directory(parent: &OwnedFd, name: &str, mode: u32, shown: &Path) -> Result<(), StoreError> {
+pub(super) fn create_directory(parent: &OwnedFd, name: &str, mode: u32, shown: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| StoreError::io("create directory", shown.join(name), error);
     if beneath::stat(parent, name.as_bytes()).map_err(failed)?.is_some() {
         return Ok(());

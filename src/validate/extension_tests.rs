@@ -101,8 +101,8 @@ fn what_is_missing_or_malformed_is_told_with_its_field() {
         ),
         (
             "runtime",
-            json!({"maxConcurrentRuns": 1}),
-            "spec.runtime.maxConcurrentRuns: maxConcurrentRuns is not supported yet: remove it",
+            json!({"networkPolicy": {"egress": [{"cidr": "10.0.0.0"}]}}),
+            "spec.runtime.networkPolicy.egress[0].cidr: \"10.0.0.0\" is no network; allowed is one such as \"192.0.2.0/24\" or \"2001:db8::/32\"",
         ),
         (
             "runtime",

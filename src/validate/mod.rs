@@ -22,6 +22,7 @@ pub use problem::{Location, Problem, Problems, did_you_mean, quoted};
 pub use run::{ActionKind, Invocation, Refusal, RunLimits, run};
 pub use source::{Source, SourceKind, source};
 pub use types::{
-    Action, ActionName, Entrypoint, Extension, LifecycleAction, ResourceType, RoleType, Runtime, TargetDir,
+    Action, ActionName, EgressPort, EgressRule, Entrypoint, Extension, LifecycleAction, Protocol, ResourceType,
+    RoleType, Runtime, TargetDir,
 };
 pub use version::ContractLevels;

@@ -86,8 +86,8 @@ pub struct Invocation {
     pub error_message: Option<String>,
 }
 
-/// Checks `spec` against the extension, and against the target that `spec.targetRef` names (`None`: there is no such
-/// target, or none is named). `secret` are the values of `spec.parametersFrom` by the parameters' names, as far as they were
+/// Checks `spec` against the extension, and against the target that `spec.targetRef` names or `spec.target` is (`None`: there
+/// is no such target, or none is given). `secret` are the values of `spec.parametersFrom` by the parameters' names, as far as they were
 /// read. Errors: everything that is wrong, at least one refusal.
 pub fn run(
     spec: &ActionRunSpec,
@@ -96,8 +96,7 @@ pub fn run(
     secret: &BTreeMap<String, String>,
     limits: &RunLimits,
 ) -> Result<Invocation, Vec<Refusal>> {
-    let mut refusals = unsupported(spec);
-    refusals.extend(given_twice(spec));
+    let mut refusals = given_twice(spec);
     let name = &extension.object_name;
     if !extension.enabled {
         refusals.push(Refusal::new(Reason::ExtensionDisabled, format!("extension {name:?} is disabled")));
@@ -168,18 +167,6 @@ fn given_twice(spec: &ActionRunSpec) -> Vec<Refusal> {
     twice.map(|twice| Refusal::new(Reason::InvalidParameters, message(twice))).collect()
 }
 
-fn unsupported(spec: &ActionRunSpec) -> Vec<Refusal> {
-    let later = [
-        (spec.target.is_some(), "target", "name an ExtensionTarget in spec.targetRef"),
-        (spec.retries.is_some_and(|retries| retries > 0), "retries", "remove it or set it to 0"),
-        (spec.ttl_seconds_after_finished.is_some(), "ttlSecondsAfterFinished", "remove it"),
-    ];
-    let refusal = |(_, field, advice): (bool, &str, &str)| {
-        Refusal::new(Reason::Unsupported, format!("spec.{field}: is not supported yet: {advice}"))
-    };
-    later.into_iter().filter(|(is_set, ..)| *is_set).map(refusal).collect()
-}
-
 fn unknown_action(spec: &ActionRunSpec, extension: &Extension) -> Refusal {
     let custom: Vec<&str> = extension.actions.iter().map(|action| action.name.as_str()).collect();
     let lifecycle: Vec<&str> = LifecycleAction::ALL.iter().map(|action| action.as_str()).collect();
@@ -200,28 +187,26 @@ fn target_refusal(
     extension: &Extension,
     target: Option<&ExtensionTargetSpec>,
 ) -> Option<Refusal> {
-    let name = &spec.target_ref.as_ref()?.name;
-    let Some(target) = target else {
-        let message = format!("spec.targetRef: ExtensionTarget {name:?} does not exist");
-        return Some(Refusal::new(Reason::InvalidTarget, message));
+    let refusal = |message: String| Some(Refusal::new(Reason::InvalidTarget, message));
+    let subject = match (&spec.target_ref, &spec.target) {
+        (None, None) => return None,
+        (Some(_), Some(_)) => return refusal("spec.targetRef and spec.target exclude each other; give one".to_owned()),
+        (Some(reference), None) => format!("spec.targetRef: ExtensionTarget {:?}", reference.name),
+        (None, Some(_)) => "spec.target.resourcetype: the target".to_owned(),
     };
+    let Some(target) = target else { return refusal(format!("{subject} does not exist")) };
     if target.extension_ref.name != extension.object_name {
-        let message = format!(
-            "spec.targetRef: ExtensionTarget {name:?} belongs to extension {:?}, not to {:?}",
+        return refusal(format!(
+            "{subject} belongs to extension {:?}, not to {:?}",
             target.extension_ref.name, extension.object_name
-        );
-        return Some(Refusal::new(Reason::InvalidTarget, message));
+        ));
     }
     let wanted = extension.action(&spec.action).map_or(ResourceType::VirtualMachine, |action| action.resource_type);
     let given = target.resourcetype.as_deref().filter(|type_| !type_.is_empty())?;
-    (!given.eq_ignore_ascii_case(wanted.as_str())).then(|| {
-        let message = format!(
-            "spec.targetRef: ExtensionTarget {name:?} is a {}; action {:?} acts on a {wanted}",
-            quoted(given),
-            spec.action
-        );
-        Refusal::new(Reason::InvalidTarget, message)
-    })
+    if given.eq_ignore_ascii_case(wanted.as_str()) {
+        return None;
+    }
+    refusal(format!("{subject} is a {}; action {:?} acts on a {wanted}", quoted(given), spec.action))
 }
 
 #[cfg(test)]

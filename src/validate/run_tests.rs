@@ -122,14 +122,10 @@ fn a_target_must_exist_belong_and_fit() {
 
 #[test]
 fn everything_wrong_is_told_at_once_without_passwords() {
-    let spec = json!({"action": "Backup", "parameters": {"secret": " ", "kind": "none", "x": 1}, "retries": 2, "ttlSecondsAfterFinished": 1,
-        "target": {"name": "x"}});
+    let spec = json!({"action": "Backup", "parameters": {"secret": " ", "kind": "none", "x": 1}});
     assert_eq!(
         refusals(spec, &redfish(json!({})), None),
         [
-            (Reason::Unsupported, "spec.target: is not supported yet: name an ExtensionTarget in spec.targetRef"),
-            (Reason::Unsupported, "spec.retries: is not supported yet: remove it or set it to 0"),
-            (Reason::Unsupported, "spec.ttlSecondsAfterFinished: is not supported yet: remove it"),
             (
                 Reason::InvalidParameters,
                 "spec.parameters.kind: \"none\" is not valid; expected is one of full, incremental"

@@ -1,9 +1,11 @@
 //! How an extension's Jobs look: `spec.runtime`. Pure: no client, clock, disk or network.
 
+use ipnet::IpNet;
+
 use crate::api::extension as api;
 
 use super::problem::{Problem, quoted};
-use super::types::Runtime;
+use super::types::{EgressPort, EgressRule, Protocol, Runtime};
 
 /// Seconds between TERM and KILL where nothing is said.
 const DEFAULT_GRACE_SECONDS: u64 = 10;
@@ -39,14 +41,6 @@ pub(super) fn runtime(given: Option<&api::Runtime>, problems: &mut Vec<Problem>)
             problems.push(Problem::new(path, "holds a NUL character, which no variable can"));
         }
     }
-    let later = [
-        (given.max_concurrent_runs.is_some(), "maxConcurrentRuns"),
-        (given.network_policy.is_some(), "networkPolicy"),
-        (given.run_history_limit.is_some(), "runHistoryLimit"),
-    ];
-    for (_, field) in later.iter().filter(|(is_set, _)| *is_set) {
-        problems.push(Problem::unsupported(format!("spec.runtime.{field}"), field));
-    }
     Runtime {
         image: given.image.clone(),
         image_pull_secrets: given.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect(),
@@ -55,5 +49,92 @@ pub(super) fn runtime(given: Option<&api::Runtime>, problems: &mut Vec<Problem>)
         node_selector: given.node_selector.clone().unwrap_or_default(),
         tolerations: given.tolerations.clone().unwrap_or_default(),
         grace_seconds: given.termination_grace_period_seconds.map_or(DEFAULT_GRACE_SECONDS, u64::from),
+        egress: given.network_policy.as_ref().map(|policy| egress(policy, problems)),
+    }
+}
+
+fn egress(given: &api::NetworkPolicy, problems: &mut Vec<Problem>) -> Vec<EgressRule> {
+    let mut rules = vec![];
+    for (index, rule) in given.egress.iter().enumerate() {
+        let path = format!("spec.runtime.networkPolicy.egress[{index}]");
+        match rule.cidr.parse::<IpNet>() {
+            Ok(network) => rules.push(EgressRule { network: network.trunc(), ports: ports(&path, rule, problems) }),
+            Err(_) => {
+                let message = format!(
+                    "{} is no network; allowed is one such as \"192.0.2.0/24\" or \"2001:db8::/32\"",
+                    quoted(&rule.cidr)
+                );
+                problems.push(Problem::new(format!("{path}.cidr"), message));
+            }
+        }
+    }
+    rules
+}
+
+fn ports(path: &str, rule: &api::EgressRule, problems: &mut Vec<Problem>) -> Vec<EgressPort> {
+    let mut ports = vec![];
+    for (index, given) in rule.ports.iter().enumerate() {
+        let path = format!("{path}.ports[{index}]");
+        let protocol = match given.protocol.as_deref() {
+            None | Some("TCP") => Protocol::Tcp,
+            Some("UDP") => Protocol::Udp,
+            Some(other) => {
+                let message = format!("{} is not known; allowed are TCP and UDP", quoted(other));
+                problems.push(Problem::new(format!("{path}.protocol"), message));
+                continue;
+            }
+        };
+        match u16::try_from(given.port) {
+            Ok(port) if port > 0 => ports.push(EgressPort { port, protocol }),
+            _ => problems.push(Problem::new(
+                format!("{path}.port"),
+                format!("{} is no port; allowed are 1 to 65535", given.port),
+            )),
+        }
+    }
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(network_policy: serde_json::Value) -> (Runtime, Vec<String>) {
+        let given = serde_json::from_value(json!({"networkPolicy": network_policy})).unwrap();
+        let mut problems = vec![];
+        let read = runtime(Some(&given), &mut problems);
+        (read, problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn networks_and_ports_are_read_and_none_given_is_none_open() {
+        let (read_, problems) = read(
+            json!({"egress": [{"cidr": "192.0.2.7/24", "ports": [{"port": 623, "protocol": "UDP"}, {"port": 443}]}]}),
+        );
+        assert!(problems.is_empty(), "{problems:?}");
+        let ports =
+            vec![EgressPort { port: 623, protocol: Protocol::Udp }, EgressPort { port: 443, protocol: Protocol::Tcp }];
+        assert_eq!(read_.egress, Some(vec![EgressRule { network: "192.0.2.0/24".parse().unwrap(), ports }]));
+        assert_eq!(read(json!({})).0.egress, Some(vec![]));
+        assert_eq!(runtime(None, &mut vec![]).egress, None);
+    }
+
+    #[test]
+    fn what_is_no_network_port_or_protocol_is_named() {
+        let (_, problems) = read(json!({"egress": [
+            {"cidr": "192.0.2.0/40"},
+            {"cidr": "192.0.2.0/24", "ports": [{"port": 0}, {"port": 70000}, {"port": 1, "protocol": "SCTP"}]},
+        ]}));
+        assert_eq!(
+            problems,
+            [
+                "spec.runtime.networkPolicy.egress[0].cidr: \"192.0.2.0/40\" is no network; allowed is one such as \"192.0.2.0/24\" or \"2001:db8::/32\"",
+                "spec.runtime.networkPolicy.egress[1].ports[0].port: 0 is no port; allowed are 1 to 65535",
+                "spec.runtime.networkPolicy.egress[1].ports[1].port: 70000 is no port; allowed are 1 to 65535",
+                "spec.runtime.networkPolicy.egress[1].ports[2].protocol: \"SCTP\" is not known; allowed are TCP and UDP",
+            ]
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 
 use super::parameter::ParameterDefinition;
@@ -319,4 +320,43 @@ pub struct Runtime {
     pub tolerations: Vec<Toleration>,
     /// Seconds between TERM and KILL.
     pub grace_seconds: u64,
+    /// What its pods may connect to, besides DNS and the operator; none is anything.
+    pub egress: Option<Vec<EgressRule>>,
+}
+
+/// A network that the pods of an extension's actions may connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressRule {
+    /// The network.
+    pub network: IpNet,
+    /// Its open ports; none named is all.
+    pub ports: Vec<EgressPort>,
+}
+
+/// An open port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EgressPort {
+    /// The port.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+}
+
+/// A protocol that has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// As Kubernetes spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
 }

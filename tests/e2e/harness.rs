@@ -56,7 +56,7 @@ impl World {
 
     /// Installs or upgrades the chart and waits until it is ready.
     pub fn install(&self) -> Result<(), String> {
-        install(&self.address)
+        install(&self.address, &[])
     }
 
     /// Stops the servers. The chart is removed after success and left for a look after failure.
@@ -180,4 +180,28 @@ impl World {
 /// The condition of an object.
 pub fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == type_)
+}
+
+/// Choices that a seed repeats (splitmix64).
+pub struct Random {
+    /// What was begun with: `OUTRIGGER_SEED`, else another one each time.
+    pub seed: u64,
+    state: u64,
+}
+
+impl Random {
+    /// Begins with `OUTRIGGER_SEED` if that is set.
+    pub fn seeded() -> Self {
+        let seed = std::env::var("OUTRIGGER_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+        Self { seed, state: seed }
+    }
+
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
 }

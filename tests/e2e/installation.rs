@@ -17,13 +17,15 @@ pub struct Printed {
     pub text: String,
 }
 
-/// Installs or upgrades the chart and waits until it is ready. Sources may be fetched from `address`.
-pub fn install(address: &str) -> Result<(), String> {
+/// Installs or upgrades the chart and waits until it is ready. Sources may be fetched from `address`; `values` are more of
+/// the chart's, as `key=value`.
+pub fn install(address: &str, values: &[&str]) -> Result<(), String> {
     // the image that "make image" built and loaded
     let image = std::env::var("OUTRIGGER_IMAGE").unwrap_or_else(|_| "localhost/outrigger:dev".into());
     let (repository, tag) = image.rsplit_once(':').ok_or("OUTRIGGER_IMAGE has no tag")?;
     let chart = root().join("charts/outrigger");
-    run(Command::new("helm").args(["upgrade", "--install", "outrigger"]).arg(chart).args([
+    let values = values.iter().map(|value| format!("--set={value}"));
+    run(Command::new("helm").args(["upgrade", "--install", "outrigger"]).arg(chart).args(values).args([
         "--namespace",
         NAMESPACE,
         "--create-namespace",

@@ -8,15 +8,22 @@
 mod harness;
 mod installation;
 
+mod beside;
 mod disruption;
 mod extensions;
+mod faults;
+mod faulty;
+mod network;
 mod outside;
+mod queue;
 mod redfish;
 mod registry;
 mod repositories;
+mod retries;
 mod rights;
 mod runs;
 mod soak;
+mod storm;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,13 +37,18 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let groups: [(&str, &[Test], usize); 7] = [
+    let runs = [runs::TESTS, retries::TESTS].concat();
+    let groups: [(&str, &[Test], usize); 11] = [
         ("extensions", extensions::TESTS, 4),
-        ("runs", runs::TESTS, 4),
+        ("runs", &runs, 4),
+        ("queue", queue::TESTS, 4),
         ("rights", rights::TESTS, 4),
+        ("network", network::TESTS, 2),
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
+        ("storm", storm::TESTS, 1),
         ("outside", outside::TESTS, 1),
+        ("faults", faults::TESTS, 1),
         ("soak", soak::TESTS, 1),
     ];
     let count: usize = groups.iter().map(|(_, tests, _)| tests.len()).sum();

@@ -15,7 +15,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// The ServiceAccount `tenant` of a namespace, bound there to a ClusterRole.
-fn bind(world: &World, namespace: &str, role: &str) {
+pub fn bind(world: &World, namespace: &str, role: &str) {
     world.applied(&format!(
         "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: tenant, namespace: {namespace}}}\n---\napiVersion: \
          rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {role}, namespace: {namespace}}}\nroleRef: \
@@ -25,7 +25,7 @@ fn bind(world: &World, namespace: &str, role: &str) {
 }
 
 /// Creates objects as the tenant of a namespace; what kubectl printed, and whether they were taken.
-fn create_as(world: &World, tenant_of: &str, yaml: &str) -> (bool, String) {
+pub fn create_as(world: &World, tenant_of: &str, yaml: &str) -> (bool, String) {
     let file = tempfile::NamedTempFile::new_in(world.dir.path()).unwrap();
     std::fs::write(file.path(), yaml).unwrap();
     let user = format!("--as=system:serviceaccount:{tenant_of}:tenant");
@@ -33,7 +33,7 @@ fn create_as(world: &World, tenant_of: &str, yaml: &str) -> (bool, String) {
     (printed.success, printed.text)
 }
 
-fn refused(world: &World, tenant_of: &str, yaml: &str, texts: &[&str]) {
+pub fn refused(world: &World, tenant_of: &str, yaml: &str, texts: &[&str]) {
     let (success, text) = create_as(world, tenant_of, yaml);
     assert!(!success, "{yaml} was taken: {text}");
     for expected in texts {
@@ -41,12 +41,12 @@ fn refused(world: &World, tenant_of: &str, yaml: &str, texts: &[&str]) {
     }
 }
 
-fn taken(world: &World, tenant_of: &str, yaml: &str) {
+pub fn taken(world: &World, tenant_of: &str, yaml: &str) {
     let (success, text) = create_as(world, tenant_of, yaml);
     assert!(success, "{text}\n{yaml}");
 }
 
-fn payload(world: &World, namespace: &str, name: &str) -> Value {
+pub fn payload(world: &World, namespace: &str, name: &str) -> Value {
     let run = world.finished(namespace, name);
     assert_eq!(run["status"]["phase"], "Succeeded", "{run}");
     run["status"]["result"].clone()

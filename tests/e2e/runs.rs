@@ -115,7 +115,8 @@ fn the_payload_is_what_cloudstack_would_write(world: &World) {
     let seen = &payload["seen"];
     assert!(seen["path"].as_str().unwrap().starts_with("/run/outrigger/payload/"), "{seen}");
     assert_eq!((&seen["home"], &seen["user"], &seen["mode"]), (&"/tmp".into(), &"65532".into(), &"400".into()));
-    assert_eq!(seen["environment"], "0", "nothing of the runner's configuration reaches the script");
+    let environment = "OUTRIGGER_ATTEMPT OUTRIGGER_IDEMPOTENCY_KEY";
+    assert_eq!(seen["environment"], environment, "nothing of the runner's configuration reaches the script");
 }
 
 fn a_failing_script_fails_the_run_with_its_words(world: &World) {
@@ -234,8 +235,9 @@ fn bad_requests_are_refused_at_apply(world: &World) {
         &["count", "many", "mode", "fast", "slow", "colour", "secret"],
     );
     refused("action: Echo, parameters: {text: [1]}", &["text"]);
-    refused("action: Echo, parameters: {text: x}, retries: 2", &["retries", "not supported yet"]);
-    refused("action: Echo, parameters: {text: x}, target: {name: node-9}", &["target", "not supported yet"]);
+    refused("action: Echo, parameters: {text: x}, retries: 10", &["retries", "9"]);
+    let both = "action: Echo, parameters: {text: x}, target: {name: node-9}, targetRef: {name: node-9}";
+    refused(both, &["targetRef and target exclude each other"]);
     let printed =
         world.apply(&run("refused", "bad", &format!("action: Echo, parameters: {{text: {}}}", "x".repeat(9000))));
     assert!(!printed.success && printed.text.contains("8192"), "{}", printed.text);
@@ -243,12 +245,15 @@ fn bad_requests_are_refused_at_apply(world: &World) {
 
 fn the_caller_is_who_created_the_run(world: &World) {
     probe(world, "caller");
-    let forged =
-        run("caller", "one", "action: Payload, caller: {username: root, time: '2026-01-01T00:00:00Z', mac: aa}");
     let alice = ["--as=alice", "--as-group=system:masters"];
-    let path = world.dir.path().join("forged.yaml");
-    std::fs::write(&path, forged).unwrap();
-    let created = world.kubectl(&[&["create", "-f", &path.display().to_string()], &alice[..]].concat());
+    let path = world.dir.path().join("caller.yaml");
+    let create = |spec: &str| {
+        std::fs::write(&path, run("caller", "one", spec)).unwrap();
+        world.kubectl(&[&["create", "-f", &path.display().to_string()], &alice[..]].concat())
+    };
+    let forged = create("action: Payload, caller: {username: root, time: '2026-01-01T00:00:00Z', mac: aa}");
+    assert!(!forged.success && forged.text.contains("remove spec.caller"), "{}", forged.text);
+    let created = create("action: Payload");
     assert!(created.success, "{}", created.text);
     let ended = world.finished("caller", "one");
     assert_eq!(ended["spec"]["caller"]["username"], "alice", "{ended}");

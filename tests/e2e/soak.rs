@@ -4,18 +4,16 @@
 //! `OUTRIGGER_SOAK=1` kills 500 times instead of 30; `OUTRIGGER_SEED=<number>` repeats a run.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use outrigger::digest::Digest;
 use outrigger::store::{ExtensionName, Store};
 
 use crate::Test;
-use crate::harness::{NAMESPACE, World, cluster, condition, root, run};
+use crate::beside::Controller;
+use crate::harness::{NAMESPACE, Random, World, condition, root, run};
 
 /// The tests. They end with the chart uninstalled.
 pub const TESTS: &[Test] = &[("installs_survive_a_kill_at_any_moment", installs_survive_a_kill_at_any_moment)];
@@ -26,9 +24,8 @@ const OWN: &str = "outrigger-soak";
 
 fn installs_survive_a_kill_at_any_moment(world: &World) {
     let kills = if std::env::var_os("OUTRIGGER_SOAK").is_some() { 500 } else { 30 };
-    let seed = std::env::var("OUTRIGGER_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
-    println!("{kills} kills, OUTRIGGER_SEED={seed}");
+    let random = Random::seeded();
+    println!("{kills} kills, OUTRIGGER_SEED={}", random.seed);
     run(Command::new("helm").args([
         "uninstall",
         "outrigger",
@@ -39,16 +36,16 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
     ]))
     .unwrap();
     world.namespace(OWN);
-    let mut soak = Soak::new(world, seed);
+    let mut soak = Soak::new(world, random);
 
     let mut controller = soak.start();
     // whatever former tests left is not this volume's
     assert!(world.kubectl(&["delete", "orchestratorextensions", "--all", "--timeout=60s"]).success);
     world.applied(&(0..EXTENSIONS).map(|number| soak.resource(number)).collect::<String>());
     for _ in 0..kills {
-        std::thread::sleep(Duration::from_millis(soak.random(1200)));
+        std::thread::sleep(Duration::from_millis(soak.random.below(1200)));
         soak.change_some();
-        std::thread::sleep(Duration::from_millis(soak.random(100)));
+        std::thread::sleep(Duration::from_millis(soak.random.below(100)));
         controller.kill();
         soak.check();
         controller = soak.start();
@@ -71,7 +68,7 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
 struct Soak<'a> {
     world: &'a World,
     volume: PathBuf,
-    state: u64,
+    random: Random,
     /// The newest content of each extension.
     versions: Vec<u64>,
     /// Trees that were read whole once.
@@ -82,24 +79,16 @@ struct Soak<'a> {
 }
 
 impl<'a> Soak<'a> {
-    fn new(world: &'a World, seed: u64) -> Self {
+    fn new(world: &'a World, random: Random) -> Self {
         let volume = world.dir.path().join("soak");
         std::fs::create_dir_all(&volume).unwrap();
         let (verified, staging) = (BTreeSet::new(), BTreeSet::new());
-        let mut soak = Self { world, volume, state: seed, versions: vec![], verified, staging, interrupted: 0 };
+        let mut soak = Self { world, volume, random, versions: vec![], verified, staging, interrupted: 0 };
         for number in 0..EXTENSIONS {
             soak.versions.push(0);
             soak.pack(number);
         }
         soak
-    }
-
-    /// Below `limit` (splitmix64).
-    fn random(&mut self, limit: u64) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
     }
 
     fn resource(&self, number: usize) -> String {
@@ -133,7 +122,7 @@ impl<'a> Soak<'a> {
 
     fn change_some(&mut self) {
         for number in 0..EXTENSIONS {
-            if self.random(4) == 0 {
+            if self.random.below(4) == 0 {
                 self.versions[number] += 1;
                 self.pack(number);
             }
@@ -144,7 +133,12 @@ impl<'a> Soak<'a> {
     fn start(&mut self) -> Controller {
         // its holder is dead for sure; waiting for the Lease to run out would only take time
         self.world.kubectl(&["-n", OWN, "delete", "lease", "outrigger", "--ignore-not-found"]);
-        let controller = Controller::start(self.world, &self.volume);
+        let volume = self.volume.display().to_string();
+        // no Job runs here: any small file does, and does not hold up the installs
+        let runner = root().join("tests/e2e/probe/probe.sh").display().to_string();
+        let arguments = ["--action-image=unused", "--store", &volume, "--runner", &runner];
+        let mut controller = Controller::start(self.world, OWN, 0, &[], &arguments);
+        controller.wait_for("the store is open");
         let left = entries(&self.volume.join("extensions/.staging"));
         let survived: Vec<_> = left.intersection(&self.staging).collect();
         assert!(survived.is_empty(), "start-up left unfinished work of the former process: {survived:?}");
@@ -196,60 +190,4 @@ impl<'a> Soak<'a> {
 fn entries(directory: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-struct Controller {
-    child: Child,
-    log: Receiver<String>,
-}
-
-impl Controller {
-    fn start(world: &World, volume: &Path) -> Self {
-        let (reader, writer) = std::io::pipe().unwrap();
-        let mut command = cluster(&["exec", env!("CARGO_BIN_EXE_outrigger"), "controller", "--insecure-no-admission"]);
-        command.args(["--namespace", OWN, "--action-image=unused", "--store"]).arg(volume);
-        // no Job runs here: any small file does, and does not hold up the installs
-        command.arg("--runner").arg(root().join("tests/e2e/probe/probe.sh")).arg("--health-listen=127.0.0.1:18090");
-        command.args([format!("--advertise={}:18444", world.address), format!("--listen={}:18444", world.address)]);
-        command.arg(format!("--allow-address={}/32", world.address));
-        command.process_group(0).stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
-        let child = command.spawn().unwrap();
-        // only the processes that were started hold the pipe from here on
-        drop(command);
-        let (sender, log) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        let controller = Self { child, log };
-        let mut said = vec![];
-        while !said.last().is_some_and(|line: &String| line.contains("the store is open")) {
-            match controller.log.recv_timeout(Duration::from_secs(30)) {
-                Ok(line) => said.push(line),
-                Err(error) => panic!("the controller does not start ({error}): {said:#?}"),
-            }
-        }
-        controller
-    }
-
-    /// SIGKILL; returns when nothing of it is left.
-    fn kill(mut self) {
-        self.signal();
-        while self.log.recv_timeout(Duration::from_secs(30)).is_ok() {}
-    }
-
-    fn signal(&mut self) {
-        let group = format!("-{}", self.child.id());
-        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.signal();
-        }
-    }
 }

@@ -24,6 +24,9 @@ pub fn grant() -> ClaimGrant {
         language: None,
         env: [("GRANTED".to_owned(), "yes".to_owned())].into(),
         redact: vec!["hunter2 & co".to_owned()],
+        withhold_stdout: false,
+        output_bytes: 0,
+        skip_report: false,
     }
 }
 

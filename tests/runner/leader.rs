@@ -1,13 +1,14 @@
 //! A leader that answers as a test tells it to, and remembers what it was asked.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use outrigger::protocol::{ClaimGrant, ClaimRequest, Progress, Report, SERVER_NAME};
+use outrigger::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, Report, server_name};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -29,6 +30,7 @@ struct State {
     claims: VecDeque<Answer>,
     reports: VecDeque<Answer>,
     progress: Option<Answer>,
+    outputs: Option<Answer>,
     cancel: bool,
 }
 
@@ -46,6 +48,7 @@ pub struct Leader {
     tls: Arc<ServerConfig>,
     grant: ClaimGrant,
     state: Arc<Mutex<State>>,
+    busy: Arc<AtomicU64>,
 }
 
 impl Leader {
@@ -60,18 +63,26 @@ impl Leader {
     pub fn stopped(grant: ClaimGrant) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (ca, tls) = certificates();
-        Self { address, ca, tls, grant, state: Arc::default() }
+        Self { address, ca, tls, grant, state: Arc::default(), busy: Arc::default() }
     }
 
     pub fn listen(&self) {
         let listener = TcpListener::bind(self.address).unwrap();
         let (tls, grant, state) = (Arc::clone(&self.tls), self.grant.clone(), Arc::clone(&self.state));
+        let busy = Arc::clone(&self.busy);
         thread::spawn(move || {
             for connection in listener.incoming() {
+                let connection =
+                    Metered { socket: connection.unwrap(), busy: Arc::clone(&busy), since: Instant::now() };
                 let (tls, grant, state) = (Arc::clone(&tls), grant.clone(), Arc::clone(&state));
-                thread::spawn(move || serve(connection.unwrap(), tls, &grant, &state));
+                thread::spawn(move || serve(connection, tls, &grant, &state));
             }
         });
+    }
+
+    /// How long it has worked on answers in all, handshakes included: so long its runners have waited.
+    pub fn busy(&self) -> Duration {
+        Duration::from_nanos(self.busy.load(Ordering::SeqCst))
     }
 
     pub fn answer_claims(&self, answers: &[Answer]) {
@@ -84,6 +95,10 @@ impl Leader {
 
     pub fn answer_progress(&self, answer: Answer) {
         self.state.lock().unwrap().progress = Some(answer);
+    }
+
+    pub fn answer_outputs(&self, answer: Answer) {
+        self.state.lock().unwrap().outputs = Some(answer);
     }
 
     pub fn cancel(&self) {
@@ -103,6 +118,10 @@ impl Leader {
         self.bodies("/report")
     }
 
+    pub fn outputs(&self) -> Vec<OutputUpload> {
+        self.bodies("/output")
+    }
+
     pub fn progress(&self) -> Vec<Progress> {
         self.bodies("/progress")
     }
@@ -112,7 +131,7 @@ impl Leader {
     }
 }
 
-/// A CA, and a server certificate of it for [`SERVER_NAME`].
+/// A CA, and a server certificate of it for the name that its runners ask for.
 fn certificates() -> (String, Arc<ServerConfig>) {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -120,7 +139,8 @@ fn certificates() -> (String, Arc<ServerConfig>) {
     let ca = params.self_signed(&key).unwrap().pem();
     let issuer = Issuer::new(params, key);
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec![SERVER_NAME.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let certificate =
+        CertificateParams::new(vec![server_name(&ca).unwrap()]).unwrap().signed_by(&key, &issuer).unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
         .with_safe_default_protocol_versions()
@@ -131,9 +151,36 @@ fn certificates() -> (String, Arc<ServerConfig>) {
     (ca, Arc::new(config))
 }
 
+/// A connection that counts the time in which nobody waits for the client.
+struct Metered {
+    socket: TcpStream,
+    busy: Arc<AtomicU64>,
+    since: Instant,
+}
+
+impl Read for Metered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let nanoseconds = u64::try_from(self.since.elapsed().as_nanos()).unwrap();
+        self.busy.fetch_add(nanoseconds, Ordering::SeqCst);
+        let read = self.socket.read(buffer);
+        self.since = Instant::now();
+        read
+    }
+}
+
+impl Write for Metered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
 /// Answers the requests of one connection. Errors end it: clients come and go.
-fn serve(connection: TcpStream, tls: Arc<ServerConfig>, grant: &ClaimGrant, state: &Mutex<State>) -> Option<()> {
-    connection.set_nodelay(true).ok()?;
+fn serve(connection: Metered, tls: Arc<ServerConfig>, grant: &ClaimGrant, state: &Mutex<State>) -> Option<()> {
+    connection.socket.set_nodelay(true).ok()?;
     let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(tls).ok()?, connection));
     loop {
         let request = read_request(&mut stream)?;
@@ -141,6 +188,7 @@ fn serve(connection: TcpStream, tls: Arc<ServerConfig>, grant: &ClaimGrant, stat
         let (answer, body) = match request.path.rsplit('/').next()? {
             "claim" => (state.claims.pop_front().unwrap_or(Answer::Good), serde_json::to_string(grant).unwrap()),
             "report" => (state.reports.pop_front().unwrap_or(Answer::Good), "{}".to_owned()),
+            "output" => (state.outputs.unwrap_or(Answer::Good), "{}".to_owned()),
             _ => (state.progress.unwrap_or(Answer::Good), format!("{{\"cancel\":{}}}", state.cancel)),
         };
         state.requests.push(request);

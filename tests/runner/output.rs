@@ -1,9 +1,11 @@
 //! What becomes of a script's output.
 
-use outrigger::protocol::TerminationMessage;
+use std::time::Instant;
+
+use outrigger::protocol::{ClaimGrant, OutputSizes, TerminationMessage};
 
 use super::bench::{Bench, grant, outcome_of};
-use super::leader::Leader;
+use super::leader::{Answer, Leader};
 
 #[test]
 fn json_passes_unchanged_and_the_streams_stay_apart() {
@@ -70,4 +72,81 @@ fn progress_is_told_while_the_script_runs_at_a_bounded_rate() {
     assert!(told.last().unwrap().stdout_tail.contains("step 4\n"), "{told:?}");
     let times: Vec<_> = leader.requests("/progress").iter().map(|request| request.at).collect();
     assert!(times.windows(2).all(|pair| (pair[1] - pair[0]).as_millis() >= 900));
+}
+
+fn keeping(bytes: u64) -> ClaimGrant {
+    ClaimGrant { output_bytes: bytes, ..grant() }
+}
+
+#[test]
+fn the_output_is_handed_over_once_the_report_is_acknowledged() {
+    let bench = Bench::sh("echo out hunter2 '& co'; echo err >&2");
+    let leader = Leader::start(keeping(1000));
+    leader.answer_reports(&[Answer::Status(503), Answer::Lost]);
+    assert_eq!(bench.run(&leader).code, 0);
+    let sizes = OutputSizes { stdout_bytes: 13, stderr_bytes: 4, truncated: false };
+    assert!(leader.reports().iter().all(|report| report.output == Some(sizes)), "{:?}", leader.reports());
+    let (report, output) = (leader.requests("/report").pop().unwrap(), leader.requests("/output").pop().unwrap());
+    assert!(report.at <= output.at);
+    let outputs = leader.outputs();
+    assert_eq!(outputs.len(), 1);
+    assert_eq!((outputs[0].stdout.as_slice(), outputs[0].stderr.as_slice()), (&b"out ********\n"[..], &b"err\n"[..]));
+    assert_eq!((outputs[0].attempt, &outputs[0].nonce), (1, &leader.claims()[0].nonce));
+}
+
+#[test]
+fn of_a_long_output_beginning_and_end_are_handed_over() {
+    let bench = Bench::sh("echo BEGIN; yes | head -c 3000000; echo END");
+    let leader = Leader::start(keeping(1 << 20));
+    bench.run(&leader);
+    let output = leader.outputs().remove(0);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("BEGIN\ny\n") && text.ends_with("y\nEND\n"));
+    assert!(text.contains(&format!("\n[outrigger: {} bytes left out]\ny\n", 3_000_010 - (1 << 20))));
+    assert!(text.len() < (1 << 20) + 100);
+    assert!(leader.reports()[0].output.unwrap().truncated);
+}
+
+#[test]
+fn nothing_is_handed_over_of_a_script_that_prints_nothing_or_where_nothing_is_kept() {
+    for (script, bytes) in [("true", 1000), ("echo x", 0)] {
+        let leader = Leader::start(keeping(bytes));
+        Bench::sh(script).run(&leader);
+        assert_eq!((leader.reports()[0].output, leader.outputs().len()), (None, 0), "{script}");
+    }
+}
+
+#[test]
+fn an_output_that_is_not_taken_changes_no_outcome_and_is_given_up() {
+    for (answer, seconds) in [(Answer::Status(409), 2), (Answer::Status(503), 8)] {
+        let leader = Leader::start(keeping(1000));
+        leader.answer_outputs(answer);
+        let started = Instant::now();
+        let done = Bench::sh("echo x").run(&leader);
+        assert_eq!((done.code, leader.reports().len()), (0, 1));
+        assert!(done.stderr.contains("the output was not kept: "), "{}", done.stderr);
+        assert!(started.elapsed().as_secs() <= seconds, "{:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn an_answer_that_may_hold_a_password_is_reported_and_shown_nowhere_else() {
+    let bench = Bench::sh("echo '{\"password\": \"fresh\"}'; echo note >&2; sleep 2.5");
+    let leader = Leader::start(ClaimGrant { withhold_stdout: true, ..keeping(1000) });
+    let done = bench.run(&leader);
+    assert_eq!(done.stdout, b"[outrigger: standard output is not shown: it may hold a password]\n");
+    assert!(leader.progress().iter().all(|told| told.stdout_tail.is_empty() && told.stderr_tail == "note\n"));
+    let (report, output) = (leader.reports().remove(0), leader.outputs().remove(0));
+    assert_eq!(report.outcome.stdout.text, "{\"password\": \"fresh\"}\n");
+    assert_eq!(report.output, Some(OutputSizes { stdout_bytes: 0, stderr_bytes: 5, truncated: false }));
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b""[..], &b"note\n"[..]));
+}
+
+#[test]
+fn without_reports_the_outcome_is_in_the_termination_message_alone() {
+    let leader = Leader::start(ClaimGrant { skip_report: true, ..keeping(1000) });
+    let done = Bench::sh("echo x; exit 3").run(&leader);
+    assert_eq!((done.code, leader.reports().len(), leader.outputs().len()), (1, 0, 0));
+    let Some(TerminationMessage::Ended { outcome, .. }) = done.message else { panic!("no message") };
+    assert_eq!(outcome.exit_code, Some(3));
 }

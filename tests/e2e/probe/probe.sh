@@ -13,7 +13,7 @@ case $action in
         ;;
     Payload | Open | Guarded)
         jq -c --arg path "$payload" --arg home "$HOME" --arg user "$(id -u)" --arg mode "$(stat -c %a "$payload")" \
-            --arg environment "$(env | grep -c OUTRIGGER_ || true)" \
+            --arg environment "$(env | sed -n 's/^\(OUTRIGGER_[A-Z_]*\)=.*/\1/p' | sort | paste -sd ' ')" \
             '. + {seen: {path: $path, home: $home, user: $user, mode: $mode, environment: $environment}}' "$payload"
         ;;
     Fail)
@@ -33,6 +33,14 @@ case $action in
         curl -fsS -X POST --data "$(hostname)" "$(parameter url)"
         sleep "$(jq -r ".parameters.seconds // 0" "$payload")"
         echo '{"status": "success"}'
+        ;;
+    Flaky)
+        curl -fsS -X POST --data "$OUTRIGGER_ATTEMPT $OUTRIGGER_IDEMPOTENCY_KEY" "$(parameter url)"
+        if ((OUTRIGGER_ATTEMPT < $(jq -r .parameters.succeeds "$payload"))); then
+            echo "not yet, this is attempt $OUTRIGGER_ATTEMPT" >&2
+            exit $((OUTRIGGER_ATTEMPT + 10))
+        fi
+        jq -nc --arg attempt "$OUTRIGGER_ATTEMPT" '{status: "success", attempt: $attempt}'
         ;;
     status)
         echo '{"status": "success", "power_state": "poweron"}'

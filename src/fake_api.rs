@@ -1,4 +1,5 @@
 //! For tests: a Kubernetes API in memory, with resourceVersions, status sub-resources, and a hook before each request.
+//! It may also fall silent.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -20,6 +21,8 @@ pub struct FakeApi {
 struct Inner {
     objects: BTreeMap<String, Value>,
     version: u64,
+    silent: bool,
+    log: Vec<String>,
     writes: Vec<String>,
     allowed: Vec<String>,
     reviews: Vec<Value>,
@@ -32,10 +35,14 @@ impl FakeApi {
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let api = api.clone();
             async move {
+                if api.inner.lock().unwrap().silent {
+                    std::future::pending::<()>().await;
+                }
                 let (parts, body) = request.into_parts();
                 let body = to_bytes(Body::new(body), 1 << 22).await.unwrap();
                 let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
                 let path = parts.uri.path();
+                api.inner.lock().unwrap().log.push(format!("{} {path}", parts.method));
                 let mut hook = api.hook.lock().unwrap().take();
                 let failed = hook.as_mut().and_then(|hook| hook(&api, &parts.method, path));
                 *api.hook.lock().unwrap() = hook;
@@ -57,9 +64,21 @@ impl FakeApi {
         *self.hook.lock().unwrap() = Some(Box::new(hook));
     }
 
+    /// Whether requests get no answer at all.
+    pub fn set_silent(&self, silent: bool) {
+        self.inner.lock().unwrap().silent = silent;
+    }
+
     /// The object at `path`.
     pub fn get(&self, path: &str) -> Option<Value> {
         self.inner.lock().unwrap().objects.get(path).cloned()
+    }
+
+    /// All objects under `prefix`, at any depth.
+    pub fn under(&self, prefix: &str) -> Vec<(String, Value)> {
+        let inner = self.inner.lock().unwrap();
+        let found = inner.objects.iter().filter(|(path, _)| path.starts_with(prefix));
+        found.map(|(path, object)| (path.clone(), object.clone())).collect()
     }
 
     /// Stores an object as somebody else's write.
@@ -80,6 +99,11 @@ impl FakeApi {
     /// Removes an object as somebody else's write.
     pub fn remove(&self, path: &str) {
         self.inner.lock().unwrap().objects.remove(path);
+    }
+
+    /// `<method> <path>` of every request so far.
+    pub fn log(&self) -> Vec<String> {
+        self.inner.lock().unwrap().log.clone()
     }
 
     /// `<method> <path>` of every write that succeeded.
@@ -132,7 +156,8 @@ impl FakeApi {
                 (key, body.clone())
             }
             ("PUT", Some(old)) => {
-                if body["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"] {
+                let version = &body["metadata"]["resourceVersion"];
+                if !version.is_null() && *version != old["metadata"]["resourceVersion"] {
                     return failure(StatusCode::CONFLICT);
                 }
                 let mut new = if is_status { old } else { body.clone() };
@@ -149,7 +174,13 @@ impl FakeApi {
                 merge(&mut old, body);
                 (object_path.to_owned(), old)
             }
+            // Server-side apply creates what is not there.
+            ("PATCH", None) if !is_status && body["apiVersion"].is_string() => (object_path.to_owned(), body.clone()),
             ("DELETE", Some(old)) => {
+                let only = body["preconditions"].as_object().into_iter().flatten();
+                if only.into_iter().any(|(field, value)| *value != old["metadata"][field.as_str()]) {
+                    return failure(StatusCode::CONFLICT);
+                }
                 inner.objects.remove(object_path);
                 inner.writes.push(format!("DELETE {path}"));
                 return (StatusCode::OK, old);
@@ -180,6 +211,7 @@ fn failure(code: StatusCode) -> (StatusCode, Value) {
     let reason = match code {
         StatusCode::CONFLICT => "Conflict",
         StatusCode::NOT_FOUND => "NotFound",
+        StatusCode::FORBIDDEN => "Forbidden",
         _ => "InternalError",
     };
     let body = json!({

@@ -1,0 +1,79 @@
+//! Deletes finished runs that are kept no longer, and counts all runs for the metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DeleteParams, Preconditions};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Error, ResourceExt as _};
+
+use super::context::Context;
+use super::decide::phase;
+use super::live::{is_conflict, is_gone};
+use super::retention;
+use crate::api::{ActionRun, Phase};
+
+/// Time between two looks.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Runs that are deleted in one look at most, so that the API has time for others.
+const BATCH: usize = 100;
+
+/// Collects every few seconds, until dropped. The caches must be filled by a running controller.
+pub async fn run(context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        if !context.caches.are_filled() {
+            continue;
+        }
+        count(&context);
+        if let Err(error) = collect(&context).await {
+            tracing::warn!(%error, "finished runs were not collected");
+        }
+    }
+}
+
+/// Deletes the runs that are kept no longer, unless they changed since. Returns how many.
+///
+/// # Errors
+/// The API's.
+pub async fn collect(context: &Context) -> Result<usize, Error> {
+    let guards = context.caches.runs.state();
+    let runs = guards.iter().filter_map(|guard| guard.0.as_ref().ok());
+    let limit = |extension: &str| {
+        let guard = context.caches.extensions.get(&ObjectRef::new(extension));
+        let own = guard.and_then(|guard| guard.0.as_ref().ok()?.spec.runtime.as_ref()?.run_history_limit);
+        own.or(context.settings.run_history_limit)
+    };
+    let mut collected = 0;
+    for run in retention::expired(runs, limit, Timestamp::now()).into_iter().take(BATCH) {
+        let only =
+            Preconditions { uid: run.metadata.uid.clone(), resource_version: run.metadata.resource_version.clone() };
+        let runs = Api::<ActionRun>::namespaced(context.client.clone(), &run.namespace().unwrap_or_default());
+        match runs.delete(&run.name_any(), &DeleteParams::default().preconditions(only)).await {
+            Ok(_) => collected += 1,
+            Err(error) if is_gone(&error) || is_conflict(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(collected)
+}
+
+fn count(context: &Context) {
+    let (mut phases, mut active) = (BTreeMap::<&str, usize>::new(), 0);
+    for guard in context.caches.runs.state() {
+        let Ok(run) = &guard.0 else { continue };
+        *phases.entry(phase(run).as_str()).or_default() += 1;
+        let is_decided = run.status.as_ref().is_some_and(|status| !status.attempts.is_empty());
+        active += usize::from(is_decided && !phase(run).is_finished());
+    }
+    for phase in Phase::ALL {
+        context.metrics.set_runs(phase, phases.get(phase.as_str()).copied().unwrap_or_default());
+    }
+    context.metrics.set_queue(context.slots.waiting(), active);
+}
+
+#[cfg(test)]
+#[path = "collect_tests.rs"]
+mod tests;

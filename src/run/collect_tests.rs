@@ -1,0 +1,45 @@
+//! Tests of collecting against an API in memory.
+
+use serde_json::json;
+
+use super::super::fixture::{Fixture, RUN};
+use super::*;
+
+fn finished(fixture: &mut Fixture) {
+    fixture.api.change(RUN, |run| {
+        run["spec"]["ttlSecondsAfterFinished"] = json!(5);
+        run["status"] = json!({"phase": "Succeeded", "completionTime": "2026-11-23T10:00:00Z"});
+    });
+    fixture.refresh();
+}
+
+#[tokio::test]
+async fn a_run_whose_ttl_is_over_is_deleted() {
+    let mut fixture = Fixture::new();
+    assert_eq!(collect(&fixture.context).await.unwrap(), 0);
+    finished(&mut fixture);
+    assert_eq!(collect(&fixture.context).await.unwrap(), 1);
+    assert!(fixture.api.get(RUN).is_none());
+}
+
+#[tokio::test]
+async fn a_run_that_changed_meanwhile_or_was_made_again_is_left_alone() {
+    let mut fixture = Fixture::new();
+    finished(&mut fixture);
+    fixture.api.change(RUN, |run| run["metadata"]["labels"] = json!({"keep": "me"}));
+    assert_eq!(collect(&fixture.context).await.unwrap(), 0);
+    finished(&mut fixture);
+    fixture.api.change(RUN, |run| run["metadata"]["uid"] = json!("another"));
+    assert_eq!(collect(&fixture.context).await.unwrap(), 0);
+    assert!(fixture.api.get(RUN).is_some());
+}
+
+#[tokio::test]
+async fn what_is_there_is_counted() {
+    let mut fixture = Fixture::new();
+    finished(&mut fixture);
+    count(&fixture.context);
+    let text = fixture.context.metrics.encode();
+    assert!(text.contains("outrigger_runs{phase=\"Succeeded\"} 1\n"), "{text}");
+    assert!(text.contains("outrigger_runs_active 0\n"), "{text}");
+}

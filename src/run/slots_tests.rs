@@ -1,0 +1,234 @@
+//! Tests of the limits: whatever is reconciled at the same time, and whatever the caches show.
+
+use serde_json::{Value, json};
+
+use super::super::controller::reconcile;
+use super::super::fixture::{self, Fixture, JOBS, NAMESPACES, RUN};
+use super::super::live::is_conflict;
+use super::*;
+use crate::run::controller::ReconcileError;
+
+fn path(namespace: &str, name: &str) -> String {
+    format!("{NAMESPACES}/{namespace}/actionruns/{name}")
+}
+
+/// A run of its own namespace; `age` in seconds.
+fn add(fixture: &Fixture, namespace: &str, name: &str, age: i64) {
+    let mut run = fixture::run();
+    let created = Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_secs(age);
+    run["metadata"]["name"] = json!(name);
+    run["metadata"]["namespace"] = json!(namespace);
+    run["metadata"]["uid"] = json!(format!("{namespace}-{name}"));
+    run["metadata"]["creationTimestamp"] = json!(created.to_string());
+    run["spec"].as_object_mut().unwrap().remove("targetRef");
+    fixture.api.put(&path(namespace, name), run);
+}
+
+fn limited(operator: Option<u32>, of_extension: Option<u32>) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.api.remove(RUN);
+    std::sync::Arc::get_mut(&mut fixture.context).unwrap().settings.max_concurrent_runs = operator;
+    fixture.extend(with_limit(of_extension));
+    fixture
+}
+
+fn with_limit(most: Option<u32>) -> Value {
+    let mut extension = fixture::extension();
+    extension["spec"]["runtime"] = json!({"maxConcurrentRuns": most});
+    extension
+}
+
+fn status(fixture: &Fixture, path: &str) -> Value {
+    fixture.api.get(path).unwrap()["status"].clone()
+}
+
+/// Paths of the runs that are decided and have not ended.
+fn active(fixture: &Fixture) -> Vec<String> {
+    let is_active = |run: &Value| {
+        let has_ended = ["Succeeded", "Failed", "Canceled"].contains(&run["status"]["phase"].as_str().unwrap_or(""));
+        run["status"]["attempts"].is_array() && !has_ended
+    };
+    let runs = fixture.api.under(NAMESPACES).into_iter();
+    runs.filter(|(path, run)| path.contains("/actionruns/") && is_active(run)).map(|(path, _)| path).collect()
+}
+
+fn ends(fixture: &Fixture, path: &str) {
+    fixture.api.change(path, |run| {
+        run["status"]["phase"] = json!("Succeeded");
+        run["status"]["completionTime"] = json!("2026-11-23T10:00:00Z");
+    });
+}
+
+/// Reconciles everything that the cache holds at the same time.
+async fn all_at_once(fixture: &Fixture) -> Vec<Result<(), ReconcileError>> {
+    let runs = fixture.context.caches.runs.state().into_iter();
+    let tasks: Vec<_> = runs
+        .map(|run| {
+            let context = fixture.context.clone();
+            tokio::spawn(async move { reconcile(run, context).await.map(drop) })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
+}
+
+async fn one(fixture: &mut Fixture, namespace: &str, name: &str) {
+    fixture.refresh();
+    let run = fixture.context.caches.runs.get(&ObjectRef::new(name).within(namespace)).unwrap();
+    reconcile(run, fixture.context.clone()).await.unwrap();
+}
+
+fn woken(receiver: &mut UnboundedReceiver<Reference>) -> Vec<String> {
+    let mut names: Vec<String> = std::iter::from_fn(|| receiver.try_recv().ok()).map(|run| run.name).collect();
+    names.dedup();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_more_runs_are_ever_active_than_allowed_and_all_get_their_turn() {
+    let mut fixture = limited(Some(5), Some(4));
+    for number in 0..30 {
+        add(&fixture, &format!("team-{}", number % 3), &format!("run-{number}"), 60 - number);
+    }
+    let mut started = 0;
+    for _ in 0..30 {
+        fixture.refresh();
+        all_at_once(&fixture).await.into_iter().for_each(|result| result.unwrap());
+        // Once more with caches that show none of it.
+        for result in all_at_once(&fixture).await {
+            assert!(result.is_ok() || matches!(&result, Err(ReconcileError::Api(error)) if is_conflict(error)));
+        }
+        let now = active(&fixture);
+        assert!(now.len() <= 4, "{now:?}");
+        if now.is_empty() {
+            break;
+        }
+        started += now.len();
+        now.iter().for_each(|path| ends(&fixture, path));
+    }
+    assert_eq!(started, 30);
+}
+
+#[tokio::test]
+async fn the_next_in_line_is_woken_when_a_run_ends_and_nobody_else_writes() {
+    let mut fixture = limited(Some(1), None);
+    for (name, age) in [("first", 30), ("second", 20), ("third", 10)] {
+        add(&fixture, "a", name, age);
+        one(&mut fixture, "a", name).await;
+    }
+    assert_eq!(active(&fixture), [path("a", "first")]);
+    assert_eq!(status(&fixture, &path("a", "second"))["queuePosition"], 1);
+    assert_eq!(status(&fixture, &path("a", "third"))["queuePosition"], 2);
+    let mut receiver = fixture.context.slots.woken().unwrap();
+    assert_eq!(woken(&mut receiver), [""; 0]);
+    ends(&fixture, &path("a", "first"));
+    one(&mut fixture, "a", "first").await;
+    assert_eq!(woken(&mut receiver), ["second"]);
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(active(&fixture), [path("a", "second")]);
+    assert!(status(&fixture, &path("a", "second")).get("queuePosition").is_none());
+    // The third has moved up, and says so only when its last place has stood for ten seconds.
+    let before = fixture.api.writes().len();
+    one(&mut fixture, "a", "third").await;
+    assert_eq!(fixture.api.writes().len(), before);
+    assert_eq!(status(&fixture, &path("a", "third"))["queuePosition"], 2);
+}
+
+#[tokio::test]
+async fn a_run_that_vanishes_or_no_longer_waits_lets_the_next_one_through() {
+    let mut fixture = limited(Some(1), None);
+    for (name, age) in [("first", 30), ("second", 20), ("third", 10)] {
+        add(&fixture, "a", name, age);
+        one(&mut fixture, "a", name).await;
+    }
+    let mut receiver = fixture.context.slots.woken().unwrap();
+    // Its finalizer was removed by force.
+    fixture.api.remove(&path("a", "first"));
+    fixture.refresh();
+    fixture.context.wake_next();
+    assert_eq!(woken(&mut receiver), ["second"]);
+    fixture.api.change(&path("a", "second"), |run| run["spec"]["cancel"] = json!(true));
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(woken(&mut receiver), ["third"]);
+}
+
+#[tokio::test]
+async fn a_decision_that_could_not_be_written_gives_its_slot_back() {
+    let mut fixture = limited(Some(1), None);
+    add(&fixture, "a", "first", 30);
+    add(&fixture, "a", "second", 20);
+    fixture.refresh();
+    let stale = fixture.context.caches.runs.get(&ObjectRef::new("first").within("a")).unwrap();
+    fixture.api.change(&path("a", "first"), |run| run["spec"]["cancel"] = json!(true));
+    assert!(reconcile(stale, fixture.context.clone()).await.is_err());
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(active(&fixture), [path("a", "second")]);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_keeps_its_slot() {
+    let mut fixture = limited(Some(1), None);
+    add(&fixture, "a", "first", 30);
+    add(&fixture, "a", "second", 20);
+    fixture.refresh();
+    let stale = fixture.context.caches.runs.get(&ObjectRef::new("first").within("a")).unwrap();
+    let lost = axum::http::StatusCode::GATEWAY_TIMEOUT;
+    fixture.api.before(move |_, method, path| (method == "PUT" && path.ends_with("first/status")).then_some(lost));
+    assert!(reconcile(stale, fixture.context.clone()).await.is_err());
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(active(&fixture), [""; 0]);
+    fixture.api.before(|_, _, _| None);
+    one(&mut fixture, "a", "first").await;
+    assert_eq!(active(&fixture), [path("a", "first")]);
+}
+
+#[tokio::test]
+async fn a_new_leader_knows_from_the_caches_who_runs_and_who_waits() {
+    let mut fixture = limited(Some(1), None);
+    for (name, age) in [("first", 30), ("second", 20), ("third", 10)] {
+        add(&fixture, "a", name, age);
+        one(&mut fixture, "a", name).await;
+    }
+    std::sync::Arc::get_mut(&mut fixture.context).unwrap().slots = Slots::default();
+    one(&mut fixture, "a", "third").await;
+    assert_eq!(active(&fixture), [path("a", "first")]);
+    ends(&fixture, &path("a", "first"));
+    // The second waits longer, although only the third has asked the new leader.
+    one(&mut fixture, "a", "third").await;
+    assert_eq!(active(&fixture), [""; 0]);
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(active(&fixture), [path("a", "second")]);
+}
+
+#[tokio::test]
+async fn a_raised_limit_counts_at_the_next_look() {
+    let mut fixture = limited(None, Some(1));
+    for (name, age) in [("first", 30), ("second", 20)] {
+        add(&fixture, "a", name, age);
+        one(&mut fixture, "a", name).await;
+    }
+    let expected =
+        "queued at position 1: extension \"redfish\" runs 1 action at a time (spec.runtime.maxConcurrentRuns)";
+    assert_eq!(status(&fixture, &path("a", "second"))["message"], expected);
+    fixture.extend(with_limit(Some(2)));
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(active(&fixture).len(), 2);
+    let jobs = fixture.api.under(JOBS).len();
+    assert_eq!(jobs, 2);
+}
+
+#[tokio::test]
+async fn a_run_of_a_missing_extension_is_not_in_the_queue() {
+    let mut fixture = limited(Some(1), None);
+    add(&fixture, "a", "lost", 30);
+    fixture.api.change(&path("a", "lost"), |run| run["spec"]["extensionRef"]["name"] = json!("other"));
+    one(&mut fixture, "a", "lost").await;
+    add(&fixture, "a", "ready", 20);
+    one(&mut fixture, "a", "ready").await;
+    assert_eq!(active(&fixture), [path("a", "ready")]);
+    assert_eq!(fixture.context.slots.waiting(), 0);
+    assert!(status(&fixture, &path("a", "lost")).get("queuePosition").is_none());
+}

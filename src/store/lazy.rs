@@ -1,0 +1,127 @@
+//! A store that is opened when it is first needed, and tried again until that succeeds.
+//!
+//! A volume that is full, read-only or away when the leader starts must not keep it from serving: runners report, tenants
+//! create and delete runs, and each extension says in its conditions what is wrong with the volume.
+
+use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::error::StoreError;
+use super::sweep::Recovered;
+use super::volume::Store;
+
+/// The store on the volume at a path, swept and tried out before its first use.
+pub struct LazyStore {
+    store: Store,
+    grace: Duration,
+    opening: Mutex<()>,
+    swept: OnceLock<Recovered>,
+    tried_out: OnceLock<()>,
+}
+
+impl LazyStore {
+    /// The store on the volume mounted at `root`, whose trash is kept for `grace`.
+    ///
+    /// Before each step that changes the volume `may_write` is asked: a process that was stopped for longer than its Lease
+    /// so does no more harm than the one step that it was stopped in. Instead of a step it then gets
+    /// [`StoreError::Fenced`].
+    pub fn new(root: &Path, grace: Duration, may_write: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        let store = Store::fenced(root, may_write);
+        Self { store, grace, opening: Mutex::new(()), swept: OnceLock::new(), tried_out: OnceLock::new() }
+    }
+
+    /// The store. Where its volume is full or read-only, what is there can still be read.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn get(&self) -> Result<&Store, StoreError> {
+        match self.open() {
+            Ok(_) => Ok(&self.store),
+            Err(StoreError::NoSpace { .. } | StoreError::ReadOnly { .. }) if self.store.trees().is_ok() => {
+                Ok(&self.store)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the store unless it is open, and tells what its start-up found. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`] and [`Store::recover`], at each call anew until it succeeds once.
+    pub fn open(&self) -> Result<&Recovered, StoreError> {
+        if let (Some(swept), Some(())) = (self.swept.get(), self.tried_out.get()) {
+            return Ok(swept);
+        }
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store.check_mount()?;
+        self.store.make_directories()?;
+        // Before anything is written: on a full volume this is what makes room. And only once, because later there is work
+        // under way.
+        let swept = match self.swept.get() {
+            Some(swept) => swept,
+            None => {
+                let swept = self.store.recover(SystemTime::now(), self.grace)?;
+                self.swept.get_or_init(|| swept)
+            }
+        };
+        if self.tried_out.get().is_none() {
+            self.store.try_out()?;
+            let _ = self.tried_out.set(());
+        }
+        Ok(swept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::store::fixtures::*;
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_volume_that_comes_later_is_opened_then_and_swept_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("volume");
+        let lazy = LazyStore::new(&root, GRACE, || true);
+        for _ in 0..2 {
+            assert!(lazy.get().unwrap_err().to_string().starts_with("open volume "));
+        }
+        std::fs::create_dir(&root).unwrap();
+        std::mem::forget(stage(&Store::open(&root).unwrap(), &[("half", "done")]));
+        assert_eq!(lazy.open().unwrap().staging, 1);
+        let staging = lazy.get().unwrap().stage().unwrap();
+        assert_eq!(lazy.open().unwrap().staging, 1, "what is under way is no leftover");
+        assert!(staging.path().exists());
+    }
+
+    #[test]
+    fn whoever_may_no_longer_write_changes_nothing() {
+        let volume = volume();
+        let one = publish(&volume.store, &[("f", "1")]).digest;
+        volume.store.link(&name("x"), &one).unwrap();
+        let leads = Arc::new(AtomicBool::new(true));
+        let lazy = LazyStore::new(&volume.root, GRACE, {
+            let leads = leads.clone();
+            move || leads.load(Ordering::SeqCst)
+        });
+        let store = lazy.get().unwrap();
+        let two = publish(store, &[("f", "2")]).digest;
+        let staging = stage(store, &[("f", "3")]);
+        leads.store(false, Ordering::SeqCst);
+
+        let error = store.publish(staging, None).unwrap_err();
+        assert_eq!(error.to_string(), "change the volume (Seal): this replica no longer leads; the one that does will");
+        let fenced = |result: Result<bool, StoreError>| matches!(result, Err(StoreError::Fenced { .. }));
+        assert!(fenced(store.link(&name("x"), &two).map(|()| true)));
+        assert!(fenced(store.unlink(&name("x"))));
+        let later = SystemTime::now() + GRACE * 2;
+        assert!(fenced(store.collect(&Default::default(), later, GRACE).map(|_| true)));
+        assert_eq!(store.linked(&name("x")).unwrap(), Some(one));
+        assert_eq!(store.trees().unwrap().len(), 2);
+    }
+}

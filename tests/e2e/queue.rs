@@ -1,0 +1,111 @@
+//! Limits, places in the queue, and how long finished runs are kept.
+
+use serde_json::Value;
+
+use crate::Test;
+use crate::harness::World;
+use crate::runs::{finished, probe_with, run, running, slash};
+
+/// The tests.
+pub const TESTS: &[Test] = &[
+    ("runs_take_turns_where_their_extension_allows_one", runs_take_turns_where_their_extension_allows_one),
+    ("a_raised_limit_lets_the_next_run_start", a_raised_limit_lets_the_next_run_start),
+    ("a_queued_run_that_is_too_late_says_where_it_stood", a_queued_run_that_is_too_late_says_where_it_stood),
+    ("finished_runs_are_collected_as_they_ask_for", finished_runs_are_collected_as_they_ask_for),
+];
+
+fn append(world: &World, file: &str, seconds: u32) -> String {
+    format!("action: Append, parameters: {{url: '{}append/{file}', seconds: {seconds}}}", slash(&world.append))
+}
+
+/// Waits until the run says that it has this place.
+fn queued(world: &World, namespace: &str, name: &str, position: i64) -> Value {
+    world.wait(&format!("-n {namespace} arun/{name}"), &format!("place {position}"), |run| {
+        (run["status"]["queuePosition"] == position).then(|| run.clone())
+    })
+}
+
+fn runs_take_turns_where_their_extension_allows_one(world: &World) {
+    probe_with(world, "turns", ", runtime: {maxConcurrentRuns: 1}");
+    world.applied(&run("turns", "first", &append(world, "turns", 6)));
+    running(world, "turns", "first");
+    world.applied(&run("turns", "second", &append(world, "turns", 2)));
+    let second = queued(world, "turns", "second", 1);
+    let expected = "queued at position 1: extension \"turns\" runs 1 action at a time (spec.runtime.maxConcurrentRuns)";
+    assert_eq!(second["status"]["message"], expected);
+    assert_eq!(second["status"]["reason"], "Queued");
+    world.applied(&run("turns", "third", &append(world, "turns", 2)));
+    queued(world, "turns", "third", 2);
+    let ended = ["first", "second", "third"].map(|name| world.finished("turns", name));
+    for run in &ended {
+        assert_eq!(run["status"]["phase"], "Succeeded", "{run}");
+        assert!(run["status"].get("queuePosition").is_none(), "{run}");
+    }
+    for (before, after) in ended.iter().zip(&ended[1..]) {
+        // whole seconds, so never later than the real end
+        let end = before["status"]["completionTime"].as_str().unwrap().trim_end_matches('Z').to_owned();
+        let decided = after["status"]["attempts"][0]["decidedAt"].as_str().unwrap();
+        assert!(decided >= end.as_str(), "decided at {decided}, while another ran until {end}");
+    }
+    assert_eq!(world.appended("turns").len(), 3);
+}
+
+fn a_raised_limit_lets_the_next_run_start(world: &World) {
+    probe_with(world, "raised", ", runtime: {maxConcurrentRuns: 1}");
+    world.applied(&run("raised", "first", &append(world, "raised", 600)));
+    running(world, "raised", "first");
+    world.applied(&run("raised", "second", &append(world, "raised", 600)));
+    queued(world, "raised", "second", 1);
+    let patch = r#"{"spec":{"runtime":{"maxConcurrentRuns":2}}}"#;
+    let patched = world.kubectl(&["patch", "oext", "raised", "--type=merge", "-p", patch]);
+    assert!(patched.success, "{}", patched.text);
+    running(world, "raised", "second");
+    for name in ["first", "second"] {
+        world.kubectl(&["-n", "raised", "patch", "arun", name, "--type=merge", "-p", "{\"spec\":{\"cancel\":true}}"]);
+        assert_eq!(world.finished("raised", name)["status"]["phase"], "Canceled");
+    }
+}
+
+fn a_queued_run_that_is_too_late_says_where_it_stood(world: &World) {
+    probe_with(world, "late", ", runtime: {maxConcurrentRuns: 1}");
+    world.applied(&run("late", "first", &append(world, "late", 600)));
+    running(world, "late", "first");
+    let late = finished(world, "late", "second", &format!("{}, startDeadlineSeconds: 3", append(world, "late", 0)));
+    assert_eq!(late["status"]["reason"], "StartDeadlineExceeded", "{late}");
+    let message = late["status"]["message"].as_str().unwrap();
+    assert!(message.contains("within 3 s: queued at position 1"), "{message}");
+    assert!(world.kubectl(&["-n", "late", "delete", "arun", "first", "--timeout=60s"]).success);
+    assert_eq!(world.appended("late").len(), 1);
+}
+
+fn finished_runs_are_collected_as_they_ask_for(world: &World) {
+    probe_with(world, "kept", ", runtime: {runHistoryLimit: 1}");
+    let generated: Vec<String> = (0..3)
+        .map(|number| {
+            let path = world.dir.path().join(format!("kept-{number}.yaml"));
+            let text =
+                run("kept", "x", "action: Echo, parameters: {text: x}").replace("name: x,", "generateName: many-,");
+            std::fs::write(&path, text).unwrap();
+            let created = world.kubectl(&["create", "-o", "name", "-f", &path.display().to_string()]);
+            assert!(created.success, "{}", created.text);
+            let name = created.text.trim().rsplit('/').next().unwrap().to_owned();
+            world.finished("kept", &name);
+            name
+        })
+        .collect();
+    let spec = append(world, "kept", 0);
+    let fixed = finished(world, "kept", "fixed", &spec);
+    finished(world, "kept", "short", "action: Echo, parameters: {text: x}, ttlSecondsAfterFinished: 2");
+    let gone = |name: &str| {
+        world.wait(&format!("-n kept arun/{name}"), "collection", |run| run.is_null().then_some(()));
+    };
+    gone("short");
+    gone(&generated[0]);
+    gone(&generated[1]);
+    assert!(!world.get(&format!("-n kept arun/{}", generated[2])).is_null(), "the newest is kept");
+    // what has a fixed name stays, and applied again it is the same run, not another
+    let applied = world.apply(&run("kept", "fixed", &spec));
+    assert!(applied.success && applied.text.contains("unchanged"), "{}", applied.text);
+    assert_eq!(world.get("-n kept arun/fixed")["status"], fixed["status"]);
+    assert_eq!(world.appended("kept").len(), 1);
+}

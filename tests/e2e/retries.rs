@@ -1,0 +1,91 @@
+//! Retries, and targets given in place.
+
+use serde_json::Value;
+
+use crate::Test;
+use crate::harness::{World, condition};
+use crate::rights::{bind, payload, refused, taken};
+use crate::runs::{finished, probe, run, slash};
+
+/// The tests.
+pub const TESTS: &[Test] = &[
+    ("an_attempt_that_fails_is_repeated_until_it_succeeds", an_attempt_that_fails_is_repeated_until_it_succeeds),
+    ("a_run_cancelled_between_attempts_starts_no_other", a_run_cancelled_between_attempts_starts_no_other),
+    ("a_target_in_place_needs_a_right_of_its_own", a_target_in_place_needs_a_right_of_its_own),
+];
+
+fn flaky(world: &World, file: &str, succeeds: u32, retries: u32) -> String {
+    let url = format!("{}append/{file}", slash(&world.append));
+    format!("action: Flaky, retries: {retries}, parameters: {{url: '{url}', succeeds: {succeeds}}}")
+}
+
+fn paused(world: &World, namespace: &str, name: &str) -> Value {
+    world.wait(&format!("-n {namespace} arun/{name}"), "pause", |run| {
+        (run["status"]["reason"] == "Retrying").then(|| run.clone())
+    })
+}
+
+fn an_attempt_that_fails_is_repeated_until_it_succeeds(world: &World) {
+    probe(world, "flaky");
+    world.applied(&run("flaky", "one", &flaky(world, "flaky", 3, 2)));
+    let waiting = paused(world, "flaky", "one");
+    assert_eq!(waiting["status"]["phase"], "Pending", "{waiting}");
+    let message = waiting["status"]["message"].as_str().unwrap();
+    assert!(message.starts_with("attempt 1 of 3 failed, attempt 2 starts at "), "{message}");
+    assert!(message.contains("not yet, this is attempt 1"), "{message}");
+    assert_eq!(condition(&waiting, "Complete").unwrap()["status"], "False");
+    // two pauses, of about 10 and 20 s
+    let ended = world.finished("flaky", "one");
+    assert_eq!(ended["status"]["phase"], "Succeeded", "{ended}");
+    assert_eq!(ended["status"]["result"]["attempt"], "3");
+    let attempts = ended["status"]["attempts"].as_array().unwrap();
+    let ends: Vec<_> = attempts.iter().map(|attempt| (&attempt["exitCode"], &attempt["reason"])).collect();
+    let expected = [(11, "ActionFailed"), (12, "ActionFailed"), (0, "Succeeded")]
+        .map(|(code, reason)| (Value::from(code), Value::from(reason)));
+    assert!(ends.into_iter().eq(expected.iter().map(|(code, reason)| (code, reason))), "{ended}");
+    let uid = ended["metadata"]["uid"].as_str().unwrap();
+    assert_eq!(world.appended("flaky"), [format!("1 {uid}"), format!("2 {uid}"), format!("3 {uid}")]);
+}
+
+fn a_run_cancelled_between_attempts_starts_no_other(world: &World) {
+    probe(world, "paused");
+    world.applied(&run("paused", "one", &flaky(world, "paused", 3, 9)));
+    paused(world, "paused", "one");
+    let cancel = "{\"spec\":{\"cancel\":true}}";
+    let patched = world.kubectl(&["-n", "paused", "patch", "arun", "one", "--type=merge", "-p", cancel]);
+    assert!(patched.success, "{}", patched.text);
+    let ended = world.finished("paused", "one");
+    assert_eq!(ended["status"]["phase"], "Canceled", "{ended}");
+    assert_eq!(ended["status"]["attempts"].as_array().unwrap().len(), 1, "{ended}");
+    assert_eq!(ended["status"]["attempts"][0]["reason"], "ActionFailed", "{ended}");
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    assert_eq!(world.appended("paused").len(), 1);
+}
+
+fn a_target_in_place_needs_a_right_of_its_own(world: &World) {
+    probe(world, "inplace");
+    bind(world, "inplace", "outrigger-tenant");
+    let inplace = |name: &str| {
+        run("inplace", name, "action: Open, target: {name: i-2-9-VM, id: 6f1c, host: {url: https://lab.example.com}}")
+    };
+    refused(
+        world,
+        "inplace",
+        &inplace("one"),
+        &["may not give a target in place to extension \"inplace\"", "freeformtargets.outrigger.dev \"inplace\""],
+    );
+    world.applied(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: free-form, namespace: inplace}\nrules: [{apiGroups: \
+         [outrigger.dev], resources: [freeformtargets], resourceNames: [inplace], verbs: [use]}]\n---\napiVersion: \
+         rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: free-form, namespace: inplace}\nroleRef: {apiGroup: \
+         rbac.authorization.k8s.io, kind: Role, name: free-form}\nsubjects: [{kind: ServiceAccount, name: tenant, namespace: \
+         inplace}]\n",
+    );
+    taken(world, "inplace", &inplace("one"));
+    let found = payload(world, "inplace", "one");
+    assert_eq!(found["externaldetails"]["host"]["url"], "https://lab.example.com");
+    assert_eq!((&found["virtualmachinename"], &found["virtualmachineid"]), (&"i-2-9-VM".into(), &"6f1c".into()));
+    // an administrator needs no further right
+    let power = finished(world, "inplace", "power", "action: status, target: {name: i-2-9-VM}");
+    assert_eq!(power["status"]["power"], "PowerOn", "{power}");
+}

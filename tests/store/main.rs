@@ -1,0 +1,11 @@
+//! The store on volumes that really fail: full, read-only, closed, gone, with something in the way; and what it asks the
+//! kernel to write to disk, and when.
+//!
+//! Each test runs itself again in a mount namespace of its own, with a small file system as its volume. That takes root,
+//! or a user namespace; where neither is given the tests fail and say so.
+
+#![allow(clippy::unwrap_used, reason = "all of this is tests, which clippy cannot see without #[test]")]
+
+mod faults;
+mod power;
+mod volume;

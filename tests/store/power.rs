@@ -1,0 +1,69 @@
+//! Power loss: what the kernel is asked to write to disk, before which rename, seen from outside with strace.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use outrigger::store::Store;
+
+use crate::volume::{again, install, is_again, on_a_volume};
+
+const TEST: &str = "power::everything_is_on_disk_before_a_name_leads_to_it";
+
+#[test]
+fn everything_is_on_disk_before_a_name_leads_to_it() {
+    if is_again() {
+        return on_a_volume(TEST, "2m", |volume, _| {
+            let store = Store::open(volume).unwrap();
+            println!("DIGEST {}", install(&store, "good", 9000).unwrap().digest.hex());
+        });
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("calls");
+    let log_path = log.display().to_string();
+    let calls = "trace=fsync,fdatasync,syncfs,rename,renameat,renameat2,write";
+    let ran = again(TEST, "2m", directory.path(), &["strace", "-f", "-y", "-s", "200", "-e", calls, "-o", &log_path]);
+    let output = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "strace is needed (apt-get install strace): {output}");
+    let digest =
+        output.lines().find_map(|line| line.split("DIGEST ").nth(1)).expect("the tree's digest").trim().to_owned();
+    let calls = std::fs::read_to_string(log).unwrap();
+    check(&calls.lines().collect::<Vec<_>>(), &directory.path().join("seen/extensions"), &digest);
+}
+
+fn check(calls: &[&str], extensions: &Path, digest: &str) {
+    let (extensions, tree) = (extensions.display().to_string(), format!("sha256-{digest}"));
+    let position = |what: &str, found: &dyn Fn(&str) -> bool| {
+        calls.iter().position(|call| found(call)).unwrap_or_else(|| panic!("no {what}:\n{}", calls.join("\n")))
+    };
+    let rename_to = |name: &str| {
+        position(&format!("rename to {name}"), &|call| {
+            call.contains("rename") && call.contains(&format!(", \"{name}\""))
+        })
+    };
+    let synced = |path: &str, from: usize, to: usize| {
+        let of = format!("<{path}>)");
+        calls[from..to]
+            .iter()
+            .any(|call| (call.contains(" fsync(") || call.contains(" fdatasync(")) && call.contains(&of))
+    };
+    let (listing, published, linked) = (rename_to(&format!("{tree}.list")), rename_to(&tree), rename_to("x"));
+    assert!(listing < published && published < linked, "the listing, then the tree, then the link");
+
+    // all that is written in staging, with the directories that hold it
+    let staging = format!("{extensions}/.staging/");
+    let (mut written, mut last) = (BTreeSet::new(), 0);
+    for (index, call) in calls[..published].iter().enumerate() {
+        let Some(path) = call.split("write(").nth(1).and_then(|rest| rest.split(['<', '>']).nth(1)) else { continue };
+        if path.starts_with(&staging) && !path.contains("/probe-") {
+            let directories = Path::new(path).ancestors().map(|path| path.display().to_string());
+            last = index;
+            written.extend(directories.take_while(|path| path.starts_with(&staging)));
+        }
+    }
+    assert!(written.iter().any(|path| path.ends_with("/tree/lib/large")) && written.len() >= 7, "{written:?}");
+    let whole = calls[last..listing].iter().any(|call| call.contains(" syncfs(") && call.contains(&staging));
+    let missing: Vec<_> = written.iter().filter(|path| !whole && !synced(path, 0, listing)).collect();
+    assert!(missing.is_empty(), "not on disk before the rename: {missing:?}\n{}", calls.join("\n"));
+    assert!(synced(&format!("{extensions}/.store"), published, linked), "the tree's name, before a link leads to it");
+    assert!(synced(&extensions, linked, calls.len()), "the link's name");
+}

@@ -1,0 +1,116 @@
+//! A volume in a mount namespace of its own, and trees to publish on it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
+
+use outrigger::digest::Digest;
+use outrigger::store::{ExtensionName, Store, StoreError, Tree};
+
+/// In the test's second process: where the volume is mounted.
+const MOUNTED: &str = "OUTRIGGER_TEST_VOLUME";
+
+/// The grace of these tests.
+pub const GRACE: Duration = Duration::from_secs(60);
+
+/// Runs `body` with the volume that it may break: a tmpfs of `size`, mounted at its second argument `real` and seen at its first.
+pub fn on_a_volume(test: &str, size: &str, body: impl Fn(&Path, &Path)) {
+    if let Some(volume) = std::env::var_os(MOUNTED).map(PathBuf::from) {
+        return body(&volume, &volume.with_file_name("real"));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ran = again(test, size, directory.path(), &[]);
+    let output = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    assert!(!output.contains("cannot be mounted here"), "{output}");
+    assert!(ran.status.success() && output.contains("1 passed"), "{output}");
+}
+
+/// Runs the test once more, in its own mount namespace, under `wrapper`.
+pub fn again(test: &str, size: &str, directory: &Path, wrapper: &[&str]) -> Output {
+    let script = format!(
+        "cd {} && mkdir -p real seen && mount -t tmpfs -o size={size},mode=0777 none real && mount --bind real seen || {{ echo \
+         'a volume cannot be mounted here: run these tests as root, or where unshare --user is allowed'; exit 1; }}; exec \"$@\"",
+        directory.display()
+    );
+    let user: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
+    Command::new("unshare")
+        .args(user)
+        .args(["--mount", "sh", "-c", &script, "sh"])
+        .args(wrapper)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", test])
+        .env(MOUNTED, directory.join("seen"))
+        .output()
+        .expect("unshare (util-linux) runs")
+}
+
+/// Whether this is the test's second process, in its own mount namespace.
+pub fn is_again() -> bool {
+    std::env::var_os(MOUNTED).is_some()
+}
+
+/// Runs a command that must succeed.
+pub fn sh(script: &str) {
+    let ran = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(ran.status.success(), "{script}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// Publishes a tree of three files, of which one is as large as said, and links `x` to it.
+pub fn install(store: &Store, content: &str, bytes: usize) -> Result<Tree, StoreError> {
+    let tree = publish(store, content, bytes)?;
+    store.link(&name(), &tree.digest)?;
+    Ok(tree)
+}
+
+/// Publishes such a tree.
+pub fn publish(store: &Store, content: &str, bytes: usize) -> Result<Tree, StoreError> {
+    let staging = store.stage()?;
+    let written = || -> std::io::Result<()> {
+        fs::create_dir(staging.path().join("lib"))?;
+        fs::write(staging.path().join("run.sh"), content)?;
+        fs::write(staging.path().join("lib/small"), "small")?;
+        fs::write(staging.path().join("lib/large"), content.repeat(bytes.div_ceil(content.len())))
+    };
+    // who unpacks says the same of the volume; here it only must not be taken for a success
+    written().map_err(|source| StoreError::Io { doing: "write".into(), source })?;
+    store.publish(staging, None)
+}
+
+/// The extension's name.
+pub fn name() -> ExtensionName {
+    ExtensionName::parse("x").unwrap()
+}
+
+/// All that must hold whatever failed: `x` leads to `tree`, every tree is whole, no unfinished work is left.
+pub fn assert_intact(volume: &Path, tree: &Digest) {
+    let store = unopened(volume);
+    assert_eq!(store.linked(&name()).unwrap(), Some(*tree));
+    for tree in store.trees().unwrap() {
+        store.verify(&tree).unwrap();
+    }
+    assert!(fs::read(volume.join("extensions/x/run.sh")).is_ok());
+    let left: Vec<_> = fs::read_dir(volume.join("extensions/.staging")).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// A store on a volume that may be full or read-only.
+fn unopened(volume: &Path) -> Store {
+    outrigger::store::LazyStore::new(volume, GRACE, || true).get().unwrap().clone()
+}
+
+/// A time in the future.
+pub fn later(seconds: u64) -> SystemTime {
+    SystemTime::now() + Duration::from_secs(seconds)
+}
+
+/// Fills a file system until it takes nothing more, but for `left` bytes.
+pub fn fill(real: &Path, left: usize) {
+    use std::io::Write as _;
+    let mut filler = fs::File::create(real.join("filler")).unwrap();
+    let mut bytes = 0;
+    while filler.write_all(&[0; 4096]).is_ok() {
+        bytes += 4096;
+    }
+    filler.set_len(u64::try_from(bytes - left.min(bytes)).unwrap()).unwrap();
+}
