@@ -159,6 +159,14 @@ impl Credentials {
         Ok(Self { secret: secret.to_owned(), login, ca, client, allowed_origins })
     }
 
+    /// Refuse logins that are for registries alone, for a source that is none.
+    pub(super) fn check_no_registry(&self) -> Result<(), CredentialsFault> {
+        match self.login {
+            Some(Login::Docker(_)) => Err(self.fault(CredentialsFaultKind::NoRegistry)),
+            _ => Ok(()),
+        }
+    }
+
     /// What the `Authorization` header says at once. Registries are asked first what they want.
     pub(super) fn authorization(&self) -> Result<Option<HeaderValue>, SourceError> {
         let value = match &self.login {

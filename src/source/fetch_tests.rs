@@ -209,6 +209,17 @@ async fn a_source_outside_the_allowed_origins_is_refused_before_any_request() {
 }
 
 #[tokio::test]
+async fn a_login_for_registries_is_refused_for_an_archive() {
+    let data = [(".dockerconfigjson".to_owned(), br#"{"auths": {"ghcr.io": {"auth": "Yjp4"}}}"#.to_vec())].into();
+    let secret = Credentials::from_secret("pull", &data, Some("https://ghcr.io")).unwrap();
+    let error = fetcher().resolve(&request("https://ghcr.io/x", None), Some(&secret), None).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Secret \"pull\": .dockerconfigjson is for type oci alone; use username and password, or bearerToken"
+    );
+}
+
+#[tokio::test]
 async fn endless_redirects_and_bad_targets_are_refused() {
     let server = Server::start(|seen| match seen.target.as_str() {
         "/loop" => redirect("/loop"),

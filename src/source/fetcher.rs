@@ -127,7 +127,7 @@ pub struct Pending {
 enum Material {
     Archive { url: SourceUrl, file: NamedTempFile, bytes: u64 },
     Git { url: SourceUrl, selected: Selected },
-    Oci { repository: OciUrl, layout: Layout },
+    Oci { repository: OciUrl, layout: Box<Layout> },
     ConfigMap(ConfigMapFiles),
 }
 
@@ -186,6 +186,7 @@ impl Fetcher {
         previous: Option<&Resolved>,
     ) -> Result<Resolution, SourceError> {
         let open = |url: &SourceUrl| -> Result<Session, SourceError> {
+            credentials.map_or(Ok(()), Credentials::check_no_registry)?;
             let session = self.door.session(credentials)?;
             session.check_origin(url.origin(), url)?;
             Ok(session)
@@ -253,7 +254,7 @@ impl Fetcher {
                 Ok(match found.layout {
                     None => Resolution::Unchanged(resolved),
                     Some((_, layout)) => {
-                        let material = Material::Oci { repository: repository.clone(), layout };
+                        let material = Material::Oci { repository: repository.clone(), layout: Box::new(layout) };
                         Resolution::Changed(Pending { resolved, material })
                     }
                 })
@@ -309,7 +310,7 @@ impl Fetcher {
                 (0, blocking(move || files.write(&dest, limits)).await?)
             }
             Material::Oci { repository, layout } => {
-                oci::receive(&self.repository(&repository, credentials)?, layout, dest, limits).await?
+                oci::receive(&self.repository(&repository, credentials)?, *layout, dest, limits).await?
             }
             Material::Git { url, selected } => {
                 let session = self.door.session(credentials)?;
