@@ -1,5 +1,7 @@
 //! Does what was planned: resolve, fetch, publish, link. Everything on the volume happens in blocking threads.
 
+use std::sync::Arc;
+
 use kube::ResourceExt as _;
 
 use super::context::{Context, Memory};
