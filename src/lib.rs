@@ -22,6 +22,7 @@
 //! | `action`      | parameters, payload, templates, outcome                                  | yes  |
 //! | `archive`     | unpack untrusted tar and zip into an empty directory, under limits       | no   |
 //! | `store`       | the content-addressed store: stage, publish, link, verify, collect       | no   |
+//! | `signature`   | signatures of sources: bytes and public keys in, a verdict out           | yes  |
 //! | `source`      | git, archive, registry, ConfigMap: to a pinned revision, by one door     | no   |
 //! | `extension`   | the extension controller: dereference, validate, plan, apply, status     | no   |
 //! | `run`         | the run controller: the same, the Job builder, claim and report          | no   |
@@ -58,6 +59,8 @@ pub mod manifest;
 pub mod run;
 #[cfg(feature = "operator")]
 pub mod serve;
+#[cfg(feature = "operator")]
+pub mod signature;
 #[cfg(feature = "operator")]
 pub mod source;
 #[cfg(feature = "operator")]

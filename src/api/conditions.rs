@@ -13,7 +13,7 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// The source's bytes were fetched.
 pub const SOURCE_FETCHED: &str = "SourceFetched";
-/// What was pinned about the bytes holds.
+/// What was pinned about the bytes holds, and who must have signed them has.
 pub const SOURCE_VERIFIED: &str = "SourceVerified";
 /// The extension's contract level is served.
 pub const COMPATIBLE: &str = "Compatible";

@@ -177,7 +177,7 @@ pub struct Source {
     /// receive them in its annotation `outrigger.dev/allowed-origins`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
-    /// Signatures to check. Comes later: setting it is refused today.
+    /// archive, oci: who must have signed it. Unset, signatures are not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
 }
@@ -208,15 +208,23 @@ pub struct DetailsFrom {
     pub secret_ref: SecretReference,
 }
 
-/// Signatures to check.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Who must have signed a source. It is verified before any of it is used.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verify {
-    /// `cosign` or `minisign`.
+    /// `cosign` (signatures made with a key; certificates and the transparency log are not consulted) or `minisign`.
     #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self in ['cosign', 'minisign']").message("source.verify.provider must be one of cosign, minisign"))]
     pub provider: String,
-    /// Secret with the public keys.
+    /// Secret of the operator's namespace with public keys: every entry whose name ends in `.pub`. A signature made with
+    /// any one of them is enough. (It is sent nowhere, and needs no annotation.)
     pub secret_ref: SecretReference,
+    /// archive: where the signature is. Unset, it is at the archive's address with `.minisig`, or with `.sig`,
+    /// `.sigstore.json` or `.bundle` (cosign), at the end of the path.
+    #[serde(rename = "signatureURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^/]+')").message("source.verify.signatureURL must start with https:// or http:// and name a host"))]
+    pub signature_url: Option<String>,
 }
 
 /// Which contract the extension needs.
@@ -395,7 +403,25 @@ pub struct Artifact {
     pub size: i64,
     /// Number of the tree's files.
     pub files: i64,
+    /// Whose signature stands for it, where `source.verify` asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verification>,
     /// When it was installed.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub last_update_time: Time,
+}
+
+/// A signature that was verified.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// `cosign` or `minisign`.
+    #[schemars(length(max = 16))]
+    pub provider: String,
+    /// The entry of the Secret that held the key.
+    #[schemars(length(max = 253))]
+    pub key: String,
+    /// Digest of that key.
+    #[schemars(length(max = 71))]
+    pub key_digest: String,
 }

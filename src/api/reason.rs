@@ -54,6 +54,14 @@ reasons! {
     TooLarge,
     /// The fetched bytes do not have the pinned digest.
     DigestMismatch,
+    /// A signature is asked for, and there is none.
+    SignatureMissing,
+    /// The signature was made with another key, or for something else.
+    SignatureInvalid,
+    /// The Secret with the public keys is missing or not fit.
+    KeysUnusable,
+    /// The operator requires signatures, and the extension asks for none.
+    VerificationRequired,
     /// The archive or the tree holds something that is refused.
     UnpackRefused,
     /// The tree has no manifest and the resource lacks what it would give, or it cannot be read.

@@ -175,6 +175,7 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         fetcher: Fetcher::new(replica.fetch_options())?,
         limits: options.limits.limits(),
         contracts: replica.contracts(),
+        require_verification: options.require_verification,
         recorder: replica.recorder(),
         metrics: replica.metrics.clone(),
         memory: Default::default(),

@@ -94,6 +94,10 @@ pub struct ControllerOptions {
     /// Network that sources may be fetched from although it is private, loopback or link-local; repeatable.
     #[arg(long, value_name = "CIDR")]
     pub allow_address: Vec<IpNet>,
+    /// Install nothing that nobody signed: every extension needs `source.verify`, which git and configMap sources and
+    /// `manifestURL` cannot have. What is installed already stays.
+    #[arg(long)]
+    pub require_verification: bool,
     /// HTTP proxy for fetching sources. The environment is not consulted.
     #[arg(long, value_name = "URL")]
     pub proxy: Option<url::Url>,

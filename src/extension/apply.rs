@@ -1,5 +1,7 @@
 //! Does what was planned: resolve, fetch, publish, link. Everything on the volume happens in blocking threads.
 
+use std::sync::Arc;
+
 use kube::ResourceExt as _;
 
 use super::context::{Context, Memory};
@@ -7,12 +9,14 @@ use super::dereference::Inputs;
 use super::failure::{Failure, Stage};
 use super::plan::{self, Known, Plan, Wanted};
 use super::status::{Applied, Before, InstalledPair};
+use super::trust;
 use crate::api::{OrchestratorExtension, Reason};
 use crate::archive::UnpackError;
 use crate::digest::Digest;
 use crate::manifest::{self, Manifest};
+use crate::signature::PublicKeys;
 use crate::source::oci::Tag;
-use crate::source::{ConfigMapFiles, GitRef, OciRef, OciUrl, Request, Resolution, SourceError, SourceUrl};
+use crate::source::{ConfigMapFiles, GitRef, OciRef, OciUrl, Request, Resolution, SourceError, SourceUrl, Verify};
 use crate::store::{Entry, ExtensionName, RelativePath, Store, StoreError};
 use crate::validate::{self, Extension, SourceKind};
 
@@ -72,6 +76,7 @@ pub async fn apply(
     let manifests = [Some(&merged.spec), current].into_iter().flatten().map(manifest::canonical).collect();
     install(extension, context, known.tree, manifests, &valid).await?;
     Ok(Applied::Installed(Box::new(InstalledPair {
+        verified: known.resolved.verified.as_ref().map(trust::recorded),
         revision: known.resolved.revision,
         tree_digest: known.tree.to_string(),
         manifest_digest: manifest::digest(&merged.spec).to_string(),
@@ -137,14 +142,20 @@ fn fetch_failure(error: SourceError) -> Failure {
     }
 }
 
-/// The request for a validated source, with the ConfigMap that it names.
-pub fn wanted(source: &validate::Source, config_map: Option<&ConfigMapFiles>) -> Result<Wanted, Failure> {
+/// The request for a validated source, with the ConfigMap and the keys that it names.
+pub fn wanted(
+    source: &validate::Source,
+    config_map: Option<&ConfigMapFiles>,
+    keys: Option<PublicKeys>,
+) -> Result<Wanted, Failure> {
     let invalid = |field: &str, fault: &dyn std::fmt::Display| {
         Failure::stalled(Stage::Resource, Reason::ValidationFailed, format!("spec.source.{field}: {fault}"))
     };
     let url = || SourceUrl::parse(&source.url).map_err(|fault| invalid("url", &fault));
+    let signature_url = source.verify.as_ref().and_then(|verify| verify.signature_url.clone());
+    let verify = keys.map(|keys| Verify { keys: Arc::new(keys), signature_url });
     let request = match source.kind {
-        SourceKind::Archive => Request::Archive { url: url()?, digest: source.digest },
+        SourceKind::Archive => Request::Archive { url: url()?, digest: source.digest, verify },
         SourceKind::Git => {
             let refs = source.refs.as_deref().map(str::parse::<GitRef>).transpose();
             Request::Git { url: url()?, refs: refs.map_err(|fault| invalid("refs", &fault))? }
@@ -156,7 +167,7 @@ pub fn wanted(source: &validate::Source, config_map: Option<&ConfigMapFiles>) ->
                 (None, Some(refs)) => refs.parse().map_err(|fault| invalid("refs", &fault))?,
                 (None, None) => OciRef::Tag(Tag::latest()),
             };
-            Request::Oci { repository, refs }
+            Request::Oci { repository, refs, verify }
         }
         SourceKind::ConfigMap => {
             let files = config_map.ok_or_else(|| invalid("configMapRef", &"names no ConfigMap that was read"))?;

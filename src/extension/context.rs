@@ -27,6 +27,8 @@ pub struct Context {
     pub limits: Limits,
     /// Contract levels that the operator serves.
     pub contracts: ContractLevels,
+    /// Whether nothing is installed that nobody signed.
+    pub require_verification: bool,
     /// Events.
     pub recorder: Recorder,
     /// Counters.

@@ -1,4 +1,4 @@
-//! Reads what the resource refers to: the source's Secret or ConfigMap, and the linked manifest.
+//! Reads what the resource refers to: the source's Secret or ConfigMap, the keys, and the linked manifest.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt as _};
@@ -7,7 +7,9 @@ use super::context::Context;
 use super::failure::{Failure, Stage};
 use crate::api::{ALLOWED_ORIGINS, OrchestratorExtension, Reason};
 use crate::manifest::{self, Manifest, Merged};
+use crate::signature::PublicKeys;
 use crate::source::{ConfigMapFiles, Credentials, SourceUrl};
+use crate::validate;
 
 /// What the resource and what it refers to say together.
 pub struct Inputs {
@@ -53,6 +55,22 @@ async fn credentials(name: &str, context: &Context) -> Result<Credentials, Failu
     let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
     Credentials::from_secret(name, &data, origins.as_deref())
         .map_err(|error| Failure::transient(Stage::Resource, Reason::SecretNotUsable, error.to_string()))
+}
+
+/// The public keys that `source` must be signed with, if it must be.
+pub async fn keys(source: Option<&validate::Source>, context: &Context) -> Result<Option<PublicKeys>, Failure> {
+    let Some(verify) = source.and_then(|source| source.verify.as_ref()) else { return Ok(None) };
+    let where_ = format!("Secret {}/{} of spec.source.verify.secretRef", context.namespace, verify.secret);
+    let api = Api::<Secret>::namespaced(context.client.clone(), &context.namespace);
+    let unusable = |message| Failure::transient(Stage::Trust, Reason::KeysUnusable, message);
+    let secret = api
+        .get_opt(&verify.secret)
+        .await
+        .map_err(|error| Failure::transient(Stage::Resource, Reason::ApiError, format!("reading {where_}: {error}")))?
+        .ok_or_else(|| unusable(format!("{where_} does not exist: create it")))?;
+    let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+    let keys = PublicKeys::from_secret(verify.provider, &where_, &data);
+    keys.map(Some).map_err(|fault| unusable(fault.to_string()))
 }
 
 async fn config_map(name: &str, context: &Context) -> Result<ConfigMapFiles, Failure> {

@@ -24,9 +24,11 @@ pub struct Failure {
 pub enum Stage {
     /// The resource itself and what it refers to.
     Resource,
+    /// Who may sign the source: what the operator requires, and the keys.
+    Trust,
     /// Resolving and fetching the source.
     Fetch,
-    /// Checking what was pinned about the fetched bytes.
+    /// Checking what was pinned about the fetched bytes, and their signature.
     Verify,
     /// Manifest, entrypoint, contract level.
     Compatible,
@@ -40,7 +42,7 @@ impl Stage {
         match self {
             Self::Resource => None,
             Self::Fetch => Some(conditions::SOURCE_FETCHED),
-            Self::Verify => Some(conditions::SOURCE_VERIFIED),
+            Self::Trust | Self::Verify => Some(conditions::SOURCE_VERIFIED),
             Self::Compatible => Some(conditions::COMPATIBLE),
             Self::Install => Some(conditions::INSTALLED),
         }
@@ -68,7 +70,10 @@ impl Failure {
     /// Resolving or fetching a source failed.
     pub fn fetch(error: &SourceError) -> Self {
         let reason = error.reason();
-        let stage = if reason == Reason::DigestMismatch { Stage::Verify } else { Stage::Fetch };
+        let stage = match reason {
+            Reason::DigestMismatch | Reason::SignatureMissing | Reason::SignatureInvalid => Stage::Verify,
+            _ => Stage::Fetch,
+        };
         Self { stage, class: error.class(), reason, message: error.to_string() }
     }
 

@@ -9,6 +9,7 @@
 //! | `apply`         | does it: resolve, fetch, publish, link                         | network, volume |
 //! | `restore`       | rollback: installs a kept pair again                           | volume |
 //! | `status`        | the status that follows                                        | nothing |
+//! | `trust`         | whose signature stands for what is installed, and is it enough | nothing |
 //! | `finalize`      | deletion: waits for runs, then unlinks                         | client, volume |
 //! | `collect`       | removes trees that nothing uses, slowly                        | client, volume |
 //! | `network_policy` | takes away what restricted the pods of an extension              | client |
@@ -30,6 +31,7 @@ mod plan;
 mod reconcile;
 mod restore;
 mod status;
+mod trust;
 mod usage;
 
 pub use check::check;

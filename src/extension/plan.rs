@@ -1,6 +1,7 @@
 //! What to do about an extension. Pure: no client, clock, disk or network.
 
 use super::failure::{Failure, Stage};
+use super::trust;
 use crate::api::conditions;
 use crate::api::extension::{Artifact, OrchestratorExtensionSpec, OrchestratorExtensionStatus};
 use crate::api::reason::Reason;
@@ -86,7 +87,7 @@ pub fn remembered_by_status(
     let artifact = status.artifact.as_ref()?;
     Some(Known {
         wanted: wanted.clone(),
-        resolved: Resolved::known(&wanted.request, &artifact.revision),
+        resolved: Resolved::known(&wanted.request, &artifact.revision, trust::verified(artifact)),
         tree: artifact.tree_digest.parse().ok()?,
         size: u64::try_from(artifact.size).ok()?,
         files: u64::try_from(artifact.files).ok()?,
@@ -114,6 +115,7 @@ mod tests {
             manifest_digest: Digest::of("manifest").to_string(),
             size: 7,
             files: 2,
+            verified: None,
             last_update_time: Time(Timestamp::UNIX_EPOCH),
         });
         Conditions::of(&mut status.conditions, Some(generation), Timestamp::UNIX_EPOCH).is_true(

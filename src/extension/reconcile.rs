@@ -14,7 +14,7 @@ use super::check::check;
 use super::context::Context;
 use super::failure::Failure;
 use super::status::{self, Applied, Before, Object, Observation};
-use super::{apply, backoff, dereference, finalize, network_policy, plan, restore};
+use super::{apply, backoff, dereference, finalize, network_policy, plan, restore, trust};
 use crate::api::conditions;
 use crate::api::extension::OrchestratorExtensionStatus;
 use crate::api::{EXTENSION_FINALIZER, OrchestratorExtension, RECONCILE_REQUESTED_AT, Reason};
@@ -68,13 +68,18 @@ async fn install(extension: &OrchestratorExtension, context: &Context) -> Observ
             return Ok(Applied::Suspended);
         }
         check(extension, &context.contracts).map_err(Failure::invalid)?;
+        trust::required(&extension.spec, context.require_verification)?;
         if let Some(pair) = plan::pinned(&extension.spec, extension.status.as_ref())? {
+            let source = extension.spec.source.as_ref().map(validate::source).transpose().map_err(Failure::invalid)?;
+            let keys = dereference::keys(source.as_ref(), context).await?;
+            trust::restorable(pair, keys.as_ref())?;
             return restore::restore(extension, context, pair).await;
         }
         let inputs = dereference::inputs(extension, context).await?;
         let source = inputs.merged.spec.source.clone().unwrap_or_default();
         let source = validate::source(&source).map_err(Failure::invalid)?;
-        let wanted = apply::wanted(&source, inputs.config_map.as_ref())?;
+        let keys = dereference::keys(Some(&source), context).await?;
+        let wanted = apply::wanted(&source, inputs.config_map.as_ref(), keys)?;
         let remembered = apply::remembered(extension, context, &wanted, &before);
         let plan = plan::plan(wanted, remembered);
         apply::apply(extension, context, &inputs, plan, &before).await

@@ -31,6 +31,7 @@ pub async fn restore(
     install(extension, context, tree, manifests, &valid).await?;
     Ok(Applied::Installed(Box::new(InstalledPair {
         revision: pair.revision.clone(),
+        verified: pair.verified.clone(),
         tree_digest: pair.tree_digest.clone(),
         manifest_digest: pair.manifest_digest.clone(),
         size: pair.size,

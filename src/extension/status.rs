@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::failure::{Failure, Stage};
 use crate::api::conditions::{self, Conditions};
-use crate::api::extension::{Artifact, OrchestratorExtensionSpec, OrchestratorExtensionStatus};
+use crate::api::extension::{Artifact, OrchestratorExtensionSpec, OrchestratorExtensionStatus, Verification};
 use crate::api::reason::{FailureClass, Reason};
 
 /// Former revisions kept where `revisionHistoryLimit` is unset.
@@ -63,6 +63,8 @@ pub struct InstalledPair {
     pub enabled: bool,
     /// Where resource and fetched manifests disagree; the resource won.
     pub disagreements: Vec<String>,
+    /// Whose signature stands for it, where one was asked for.
+    pub verified: Option<Verification>,
     /// Whether `spec.revision` chose it.
     pub pinned: bool,
 }
@@ -105,6 +107,7 @@ fn installed(status: &mut OrchestratorExtensionStatus, object: Object<'_>, pair:
         manifest_digest: pair.manifest_digest.clone(),
         size: pair.size,
         files: pair.files,
+        verified: pair.verified.clone(),
         last_update_time: Time(now),
     };
     let same = |other: &Artifact| {
@@ -136,12 +139,16 @@ fn installed(status: &mut OrchestratorExtensionStatus, object: Object<'_>, pair:
             format!("manifest and entrypoint fit; the resource wins over the fetched manifest in {}", some.join(", "))
         }
     };
+    let verified = match &pair.verified {
+        None => "everything that was pinned holds; no signature was asked for".to_owned(),
+        Some(by) => format!("signed with {}, by the key {} (digest {})", by.provider, by.key, by.key_digest),
+    };
     Conditions::of(&mut status.conditions, object.generation, now)
         .is_true(conditions::READY, reason, ready)
         .remove(conditions::RECONCILING)
         .remove(conditions::STALLED)
         .is_true(conditions::SOURCE_FETCHED, Reason::Succeeded, format!("fetched revision {}", pair.revision))
-        .is_true(conditions::SOURCE_VERIFIED, Reason::Succeeded, "everything that was pinned holds")
+        .is_true(conditions::SOURCE_VERIFIED, Reason::Succeeded, verified)
         .is_true(conditions::COMPATIBLE, Reason::Succeeded, compatible)
         .is_true(conditions::INSTALLED, Reason::Succeeded, format!("tree {} is on the volume", pair.tree_digest));
 }
@@ -177,12 +184,11 @@ fn failed(
     // what lies before the failed stage has succeeded, what lies behind it was not reached
     for stage in [Stage::Fetch, Stage::Verify, Stage::Compatible] {
         let Some(condition) = stage.condition() else { continue };
-        match stage.cmp(&failure.stage) {
-            std::cmp::Ordering::Less => conditions.is_true(condition, Reason::Succeeded, "done"),
-            std::cmp::Ordering::Equal => conditions.is_false(condition, failure.reason, &failure.message),
-            std::cmp::Ordering::Greater => {
-                conditions.is_unknown(condition, Reason::Progressing, "not reached: an earlier step failed")
-            }
+        let has_failed = failure.stage.condition() == Some(condition);
+        match stage < failure.stage {
+            _ if has_failed => conditions.is_false(condition, failure.reason, &failure.message),
+            true => conditions.is_true(condition, Reason::Succeeded, "done"),
+            false => conditions.is_unknown(condition, Reason::Progressing, "not reached: an earlier step failed"),
         };
     }
     set_installed(&mut conditions, before);

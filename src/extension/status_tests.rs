@@ -16,6 +16,7 @@ fn pair(tree: &str) -> Observation {
             manifest_digest: "sha256:m".into(),
             size: 1,
             files: 1,
+            verified: None,
             resolved: OrchestratorExtensionSpec::default(),
             enabled: true,
             disagreements: vec![],
@@ -130,6 +131,37 @@ fn a_tree_that_was_changed_from_outside_is_not_installed() {
     let after = next(&before, OBJECT, &observation, at(2));
     assert!(!is_true(&after.conditions, "Installed"));
     assert_eq!(find(&after.conditions, "Installed").unwrap().message, "run.sh was changed");
+}
+
+#[test]
+fn the_key_that_signed_is_named_and_kept() {
+    let mut observation = pair("a");
+    let by = Verification { provider: "minisign".into(), key: "release.pub".into(), key_digest: "sha256:k".into() };
+    let message = |status: &OrchestratorExtensionStatus| {
+        find(&status.conditions, "SourceVerified").map(|condition| condition.message.clone()).unwrap()
+    };
+    let unsigned = next(&Default::default(), OBJECT, &observation, at(1));
+    assert_eq!(message(&unsigned), "everything that was pinned holds; no signature was asked for");
+    if let Ok(Applied::Installed(pair)) = &mut observation.result {
+        pair.verified = Some(by.clone());
+    }
+    let signed = next(&unsigned, OBJECT, &observation, at(2));
+    assert_eq!(message(&signed), "signed with minisign, by the key release.pub (digest sha256:k)");
+    let artifact = signed.artifact.unwrap();
+    assert_eq!(artifact.verified, Some(by));
+    assert_eq!(artifact.last_update_time, unsigned.artifact.unwrap().last_update_time, "the same tree");
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_a_failed_verification_before_anything_is_fetched() {
+    let reason = Reason::KeysUnusable;
+    let failure = Failure::transient(Stage::Trust, reason, "Secret x/keys: no public key");
+    let observation = Observation { before: Before::Intact, result: Err(failure) };
+    let status = next(&Default::default(), OBJECT, &observation, at(1));
+    let shown = |type_| find(&status.conditions, type_).map(|found| (found.status.as_str(), found.reason.as_str()));
+    assert_eq!(shown("SourceVerified"), Some(("False", "KeysUnusable")));
+    assert_eq!(shown("SourceFetched"), Some(("Unknown", "Progressing")));
+    assert_eq!(shown("Installed"), Some(("True", "Succeeded")));
 }
 
 #[test]

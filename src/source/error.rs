@@ -10,6 +10,7 @@ use super::url::{Origin, UrlFault};
 use crate::api::reason::{FailureClass, Reason};
 use crate::archive::UnpackError;
 use crate::digest::Digest;
+use crate::signature::SignatureFault;
 
 /// Why a source could not be resolved or fetched. No text holds a credential or the query of a URL.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +103,28 @@ pub enum SourceError {
         expected: Digest,
         /// What came.
         actual: Digest,
+    },
+    /// Nobody signed it, as far as can be found.
+    #[error("verify {url}: no signature at {}; {help}", .tried.join(" or "))]
+    SignatureMissing {
+        /// What was fetched, masked.
+        url: String,
+        /// Where a signature was looked for, masked.
+        tried: Vec<String>,
+        /// What to do.
+        help: &'static str,
+    },
+    /// A signature that does not count.
+    #[error("verify {url}: the signature at {signature} {fault} ({secret})")]
+    SignatureInvalid {
+        /// What was fetched, masked.
+        url: String,
+        /// Where the signature is, masked.
+        signature: String,
+        /// The Secret with the keys, in words.
+        secret: String,
+        /// Why it does not count.
+        fault: Box<SignatureFault>,
     },
     /// More bytes than allowed.
     #[error("fetch {url}: larger than the {limit} bytes that are allowed")]
@@ -245,6 +268,7 @@ impl SourceError {
             }
             Self::Oci { fault, .. } => fault.class(),
             Self::DigestMismatch { .. } | Self::TooLarge { .. } | Self::Content { .. } => FailureClass::Stalled,
+            Self::SignatureMissing { .. } | Self::SignatureInvalid { .. } => FailureClass::Stalled,
             Self::Redirect { .. } | Self::ObjectTooLarge { .. } => FailureClass::Stalled,
             Self::Unpack { source, .. } if !source.is_transient() => FailureClass::Stalled,
             Self::Status { retry_after: Some(wait), .. } => FailureClass::Waiting(*wait),
@@ -269,6 +293,8 @@ impl SourceError {
             Self::AuthenticationFailed { .. } => Reason::AuthenticationFailed,
             Self::NotFound { .. } | Self::RefNotFound { .. } => Reason::NotFound,
             Self::DigestMismatch { .. } => Reason::DigestMismatch,
+            Self::SignatureMissing { .. } => Reason::SignatureMissing,
+            Self::SignatureInvalid { .. } => Reason::SignatureInvalid,
             Self::Content { .. } | Self::Unpack { .. } => Reason::UnpackRefused,
             Self::TooLarge { .. } | Self::ObjectTooLarge { .. } => Reason::TooLarge,
             Self::TimedOut { .. } => Reason::TimedOut,

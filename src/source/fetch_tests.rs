@@ -25,7 +25,7 @@ fn archive() -> Vec<u8> {
 }
 
 fn request(url: &str, digest: Option<Digest>) -> Request {
-    Request::Archive { url: SourceUrl::parse(url).unwrap(), digest }
+    Request::Archive { url: SourceUrl::parse(url).unwrap(), digest, verify: None }
 }
 
 async fn resolve(url: &str) -> Result<Resolution, SourceError> {

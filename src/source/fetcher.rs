@@ -14,9 +14,11 @@ use super::error::SourceError;
 use super::git::{self, GitRef, Selected};
 use super::oci::{self, Layout, OciRef, OciUrl, Repository};
 use super::resolver::{Lookup, SystemLookup};
+use super::signature::{self, Verify};
 use super::url::{SourceUrl, UrlFault};
 use crate::archive::{self, Limits, TreeSummary, TreeWriter, UnpackOptions};
 use crate::digest::Digest;
+use crate::signature::Verified;
 
 /// Bytes that [`Fetcher::fetch_text`] reads at most: what a manifest may have.
 pub const MAX_TEXT_BYTES: u64 = 1 << 20;
@@ -37,6 +39,8 @@ pub enum Request {
         url: SourceUrl,
         /// What its bytes must be.
         digest: Option<Digest>,
+        /// Who must have signed them.
+        verify: Option<Verify>,
     },
     /// An artifact in a registry.
     Oci {
@@ -44,13 +48,29 @@ pub enum Request {
         repository: OciUrl,
         /// Which of its manifests.
         refs: OciRef,
+        /// Who must have signed it.
+        verify: Option<Verify>,
     },
     /// A ConfigMap, which the caller has read: nothing is left to download.
     ConfigMap(ConfigMapFiles),
 }
 
 impl Request {
-    /// What tells this request from others; a pin does not, as it changes nothing about where the bytes are.
+    /// Who must have signed what is fetched.
+    pub fn verify(&self) -> Option<&Verify> {
+        match self {
+            Self::Archive { verify, .. } | Self::Oci { verify, .. } => verify.as_ref(),
+            Self::Git { .. } | Self::ConfigMap(_) => None,
+        }
+    }
+
+    /// Whether what is known of `previous` is as much as is asked for: a signature with a key that is trusted now.
+    fn accepts(&self, previous: &Resolved) -> bool {
+        let trusted = |verify: &Verify| previous.verified.as_ref().is_some_and(|verified| verify.keys.trust(verified));
+        self.verify().is_none_or(trusted)
+    }
+
+    /// What tells this request from others; pin and keys do not, as they change nothing about where the bytes are.
     fn identity(&self) -> Digest {
         match self {
             Self::Git { url, refs } => Digest::of(format!("git\n{}\n{refs:?}", url.as_url())),
@@ -69,15 +89,20 @@ pub struct Resolved {
     /// `<tag>@sha256:<64 hex digits>` or `sha256:<64 hex digits>` of the manifest for a registry,
     /// `configmap/<name>@sha256:<64 hex digits>` for a ConfigMap.
     pub revision: String,
+    /// Whose signature stands for it, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
     request: Digest,
     #[serde(default)]
     validators: Validators,
 }
 
 impl Resolved {
-    /// What is known of `request` where only the revision was kept: no validators, so an archive is downloaded once more.
-    pub fn known(request: &Request, revision: &str) -> Self {
-        Self { revision: revision.to_owned(), request: request.identity(), validators: Validators::default() }
+    /// What is known of `request` where only revision and signature were kept: no validators, so an archive is downloaded
+    /// once more.
+    pub fn known(request: &Request, revision: &str, verified: Option<Verified>) -> Self {
+        let validators = Validators::default();
+        Self { revision: revision.to_owned(), verified, request: request.identity(), validators }
     }
 }
 
@@ -90,7 +115,8 @@ pub enum Resolution {
     Changed(Pending),
 }
 
-/// Something resolved that is not unpacked yet. An archive is already downloaded, and removed on drop.
+/// Something resolved that is not unpacked yet. An archive is already downloaded, pinned digest and signature have been
+/// checked, and it is removed on drop.
 #[derive(Debug)]
 pub struct Pending {
     resolved: Resolved,
@@ -166,17 +192,17 @@ impl Fetcher {
             Ok(session)
         };
         let identity = request.identity();
-        let previous = previous.filter(|previous| previous.request == identity);
+        let previous = previous.filter(|previous| previous.request == identity && request.accepts(previous));
         match request {
             Request::ConfigMap(files) => {
                 let validators = Validators::default();
-                let resolved = Resolved { revision: files.revision(), request: identity, validators };
+                let resolved = Resolved { revision: files.revision(), verified: None, request: identity, validators };
                 Ok(match previous.is_some_and(|previous| previous.revision == resolved.revision) {
                     true => Resolution::Unchanged(resolved),
                     false => Resolution::Changed(Pending { resolved, material: Material::ConfigMap(files.clone()) }),
                 })
             }
-            Request::Archive { url, digest } => {
+            Request::Archive { url, digest, verify } => {
                 let session = open(url)?;
                 let pin = digest.map(|digest| digest.to_string());
                 if let Some(previous) = previous.filter(|previous| pin.as_ref() == Some(&previous.revision)) {
@@ -199,25 +225,35 @@ impl Fetcher {
                         actual: downloaded.digest,
                     });
                 }
-                let resolved = Resolved {
-                    revision: downloaded.digest.to_string(),
-                    request: identity,
-                    validators: downloaded.validators,
+                let revision = downloaded.digest.to_string();
+                let unchanged = previous.filter(|previous| previous.revision == revision);
+                let verified = match (verify, unchanged) {
+                    (None, _) => None,
+                    (Some(_), Some(unchanged)) => unchanged.verified.clone(),
+                    (Some(verify), None) => Some(signature::verify_archive(&session, url, verify, &downloaded).await?),
                 };
-                if previous.is_some_and(|previous| previous.revision == resolved.revision) {
+                let validators = downloaded.validators;
+                let resolved = Resolved { revision, verified, request: identity, validators };
+                if unchanged.is_some() {
                     return Ok(Resolution::Unchanged(resolved));
                 }
                 let material = Material::Archive { url: url.clone(), file: downloaded.file, bytes: downloaded.bytes };
                 Ok(Resolution::Changed(Pending { resolved, material }))
             }
-            Request::Oci { repository, refs } => {
+            Request::Oci { repository, refs, verify } => {
+                let session = self.repository(repository, credentials)?;
                 let known = previous.map(|previous| previous.revision.as_str());
-                let found = oci::resolve(&self.repository(repository, credentials)?, refs, known).await?;
-                let resolved =
-                    Resolved { revision: found.revision, request: identity, validators: Validators::default() };
+                let found = oci::resolve(&session, refs, known).await?;
+                let verified = match (verify, &found.layout) {
+                    (None, _) => None,
+                    (Some(_), None) => previous.and_then(|previous| previous.verified.clone()),
+                    (Some(verify), Some((digest, _))) => Some(oci::verify(&session, digest, &verify.keys).await?),
+                };
+                let validators = Validators::default();
+                let resolved = Resolved { revision: found.revision, verified, request: identity, validators };
                 Ok(match found.layout {
                     None => Resolution::Unchanged(resolved),
-                    Some(layout) => {
+                    Some((_, layout)) => {
                         let material = Material::Oci { repository: repository.clone(), layout: Box::new(layout) };
                         Resolution::Changed(Pending { resolved, material })
                     }
@@ -237,6 +273,7 @@ impl Fetcher {
                 }
                 let resolved = Resolved {
                     revision: selected.revision.clone(),
+                    verified: None,
                     request: identity,
                     validators: Validators::default(),
                 };

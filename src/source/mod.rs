@@ -22,6 +22,7 @@ mod fetcher;
 mod git;
 pub mod oci;
 mod resolver;
+mod signature;
 mod url;
 mod version;
 
@@ -31,6 +32,8 @@ mod door_tests;
 mod fetch_tests;
 #[cfg(test)]
 mod git_tests;
+#[cfg(test)]
+mod signature_tests;
 #[cfg(test)]
 mod testing;
 
@@ -45,4 +48,5 @@ pub use fetcher::{Fetched, Fetcher, MAX_TEXT_BYTES, Pending, Request, Resolution
 pub use git::{GitRef, RefFault};
 pub use oci::{OciRef, OciUrl};
 pub use resolver::{Lookup, SystemLookup};
+pub use signature::Verify;
 pub use url::{MAX_URL_BYTES, Origin, OriginFault, SourceUrl, UrlFault};

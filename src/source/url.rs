@@ -72,6 +72,13 @@ impl SourceUrl {
         &self.0
     }
 
+    /// The same address with `suffix` at the end of the path; a query stays behind it.
+    pub(super) fn with_suffix(&self, suffix: &str) -> Self {
+        let mut url = self.0.clone();
+        url.set_path(&format!("{}{suffix}", self.0.path()));
+        Self(url)
+    }
+
     /// Scheme, host and port.
     pub fn origin(&self) -> Origin {
         Origin::of(&self.0)
@@ -195,6 +202,13 @@ mod tests {
         assert_eq!(url.to_string(), "https://example.com/x.zip?…");
         assert_eq!(format!("{url:?}"), "https://example.com/x.zip?…");
         assert_eq!(url.as_url().query(), Some("X-Amz-Signature=abc"));
+    }
+
+    #[test]
+    fn a_suffix_goes_before_the_query() {
+        let with = |text: &str| SourceUrl::parse(text).unwrap().with_suffix(".sig").as_url().to_string();
+        assert_eq!(with("https://example.com/x%20y.zip"), "https://example.com/x%20y.zip.sig");
+        assert_eq!(with("https://example.com/x.zip?token=a.b"), "https://example.com/x.zip.sig?token=a.b");
     }
 
     #[test]

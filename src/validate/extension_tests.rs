@@ -404,7 +404,27 @@ fn a_source_keeps_its_rules() {
         ),
         (
             json!({"url": git, "verify": {"provider": "cosign", "secretRef": {"name": "k"}}}),
-            "spec.source.verify: checking signatures is not supported yet: remove it",
+            "spec.source.verify: signatures of git repositories are not checked, those of archives (cosign, minisign) and OCI artifacts (cosign) are: remove it, or publish one of those",
+        ),
+        (
+            json!({"url": "https://x/a.zip", "verify": {"provider": "pgp", "secretRef": {"name": "k"}}}),
+            "spec.source.verify.provider: \"pgp\" is unknown; allowed are cosign and minisign",
+        ),
+        (
+            json!({"url": "https://x/a.zip", "verify": {"provider": "cosign", "secretRef": {"name": ""}}}),
+            "spec.source.verify.secretRef.name: is missing: name a Secret of the operator's namespace with public keys",
+        ),
+        (
+            json!({"url": "https://x/a.zip", "verify": {"provider": "minisign", "secretRef": {"name": "k"}, "signatureURL": "ftp://x/a"}}),
+            "spec.source.verify.signatureURL: url: the scheme \"ftp\" is not allowed; use https (or http)",
+        ),
+        (
+            json!({"url": "oci://x/a", "verify": {"provider": "minisign", "secretRef": {"name": "k"}}}),
+            "spec.source.verify.provider: minisign signs files; an OCI artifact is signed with cosign: set that",
+        ),
+        (
+            json!({"url": "oci://x/a", "verify": {"provider": "cosign", "secretRef": {"name": "k"}, "signatureURL": "https://x/a"}}),
+            "spec.source.verify.signatureURL: is for archives; an OCI artifact has its signatures in its repository: remove it",
         ),
     ];
     for (value, text) in texts {
@@ -421,6 +441,10 @@ fn a_source_keeps_its_rules() {
             "spec.source.configMapRef: is for type: configMap alone: remove it, or set that type",
         ),
         (json!({"url": git, "configMapRef": config_map}), "spec.source.url: a ConfigMap has no address: remove it"),
+        (
+            json!({"configMapRef": config_map, "verify": {"provider": "cosign", "secretRef": {"name": "k"}}}),
+            "spec.source.verify: a ConfigMap has no signature; archives (cosign, minisign) and OCI artifacts (cosign) can have one: remove it",
+        ),
         (
             json!({"path": "x", "configMapRef": config_map}),
             "spec.source.path: a ConfigMap has no directories: remove it",

@@ -2,11 +2,12 @@
 
 use crate::api::extension as api;
 use crate::digest::Digest;
-use crate::source::{GitRef, OciRef, OciUrl};
+use crate::source::{GitRef, OciRef, OciUrl, SourceUrl};
 
 use super::problem::{Problem, Problems, quoted};
 use super::types::relative_path;
 use crate::archive::RelativePath;
+use crate::signature::Provider;
 
 /// Forges whose plain repository addresses are git, also without `.git` at the end.
 const FORGES: &[&str] = &["github.com", "gitlab.com", "codeberg.org", "bitbucket.org"];
@@ -45,6 +46,19 @@ pub struct Source {
     pub path: Option<RelativePath>,
     /// Name of the Secret with credentials.
     pub secret: Option<String>,
+    /// Who must have signed it.
+    pub verify: Option<Verify>,
+}
+
+/// Who must have signed a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    /// How.
+    pub provider: Provider,
+    /// Name of the Secret with the public keys.
+    pub secret: String,
+    /// Where the signature is, if not beside the archive.
+    pub signature_url: Option<SourceUrl>,
 }
 
 /// Reads `spec.source`. Errors: all problems of the source.
@@ -107,11 +121,38 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
     let path = text(&given.path).filter(|path| !matches!(path.as_str(), "." | "./")).and_then(|path| {
         relative_path(&path).map_err(|message| problems.push(Problem::new("spec.source.path", message))).ok()
     });
-    if given.verify.is_some() {
-        problems.push(Problem::unsupported("spec.source.verify", "checking signatures"));
-    }
+    let verify = given.verify.as_ref().and_then(|given| verify(given, kind, &mut problems));
     let secret = given.secret_ref.as_ref().map(|secret| secret.name.clone());
-    Problems::new(problems).or(Source { kind, url, insecure, refs, digest, path, secret })
+    Problems::new(problems).or(Source { kind, url, insecure, refs, digest, path, secret, verify })
+}
+
+fn verify(given: &api::Verify, kind: SourceKind, problems: &mut Vec<Problem>) -> Option<Verify> {
+    let mut problem = |field: &str, message: String| {
+        problems.push(Problem::new(format!("spec.source.verify{field}"), message));
+    };
+    if kind == SourceKind::Git {
+        let message = "signatures of git repositories are not checked, those of archives (cosign, minisign) and OCI artifacts (cosign) are: remove it, or publish one of those";
+        problem("", message.to_owned());
+    }
+    let provider = Provider::named(&given.provider);
+    if provider.is_none() {
+        let message = format!("{} is unknown; allowed are cosign and minisign", quoted(&given.provider));
+        problem(".provider", message);
+    }
+    if given.secret_ref.name.is_empty() {
+        problem(".secretRef.name", "is missing: name a Secret of the operator's namespace with public keys".into());
+    }
+    if kind == SourceKind::Oci && provider == Some(Provider::Minisign) {
+        problem(".provider", "minisign signs files; an OCI artifact is signed with cosign: set that".to_owned());
+    }
+    let signature_url = given.signature_url.as_deref().filter(|url| !url.is_empty());
+    if kind == SourceKind::Oci && signature_url.is_some() {
+        let message = "is for archives; an OCI artifact has its signatures in its repository: remove it";
+        problem(".signatureURL", message.to_owned());
+    }
+    let signature_url = signature_url
+        .and_then(|url| SourceUrl::parse(url).map_err(|fault| problem(".signatureURL", fault.to_string())).ok());
+    Some(Verify { provider: provider?, secret: given.secret_ref.name.clone(), signature_url })
 }
 
 /// A ConfigMap has a name and nothing else: its files are read with the operator's own rights.
@@ -131,7 +172,11 @@ fn config_map(given: &api::Source) -> Result<Source, Problems> {
         ("digest", given.digest.is_some(), "no packed bytes that could be pinned"),
         ("path", given.path.is_some(), "no directories"),
         ("secretRef", given.secret_ref.is_some(), "no server that could ask for credentials"),
-        ("verify", given.verify.is_some(), "no signatures"),
+        (
+            "verify",
+            given.verify.is_some(),
+            "no signature; archives (cosign, minisign) and OCI artifacts (cosign) can have one",
+        ),
     ] {
         if is_set {
             problem(field, &format!("a ConfigMap has {why}: remove it"));
@@ -147,6 +192,7 @@ fn config_map(given: &api::Source) -> Result<Source, Problems> {
         digest: None,
         path: None,
         secret: None,
+        verify: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use outrigger::serve::webhook_config::{Endpoint, webhooks};
 
 use crate::Test;
-use crate::harness::{NAMESPACE, World, condition, run};
+use crate::harness::{NAMESPACE, World, condition, root, run};
 use crate::registry;
 use crate::repositories::Repository;
 
@@ -24,6 +24,10 @@ pub const TESTS: &[Test] = &[
     ("a_config_map_is_installed_and_its_change_at_once", a_config_map_is_installed_and_its_change_at_once),
     ("a_failed_upgrade_keeps_what_is_installed", a_failed_upgrade_keeps_what_is_installed),
     ("a_changed_tree_is_repaired", a_changed_tree_is_repaired),
+    (
+        "a_signed_archive_is_installed_and_what_nobody_signed_does_not_replace_it",
+        a_signed_archive_is_installed_and_what_nobody_signed_does_not_replace_it,
+    ),
     ("the_webhooks_of_the_chart_are_those_of_the_operator", the_webhooks_of_the_chart_are_those_of_the_operator),
     ("a_deleted_extension_leaves_the_volume", a_deleted_extension_leaves_the_volume),
     (
@@ -285,6 +289,64 @@ fn a_changed_tree_is_repaired(world: &World) {
     world.condition("oext/drift", "Ready", "True");
     let described = world.kubectl(&["describe", "oext", "drift"]).text;
     assert!(described.contains("Drifted") && described.contains("probe.sh"), "{described}");
+}
+
+fn a_signed_archive_is_installed_and_what_nobody_signed_does_not_replace_it(world: &World) {
+    let fixture = |file: &str| std::fs::read(root().join("tests/fixtures/signatures").join(file)).unwrap();
+    let served = world.dir.path().join("archives");
+    let (archive, signature) = (served.join("signed.tar.gz"), served.join("signed.tar.gz.minisig"));
+    std::fs::write(&archive, fixture("signed.tar.gz")).unwrap();
+    std::fs::write(&signature, fixture("signed.tar.gz.minisig")).unwrap();
+    // what an earlier run left in the operator's namespace
+    world.kubectl(&["-n", NAMESPACE, "delete", "secret", "signers", "--ignore-not-found"]);
+    let url = format!("{}/signed.tar.gz", world.archives.trim_end_matches('/'));
+    let verify = "{provider: minisign, secretRef: {name: signers}}";
+    world.applied(&extension("signed", &format!("{{source: {{type: archive, url: {url}, verify: {verify}}}}}")));
+    let unusable = world.condition("oext/signed", "SourceVerified", "False");
+    assert_eq!(unusable["reason"], "KeysUnusable", "{unusable}");
+
+    let key = String::from_utf8(fixture("minisign.pub")).unwrap().lines().nth(1).unwrap().to_owned();
+    world.applied(&format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: signers, namespace: {NAMESPACE}}}\nstringData: {{release.pub: {key}}}\n"
+    ));
+    world.condition("oext/signed", "Ready", "True");
+    let verified = world.condition("oext/signed", "SourceVerified", "True");
+    assert!(verified["message"].as_str().unwrap().contains("minisign, by the key release.pub"), "{verified}");
+    let before = world.get("oext/signed")["status"]["artifact"].clone();
+    assert_eq!(before["verified"]["key"], "release.pub");
+
+    let mut tampered = fixture("signed.tar.gz");
+    tampered.push(0);
+    std::fs::write(&archive, tampered).unwrap();
+    let refused = |token: &str, reason: &str| {
+        reconcile_now(world, "signed", token);
+        let object = world.get("oext/signed");
+        assert_eq!(condition(&object, "Stalled").unwrap()["reason"], reason, "{object}");
+        assert_eq!(condition(&object, "SourceVerified").unwrap()["reason"], reason, "{object}");
+        assert_eq!(condition(&object, "Installed").unwrap()["status"], "True", "{object}");
+        assert_eq!(object["status"]["artifact"], before);
+    };
+    refused("tampered", "SignatureInvalid");
+    std::fs::remove_file(&signature).unwrap();
+    refused("without-signature", "SignatureMissing");
+    let tree = before["treeDigest"].as_str().unwrap().replace(':', "-");
+    assert_eq!(world.volume("readlink signed").trim(), format!(".store/{tree}"));
+
+    std::fs::write(&archive, fixture("signed.tar.gz")).unwrap();
+    std::fs::write(&signature, fixture("signed.tar.gz.minisig")).unwrap();
+    reconcile_now(world, "signed", "good-again");
+    world.condition("oext/signed", "Ready", "True");
+
+    for (source, text) in [
+        ("{url: 'https://example.com/x.git', verify: {provider: cosign, secretRef: {name: x}}}", "git repositories"),
+        (
+            "{url: 'https://example.com/x.zip', verify: {provider: pgp, secretRef: {name: x}}}",
+            "one of cosign, minisign",
+        ),
+    ] {
+        let refused = world.apply(&extension("signed-wrong", &format!("{{source: {source}}}")));
+        assert!(!refused.success && refused.text.contains(text), "{text}: {}", refused.text);
+    }
 }
 
 fn a_deleted_extension_leaves_the_volume(world: &World) {

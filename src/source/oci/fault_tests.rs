@@ -32,7 +32,7 @@ fn url(server: &Server) -> OciUrl {
 }
 
 fn request(server: &Server, refs: OciRef) -> Request {
-    Request::Oci { repository: url(server), refs }
+    Request::Oci { repository: url(server), refs, verify: None }
 }
 
 fn latest(server: &Server) -> Request {

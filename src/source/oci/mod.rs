@@ -7,11 +7,14 @@ mod layout;
 mod manifest;
 mod reference;
 mod resolve;
+mod signature;
 
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
 mod registry_tests;
+#[cfg(test)]
+mod signature_tests;
 
 pub use client::{RawManifest, Repository};
 pub use fault::OciFault;
@@ -21,3 +24,4 @@ pub use reference::{OciRef, OciUrl, OciUrlFault, Reference, Tag, TagFault};
 pub(super) use layout::Layout;
 pub(super) use reference::canonical_registry;
 pub(super) use resolve::{receive, resolve};
+pub(super) use signature::verify;

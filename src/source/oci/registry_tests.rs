@@ -87,7 +87,7 @@ impl Registry {
 
     fn request(&self, name: &str, refs: &str) -> Request {
         let refs = refs.parse().map_or_else(|_| refs.parse().unwrap(), OciRef::Digest);
-        Request::Oci { repository: self.url(name), refs }
+        Request::Oci { repository: self.url(name), refs, verify: None }
     }
 
     fn origin(&self) -> String {
@@ -207,7 +207,7 @@ async fn a_known_tag_costs_one_head_a_known_pin_nothing_and_a_moved_tag_is_seen(
     let before = registry.requests().len();
     assert!(matches!(resolve(&tag, None, Some(&known)).await.unwrap(), Resolution::Unchanged(same) if same == known));
     assert!(matches!(resolve(&pin, None, Some(&pinned)).await.unwrap(), Resolution::Unchanged(same) if same == pinned));
-    let restarted = Resolved::known(&tag, &known.revision);
+    let restarted = Resolved::known(&tag, &known.revision, None);
     assert!(matches!(resolve(&tag, None, Some(&restarted)).await.unwrap(), Resolution::Unchanged(_)));
     assert_eq!(registry.requests()[before..], ["HEAD /v2/ext/manifests/1.2.0 200", "HEAD /v2/ext/manifests/1.2.0 200"]);
 

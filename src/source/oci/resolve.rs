@@ -22,8 +22,8 @@ use crate::source::version;
 pub(in crate::source) struct Found {
     /// `<tag>@sha256:<64 hex digits>`, or `sha256:<64 hex digits>` for a pin.
     pub revision: String,
-    /// What to fetch; `None` if the revision is the one that was known.
-    pub layout: Option<Layout>,
+    /// The digest of the manifest, and what to fetch; `None` if the revision is the one that was known.
+    pub layout: Option<(Digest, Layout)>,
 }
 
 /// Find out what `wanted` means. A known tag that has not moved costs one request for its head; a pin that is known, none.
@@ -39,7 +39,7 @@ pub(in crate::source) async fn resolve(
                 return Ok(Found { revision, layout: None });
             }
             let manifest = repository.manifest(&Reference::Digest(*digest)).await?;
-            return Ok(Found { revision, layout: Some(layout_of(repository, manifest).await?) });
+            return Ok(Found { revision, layout: Some((*digest, layout_of(repository, manifest).await?)) });
         }
         OciRef::Tag(tag) => tag.clone(),
         OciRef::Range(range) => {
@@ -60,11 +60,12 @@ pub(in crate::source) async fn resolve(
         return Ok(Found { revision: known.to_owned(), layout: None });
     }
     let manifest = repository.manifest(&Reference::Tag(tag.clone())).await?;
-    let revision = revision(&manifest.digest);
+    let digest = manifest.digest;
+    let revision = revision(&digest);
     if known == Some(revision.as_str()) {
         return Ok(Found { revision, layout: None });
     }
-    Ok(Found { revision, layout: Some(layout_of(repository, manifest).await?) })
+    Ok(Found { revision, layout: Some((digest, layout_of(repository, manifest).await?)) })
 }
 
 async fn layout_of(repository: &Repository, manifest: RawManifest) -> Result<Layout, SourceError> {
