@@ -61,7 +61,9 @@ fn check(calls: &[&str], extensions: &Path, digest: &str) {
         }
     }
     assert!(written.iter().any(|path| path.ends_with("/tree/lib/large")) && written.len() >= 7, "{written:?}");
-    let whole = calls[last..listing].iter().any(|call| call.contains(" syncfs(") && call.contains(staging.trim_end_matches('/')));
+    let whole = calls[last..listing]
+        .iter()
+        .any(|call| call.contains(" syncfs(") && call.contains(staging.trim_end_matches('/')));
     let missing: Vec<_> = written.iter().filter(|path| !whole && !synced(path, 0, listing)).collect();
     assert!(missing.is_empty(), "not on disk before the rename: {missing:?}\n{}", calls.join("\n"));
     assert!(synced(&format!("{extensions}/.store"), published, linked), "the tree's name, before a link leads to it");
