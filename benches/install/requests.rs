@@ -63,7 +63,7 @@ impl Requests {
 
     /// All of them.
     pub fn total(&self) -> f64 {
-        self.0.values().sum()
+        self.0.values().fold(0.0, |sum, count| sum + count)
     }
 
     /// Those that change something, by the verbs that the API server counts.
@@ -74,7 +74,7 @@ impl Requests {
             .0
             .iter()
             .filter(|((verb, about), _)| is_write(verb) && !about.ends_with("reviews") && about != "leases");
-        counts.map(|(_, count)| count).sum()
+        counts.fold(0.0, |sum, (_, count)| sum + count)
     }
 
     /// By verb, rounded.

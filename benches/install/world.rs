@@ -20,6 +20,9 @@ use crate::server::SourceServer;
 /// Namespace of the controller: its Lease and its Secrets.
 pub const NAMESPACE: &str = "outrigger-bench-install";
 
+/// The definition of extensions.
+const DEFINITION: &str = "orchestratorextensions.outrigger.dev";
+
 /// Longest wait for the definitions to be served, and for what is deleted.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -28,27 +31,25 @@ pub struct World {
     /// How many extensions.
     pub count: u32,
     dir: tempfile::TempDir,
+    made_definitions: bool,
 }
 
 impl World {
     /// Applies the definitions and writes the resources of `count` extensions, whose sources `server` has.
     pub async fn start(client: &Client, server: &SourceServer, count: u32) -> anyhow::Result<Self> {
         let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        ensure!(
-            definitions.get_opt("orchestratorextensions.outrigger.dev").await?.is_none(),
-            "outrigger is installed in this cluster, or an earlier benchmark was broken off: what it left would be measured \
-             too; uninstall it, or delete its definitions with: kubectl delete -f crds"
-        );
-        kubectl_apply(&root().join("crds")).await?;
-        for definition in definitions.list(&ListParams::default()).await?.items {
-            let name = definition.metadata.name.unwrap_or_default();
-            wait(&definitions, &name, "is not served", conditions::is_crd_established()).await?;
+        let made_definitions = definitions.get_opt(DEFINITION).await?.is_none();
+        if made_definitions {
+            kubectl_apply(&root().join("crds")).await?;
+            wait(&definitions, DEFINITION, "is not served", conditions::is_crd_established()).await?;
+        } else {
+            refuse_company(client).await?;
         }
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(NAMESPACE.into());
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await?;
         let dir = tempfile::Builder::new().prefix("bench-install-").tempdir_in(target())?;
-        let world = Self { count, dir };
+        let world = Self { count, dir, made_definitions };
         let resources: String = (0..count).map(|number| resource(number, &server.url(number))).collect();
         std::fs::write(world.resources(), resources)?;
         Ok(world)
@@ -93,14 +94,18 @@ impl World {
         delete::<MutatingWebhookConfiguration>(client, "outrigger").await?;
         self.let_go(client).await?;
         self.delete_extensions(client).await?;
+        delete::<Namespace>(client, NAMESPACE).await?;
+        if !self.made_definitions {
+            return Ok(());
+        }
         let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for definition in definitions.list(&ListParams::default()).await?.items {
+        for definition in definitions.list_metadata(&ListParams::default()).await?.items {
             let name = definition.metadata.name.unwrap_or_default();
             if name.ends_with(".outrigger.dev") {
                 delete::<CustomResourceDefinition>(client, &name).await?;
             }
         }
-        delete::<Namespace>(client, NAMESPACE).await
+        Ok(())
     }
 
     /// Takes the finalizers off what a controller that failed has left.
@@ -118,6 +123,16 @@ impl World {
     fn resources(&self) -> PathBuf {
         self.dir.path().join("resources.yaml")
     }
+}
+
+/// Refuses a cluster in which an operator runs, or extensions are: both would be measured, and the latter deleted.
+async fn refuse_company(client: &Client) -> anyhow::Result<()> {
+    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    ensure!(webhooks.get_opt("outrigger").await?.is_none(), "outrigger runs in this cluster: uninstall it first");
+    let extensions: Api<OrchestratorExtension> = Api::all(client.clone());
+    let found = extensions.list_metadata(&ListParams::default().limit(1)).await?.items;
+    ensure!(found.is_empty(), "there are extensions in this cluster, which would be deleted: delete them first");
+    Ok(())
 }
 
 async fn kubectl_apply(path: &Path) -> anyhow::Result<()> {
