@@ -144,8 +144,7 @@ fn a_run_that_was_not_stamped_or_was_changed_afterwards_is_refused() {
 
 #[test]
 fn all_problems_of_a_created_run_are_told_at_once() {
-    let object =
-        admitted(run(json!({"name": "nightly"}), json!({"ttlSecondsAfterFinished": 2, "parameters": {"a": []}})));
+    let object = admitted(run(json!({"name": "nightly"}), json!({"parameters": {"a": [], "b": null}})));
     let problems = validate_run(&create(object), KEY, &["action \"backup\" is disabled".to_owned()]).unwrap_err();
     assert_eq!(problems.len(), 3, "{problems:?}");
     assert_eq!(problems[2], "action \"backup\" is disabled");
