@@ -10,6 +10,7 @@ pub mod crds;
 pub mod extension;
 pub mod reason;
 pub mod run;
+pub mod runtime;
 mod schema;
 pub mod target;
 

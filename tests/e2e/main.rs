@@ -25,6 +25,7 @@ mod rights;
 mod runs;
 mod soak;
 mod storm;
+mod trouble;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub type Test = (&'static str, fn(&World));
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let runs = [runs::TESTS, retries::TESTS, outputs::TESTS].concat();
-    let groups: [(&str, &[Test], usize); 11] = [
+    let groups: [(&str, &[Test], usize); 12] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", &runs, 4),
         ("queue", queue::TESTS, 4),
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         ("network", network::TESTS, 2),
         ("redfish", redfish::TESTS, 1),
         ("disruption", disruption::TESTS, 1),
+        ("trouble", trouble::TESTS, 1),
         ("storm", storm::TESTS, 1),
         ("outside", outside::TESTS, 1),
         ("faults", faults::TESTS, 1),

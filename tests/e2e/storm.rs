@@ -26,23 +26,26 @@ fn no_attempt_starts_twice(world: &World) {
     let mut killed = BTreeMap::<&str, usize>::new();
     let mut created = 0;
     let mut last_kill = Instant::now();
-    loop {
+    let mut ended = 0;
+    for turn in 1.. {
         if created < count && create(world, created..(created + BATCH).min(count)) {
             created += BATCH;
         }
-        let ended = runs(world).iter().filter(|run| is_ended(run)).count();
+        if turn % 4 == 0 {
+            ended = runs(world).iter().filter(|run| is_ended(run)).count();
+        }
         if ended >= count {
             break;
         }
         // the last runs are left alone: they show that everything comes to its end without any further event
         if ended < count * 9 / 10 {
-            if let Some((what, number)) = kill_something(world, &mut random) {
+            if let Some((what, number)) = kill_something(world, turn, &mut random) {
                 *killed.entry(what).or_default() += number;
             }
             last_kill = Instant::now();
         }
         assert!(last_kill.elapsed() < Duration::from_secs(420), "{ended} of {count} runs ended: {:#?}", open(world));
-        std::thread::sleep(Duration::from_millis(random.below(400)));
+        std::thread::sleep(Duration::from_millis(random.below(300)));
     }
     judge(world, count, &killed);
 }
@@ -75,13 +78,13 @@ fn open(world: &World) -> Vec<String> {
 }
 
 /// Kills pods or Jobs of actions, one replica or both; says what and how many, if there was one.
-fn kill_something(world: &World, random: &mut Random) -> Option<(&'static str, usize)> {
-    let operator = "app.kubernetes.io/component=operator";
-    let (what, kind, label, all) = match random.below(20) {
-        0..=11 => ("pods", "pods", "outrigger.dev/run-uid", false),
-        12..=14 => ("Jobs", "jobs", "outrigger.dev/run-uid", false),
-        15..=18 => ("replicas", "pods", operator, false),
-        _ => ("all replicas", "pods", operator, true),
+fn kill_something(world: &World, turn: u32, random: &mut Random) -> Option<(&'static str, usize)> {
+    let (operator, action) = ("app.kubernetes.io/component=operator", "outrigger.dev/run-uid");
+    let (what, kind, label, all) = match turn {
+        turn if turn % 40 == 0 => ("all replicas", "pods", operator, true),
+        turn if turn % 8 == 0 => ("replicas", "pods", operator, false),
+        turn if turn % 5 == 0 => ("Jobs", "jobs", action, false),
+        _ => ("pods", "pods", action, false),
     };
     let listed = world.kubectl(&["-n", NAMESPACE, "get", kind, "-l", label, "-o", "name"]).text;
     let names: Vec<&str> = listed.lines().filter(|line| line.contains('/')).collect();
