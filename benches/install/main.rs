@@ -108,12 +108,14 @@ async fn bench(options: &Options) -> anyhow::Result<()> {
         let world = World::start(&client, &server, options.extensions).await?;
         let done = measured(options, &client, &server, &world).await;
         let cleared = world.finish(&client).await;
-        sources.push(done.and_then(|measured| cleared.map(|()| measured))?);
+        let measured = done.and_then(|measured| cleared.map(|()| measured))?;
+        print!("{}", measured.table());
+        sources.push(measured);
     }
     println!("measuring an archive of {} MiB", options.unpack_mib);
     let unpacking = tokio::task::block_in_place(|| unpack::measure(options.unpack_mib))?;
     let report = Report { sources, unpacking };
-    print!("{}", report.table());
+    print!("{}", report.unpacking_table());
     println!("written to {}", report.write()?.display());
     Ok(())
 }

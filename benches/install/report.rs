@@ -32,9 +32,9 @@ pub struct Measured {
 }
 
 impl Report {
-    /// For people.
-    pub fn table(&self) -> String {
-        let mut table: String = self.sources.iter().map(Measured::table).collect();
+    /// What was measured about the large archive, for people.
+    pub fn unpacking_table(&self) -> String {
+        let mut table = String::new();
         let unpacking = &self.unpacking;
         let mut row = |name: &str, value: String, target: &str| write_row(&mut table, name, &value, target);
         let mib = |bytes: u64| bytes >> 20;
@@ -79,7 +79,8 @@ impl Report {
 }
 
 impl Measured {
-    fn table(&self) -> String {
+    /// For people.
+    pub fn table(&self) -> String {
         let (floor, installs) = (&self.floor, &self.installs);
         let count = f64::from(installs.count);
         let title = format!("{count} extensions, {}", self.kind);
