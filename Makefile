@@ -153,7 +153,7 @@ bench-run:
 	cargo bench --profile dev --bench run
 
 # The floor is measured in the benchmark itself, so that is a release build, too. Neither needs an image.
-bench-install: ## measure installs against their floor (BENCH_EXTENSIONS=1000 BENCH_IDLE_SECONDS=120)
+bench-install: ## measure installs against their floor (BENCH_SOURCE=archive|oci BENCH_EXTENSIONS=1000 BENCH_IDLE_SECONDS=120)
 	@$(CLUSTER) up
 	cargo build --release --bin outrigger --bench install
 	environment=$$($(CLUSTER) env)

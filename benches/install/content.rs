@@ -6,18 +6,21 @@ use axum::body::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::server::Kind;
+
 /// Bytes in each archive that do not compress.
 const FILLER: usize = 19 << 10;
 
 const SCRIPT: &str =
     "#!/bin/sh\n# prints what it was asked\necho \"{\\\"status\\\": \\\"success\\\", \\\"action\\\": \\\"$1\\\"}\"\n";
 
-/// So many archives of an extension: a manifest, a script and a file that makes it 20 KiB.
-pub fn archives(count: u32) -> anyhow::Result<Vec<Bytes>> {
-    (0..count).map(|number| archive(u64::from(number))).collect()
+/// So many archives of an extension: a manifest, a script and a file that makes it 20 KiB. Those that are no layers of
+/// a registry have all in one directory, as code hosts pack them.
+pub fn archives(count: u32, kind: Kind) -> anyhow::Result<Vec<Bytes>> {
+    (0..count).map(|number| archive(u64::from(number), kind)).collect()
 }
 
-fn archive(number: u64) -> anyhow::Result<Bytes> {
+fn archive(number: u64, kind: Kind) -> anyhow::Result<Bytes> {
     let manifest = format!(
         "apiVersion: cloudstack.apache.org/v1\nkind: OrchestratorExtension\nmetadata: {{name: bench-{number}, version: 0.1.{number}}}\n\
          source: {{type: archive, url: \"https://example.com/bench.tar.gz\"}}\nspec: {{type: Orchestrator, entrypoint: {{path: \
@@ -29,9 +32,13 @@ fn archive(number: u64) -> anyhow::Result<Bytes> {
         ("bin/run.sh", 0o755, SCRIPT.as_bytes().to_vec()),
         ("share/data.bin", 0o644, noise(number, FILLER)),
     ];
+    let directory = match kind {
+        Kind::Archive => format!("bench-{number}/"),
+        Kind::Oci => String::new(),
+    };
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
     for (path, mode, content) in files {
-        add(&mut archive, &format!("bench-{number}/{path}"), mode, &content)?;
+        add(&mut archive, &format!("{directory}{path}"), mode, &content)?;
     }
     Ok(archive.into_inner()?.finish()?.into())
 }

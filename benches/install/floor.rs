@@ -22,7 +22,7 @@ const QUIET: Duration = Duration::from_secs(10);
 pub struct Floor {
     /// `kubectl apply` of all resources.
     pub apply: Duration,
-    /// Fetching and unpacking all archives.
+    /// Fetching and unpacking all archives, from a registry with their manifests.
     pub fetch: Duration,
     /// One status PATCH each.
     pub status: Duration,
@@ -58,9 +58,9 @@ async fn fetch(server: &SourceServer, world: &World) -> anyhow::Result<Duration>
     let client = reqwest::Client::builder().no_proxy().build()?;
     let started = Instant::now();
     let fetched = futures::stream::iter(0..world.count).map(|number| {
-        let (client, url, directory) = (client.clone(), server.url(number), directory.join(name(number)));
+        let (client, directory) = (client.clone(), directory.join(name(number)));
         async move {
-            let packed = client.get(url).send().await?.error_for_status()?.bytes().await?;
+            let packed = server.download(&client, number).await?;
             tokio::task::spawn_blocking(move || unpack(&packed, &directory)).await?
         }
     });

@@ -9,9 +9,12 @@
 //! - two idle minutes, in which nothing is due;
 //! - a re-sync: every source is looked at again a few times; what was downloaded and written meanwhile.
 //!
+//! That is done twice, with sources of each kind: archives over HTTP, and the same in a registry (a manifest and a layer
+//! each, found by a tag).
+//!
 //! **The floor**, measured before in the same run, is the sum of three things, each done without a controller: `kubectl
-//! apply` of the same resources; fetching and unpacking the same archives in one process, ten at a time, without
-//! hashing, limits or syncing; and one small status PATCH for each, ten at a time.
+//! apply` of the same resources; fetching and unpacking the same archives, from a registry with their manifests, in one
+//! process, ten at a time, without hashing, limits or syncing; and one small status PATCH for each, ten at a time.
 //!
 //! **Unpacking**: one archive of 200 MiB of files, half of which does not compress, by the archive module in a process of
 //! its own and by `tar xzf`, in turns; the median counts. Both write the same files and neither syncs. Tar checks no
@@ -40,8 +43,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, value_parser};
 use kube::Client;
 
-use report::Report;
-use server::SourceServer;
+use report::{Measured, Report};
+use server::{Kind, SourceServer};
 use world::World;
 
 /// Measures installs on the cluster that KUBECONFIG points to.
@@ -50,6 +53,9 @@ struct Options {
     /// How many extensions.
     #[arg(long, env = "BENCH_EXTENSIONS", default_value_t = 1000, value_parser = value_parser!(u32).range(1..=10_000))]
     extensions: u32,
+    /// Kind of the sources; both, one after the other, where none is given.
+    #[arg(long, env = "BENCH_SOURCE")]
+    source: Option<Kind>,
     /// Seconds for which the idle controller is watched.
     #[arg(long, env = "BENCH_IDLE_SECONDS", default_value_t = 120, value_parser = value_parser!(u64).range(1..=3600))]
     idle_seconds: u64,
@@ -94,24 +100,36 @@ fn main() -> ExitCode {
 
 async fn bench(options: &Options) -> anyhow::Result<()> {
     let client = Client::try_default().await?;
-    println!("packing {} archives", options.extensions);
-    let server = SourceServer::start(content::archives(options.extensions)?).await?;
-    let world = World::start(&client, &server, options.extensions).await?;
-    let done = measured(options, &client, &server, &world).await;
-    let cleared = world.finish(&client).await;
-    done.and(cleared)
+    let kinds = options.source.map_or_else(|| vec![Kind::Archive, Kind::Oci], |kind| vec![kind]);
+    let mut sources = vec![];
+    for kind in kinds {
+        println!("packing {} archives, sources of the kind {kind}", options.extensions);
+        let server = SourceServer::start(kind, content::archives(options.extensions, kind)?).await?;
+        let world = World::start(&client, &server, options.extensions).await?;
+        let done = measured(options, &client, &server, &world).await;
+        let cleared = world.finish(&client).await;
+        let measured = done.and_then(|measured| cleared.map(|()| measured))?;
+        print!("{}", measured.table());
+        sources.push(measured);
+    }
+    println!("measuring an archive of {} MiB", options.unpack_mib);
+    let unpacking = tokio::task::block_in_place(|| unpack::measure(options.unpack_mib))?;
+    let report = Report { sources, unpacking };
+    print!("{}", report.unpacking_table());
+    println!("written to {}", report.write()?.display());
+    Ok(())
 }
 
-async fn measured(options: &Options, client: &Client, server: &SourceServer, world: &World) -> anyhow::Result<()> {
+async fn measured(
+    options: &Options,
+    client: &Client,
+    server: &SourceServer,
+    world: &World,
+) -> anyhow::Result<Measured> {
     println!("measuring the floor");
     let floor = floor::measure(client, server, world).await?;
     println!("measuring the controller");
     let idle = Duration::from_secs(options.idle_seconds);
     let installs = measure::installs(client, server, world, options.controller.as_deref(), &floor, idle).await?;
-    println!("measuring an archive of {} MiB", options.unpack_mib);
-    let unpacking = tokio::task::block_in_place(|| unpack::measure(options.unpack_mib))?;
-    let report = Report { floor, installs, unpacking };
-    print!("{}", report.table());
-    println!("written to {}", report.write()?.display());
-    Ok(())
+    Ok(Measured { kind: server.kind(), floor, installs })
 }

@@ -2,35 +2,90 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::floor::Floor;
 use crate::measure::Installs;
+use crate::server::Kind;
 use crate::unpack::Unpacking;
 use crate::world::target;
 
 /// All that was measured.
 pub struct Report {
-    /// Without a controller.
-    pub floor: Floor,
-    /// With it.
-    pub installs: Installs,
+    /// The kinds of sources, each in its turn.
+    pub sources: Vec<Measured>,
     /// One large archive.
     pub unpacking: Unpacking,
 }
 
+/// What was measured with sources of one kind.
+pub struct Measured {
+    /// The kind.
+    pub kind: Kind,
+    /// Without a controller.
+    pub floor: Floor,
+    /// With it.
+    pub installs: Installs,
+}
+
 impl Report {
+    /// What was measured about the large archive, for people.
+    pub fn unpacking_table(&self) -> String {
+        let mut table = String::new();
+        let unpacking = &self.unpacking;
+        let mut row = |name: &str, value: String, target: &str| write_row(&mut table, name, &value, target);
+        let mib = |bytes: u64| bytes >> 20;
+        let archive = format!("{} MiB packed to {} MiB: ", mib(unpacking.unpacked), mib(unpacking.packed));
+        row(&format!("{archive}archive module"), seconds(unpacking.ours), "");
+        row(&format!("{archive}tar xzf"), seconds(unpacking.tar), "");
+        row("speed in relation to tar xzf", format!("{:.2}×", unpacking.ratio()), "≥ 0.9×");
+        row("its peak memory", format!("{:.1} MiB", unpacking.peak_mib), "constant");
+        row("its peak memory for a tenth of the archive", format!("{:.1} MiB", unpacking.small_peak_mib), "");
+        table
+    }
+
+    /// Writes the JSON file; its path.
+    pub fn write(&self) -> anyhow::Result<PathBuf> {
+        let path = target().join("bench/install.json");
+        std::fs::create_dir_all(target().join("bench"))
+            .and_then(|()| std::fs::write(&path, format!("{:#}\n", self.json())))
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(path)
+    }
+
+    /// The archives' numbers at the top, those of other kinds in an object of their name.
+    fn json(&self) -> Value {
+        let unpacking = &self.unpacking;
+        let mut all = serde_json::Map::new();
+        for measured in &self.sources {
+            match (measured.kind, measured.json()) {
+                (Kind::Archive, Value::Object(numbers)) => all.extend(numbers),
+                (kind, numbers) => drop(all.insert(kind.to_string(), numbers)),
+            }
+        }
+        let unpack = json!({
+            "seconds": rounded(unpacking.ours.as_secs_f64()),
+            "tar_seconds": rounded(unpacking.tar.as_secs_f64()),
+            "peak_rss_mib": rounded(unpacking.peak_mib),
+            "tenth_peak_rss_mib": rounded(unpacking.small_peak_mib),
+        });
+        all.insert("unpack_ratio".into(), rounded(unpacking.ratio()).into());
+        all.insert("unpack".into(), unpack);
+        all.into()
+    }
+}
+
+impl Measured {
     /// For people.
     pub fn table(&self) -> String {
-        let (floor, installs, unpacking) = (&self.floor, &self.installs, &self.unpacking);
+        let (floor, installs) = (&self.floor, &self.installs);
         let count = f64::from(installs.count);
-        let mut table = format!("{:58}{:>10}{:>12}\n", format!("{count} extensions"), "measured", "target");
-        let mut row = |name: &str, value: String, target: &str| {
-            let _ = writeln!(table, "{name:58}{value:>10}{target:>12}");
-        };
-        let seconds = |time: std::time::Duration| format!("{:.2} s", time.as_secs_f64());
+        let title = format!("{count} extensions, {}", self.kind);
+        let mut table = format!("{title:58}{:>10}{:>12}\n", "measured", "target");
+        let mut row = |name: &str, value: String, target: &str| write_row(&mut table, name, &value, target);
         row("apply until all are Ready", seconds(installs.time), "");
         row("floor", seconds(floor.total()), "");
         row("  kubectl apply without a controller", seconds(floor.apply), "");
@@ -50,32 +105,16 @@ impl Report {
         row("re-sync: downloads", installs.resync_downloads.to_string(), "0");
         row("re-sync: API writes", format!("{:.0}", installs.resync_writes), "0");
         row("re-sync: processor time", format!("{:.2} s", installs.resync_cpu_seconds), "");
-        let mib = |bytes: u64| bytes >> 20;
-        let archive = format!("{} MiB packed to {} MiB: ", mib(unpacking.unpacked), mib(unpacking.packed));
-        row(&format!("{archive}archive module"), seconds(unpacking.ours), "");
-        row(&format!("{archive}tar xzf"), seconds(unpacking.tar), "");
-        row("speed in relation to tar xzf", format!("{:.2}×", unpacking.ratio()), "≥ 0.9×");
-        row("its peak memory", format!("{:.1} MiB", unpacking.peak_mib), "constant");
-        row("its peak memory for a tenth of the archive", format!("{:.1} MiB", unpacking.small_peak_mib), "");
         let _ = writeln!(table, "most requests: {}", installs.requests.most(8).join(", "));
         let _ = writeln!(table, "most requests while idle: {}", installs.idle_requests.most(5).join(", "));
         table
     }
 
-    /// Writes the JSON file; its path.
-    pub fn write(&self) -> anyhow::Result<PathBuf> {
-        let path = target().join("bench/install.json");
-        std::fs::create_dir_all(target().join("bench"))
-            .and_then(|()| std::fs::write(&path, format!("{:#}\n", self.json())))
-            .with_context(|| format!("{} cannot be written", path.display()))?;
-        Ok(path)
-    }
-
     fn json(&self) -> Value {
-        let (floor, installs, unpacking) = (&self.floor, &self.installs, &self.unpacking);
+        let (floor, installs) = (&self.floor, &self.installs);
         json!({
             "extensions": installs.count,
-            "source": "archive",
+            "source": self.kind.to_string(),
             "seconds": rounded(installs.time.as_secs_f64()),
             "floor_seconds": rounded(floor.total().as_secs_f64()),
             "floor": {
@@ -96,13 +135,6 @@ impl Report {
             "resync_unchanged": installs.resync_unchanged,
             "resync_writes": rounded(installs.resync_writes),
             "resync_cpu_seconds": rounded(installs.resync_cpu_seconds),
-            "unpack_ratio": rounded(unpacking.ratio()),
-            "unpack": {
-                "seconds": rounded(unpacking.ours.as_secs_f64()),
-                "tar_seconds": rounded(unpacking.tar.as_secs_f64()),
-                "peak_rss_mib": rounded(unpacking.peak_mib),
-                "tenth_peak_rss_mib": rounded(unpacking.small_peak_mib),
-            },
         })
     }
 
@@ -117,6 +149,14 @@ impl Report {
     fn idle_cpu_per_minute(&self) -> f64 {
         self.installs.idle_cpu_seconds / self.installs.idle.as_secs_f64() * 60.0
     }
+}
+
+fn write_row(table: &mut String, name: &str, value: &str, target: &str) {
+    let _ = writeln!(table, "{name:58}{value:>10}{target:>12}");
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
 }
 
 /// To a thousandth.

@@ -50,7 +50,7 @@ impl World {
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await?;
         let dir = tempfile::Builder::new().prefix("bench-install-").tempdir_in(target())?;
         let world = Self { count, dir, made_definitions };
-        let resources: String = (0..count).map(|number| resource(number, &server.url(number))).collect();
+        let resources: String = (0..count).map(|number| resource(number, &server.source(number))).collect();
         std::fs::write(world.resources(), resources)?;
         Ok(world)
     }
@@ -153,10 +153,9 @@ pub fn name(number: u32) -> String {
     format!("bench-{number}")
 }
 
-fn resource(number: u32, url: &str) -> String {
+fn resource(number: u32, source: &str) -> String {
     format!(
-        "---\napiVersion: outrigger.dev/v1alpha1\nkind: OrchestratorExtension\nmetadata: {{name: {}}}\nspec: {{source: {{type: \
-         archive, url: {url:?}}}}}\n",
+        "---\napiVersion: outrigger.dev/v1alpha1\nkind: OrchestratorExtension\nmetadata: {{name: {}}}\nspec: {{source: {source}}}\n",
         name(number)
     )
 }

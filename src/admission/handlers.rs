@@ -37,8 +37,8 @@ pub struct RunCheck {
 pub const MUTATE_RUNS: &str = "/admission/actionruns/mutate";
 /// Path of the webhook that judges runs.
 pub const VALIDATE_RUNS: &str = "/admission/actionruns/validate";
-/// Path of the webhook that judges extensions.
-pub const VALIDATE_EXTENSIONS: &str = "/admission/extensions/validate";
+/// Path of the webhook that judges extensions and adds their finalizer.
+pub const MUTATE_EXTENSIONS: &str = "/admission/extensions/mutate";
 
 /// Largest review: two objects of the API server's largest request, and the review around them.
 const BODY_BYTES: usize = 8 << 20;
@@ -61,7 +61,7 @@ pub fn router(admission: Admission) -> Router {
     Router::new()
         .route(MUTATE_RUNS, post(mutate_runs))
         .route(VALIDATE_RUNS, post(validate_runs))
-        .route(VALIDATE_EXTENSIONS, post(validate_extensions))
+        .route(MUTATE_EXTENSIONS, post(mutate_extensions))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(Arc::new(admission))
 }
@@ -84,9 +84,10 @@ async fn validate_runs(State(admission): State<Arc<Admission>>, body: Bytes) -> 
     })
 }
 
-async fn validate_extensions(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
+async fn mutate_extensions(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
     answer(&admission, &body, "orchestratorextensions", |request| {
-        review::validate_extension(request, &*admission.check_extension).map(|()| Judged::default())
+        let patch = review::mutate_extension(request, &*admission.check_extension)?;
+        Ok(Judged { patch, ..Judged::default() })
     })
 }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::api::EXTENSION_FINALIZER;
 
 fn admission() -> Admission {
     Admission {
@@ -17,7 +18,9 @@ fn admission() -> Admission {
             let refusals = vec!["a is wrong".to_owned(), "b is wrong".to_owned()];
             Box::pin(async { RunCheck { refusals, ..RunCheck::default() } })
         }),
-        check_extension: Arc::new(|_| Err(vec!["spec.source is missing".to_owned()])),
+        check_extension: Arc::new(|extension| {
+            extension.spec.source.as_ref().map(drop).ok_or_else(|| vec!["spec.source is missing".to_owned()])
+        }),
     }
 }
 
@@ -71,8 +74,30 @@ async fn a_created_run_comes_back_with_a_json_patch_in_base64() {
 }
 
 #[tokio::test]
+async fn a_created_extension_comes_back_with_its_finalizer() {
+    let response = answered(
+        MUTATE_EXTENSIONS,
+        review(
+            "orchestratorextensions",
+            "CREATE",
+            json!({
+                "apiVersion": "outrigger.dev/v1alpha1", "kind": "OrchestratorExtension", "metadata": {"name": "x"},
+                "spec": {"source": {"url": "https://example.com/x.tar.gz"}},
+            }),
+        ),
+    )
+    .await;
+    assert_eq!(response["allowed"], true);
+    let patch = STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        serde_json::from_slice::<Value>(&patch).unwrap(),
+        json!([{"op": "add", "path": "/metadata/finalizers", "value": [EXTENSION_FINALIZER]}])
+    );
+}
+
+#[tokio::test]
 async fn a_refusal_joins_all_problems() {
-    let response = answered(VALIDATE_EXTENSIONS, review("orchestratorextensions", "CREATE", json!({
+    let response = answered(MUTATE_EXTENSIONS, review("orchestratorextensions", "CREATE", json!({
         "apiVersion": "outrigger.dev/v1alpha1", "kind": "OrchestratorExtension", "metadata": {"name": "x"}, "spec": {},
     })))
     .await;
@@ -170,7 +195,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_refused(body in prop::collection::vec(any::<u8>(), 0..256)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let (status, _) = runtime.block_on(post_to(VALIDATE_EXTENSIONS, body));
+        let (status, _) = runtime.block_on(post_to(MUTATE_EXTENSIONS, body));
         prop_assert_eq!(status, StatusCode::BAD_REQUEST);
     }
 }

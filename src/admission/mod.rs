@@ -4,7 +4,7 @@
 //! |------------------------------------|-----------------------|-------------------------------------------------------|
 //! | `/admission/actionruns/mutate`     | create, update        | stamps the caller, adds the finalizer                 |
 //! | `/admission/actionruns/validate`   | create, update        | sizes, types, what comes later, meaning; immutability |
-//! | `/admission/extensions/validate`   | create, update        | what the controller would refuse                      |
+//! | `/admission/extensions/mutate`     | create, update        | refuses what the controller would; adds the finalizer |
 //!
 //! [`review`] decides, [`handlers`] speak HTTP, [`stamp`] signs.
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::canonical::canonical;
 use super::limits;
 use super::stamp::{RESTORED, RunName, StampError, is_genuine, sign};
-use crate::api::{ActionRun, OrchestratorExtension, RUN_FINALIZER};
+use crate::api::{ActionRun, EXTENSION_FINALIZER, OrchestratorExtension, RUN_FINALIZER};
 
 /// A request to admit.
 pub type Request = AdmissionRequest<DynamicObject>;
@@ -66,12 +66,17 @@ fn mutate_created(request: &Request, object: &DynamicObject, key: &[u8], now: Ti
         let caller = sign(key, &namespace, name, &request.user_info, now, &run.spec);
         patch.push(json!({"op": "add", "path": "/spec/caller", "value": caller}));
     }
-    let mut finalizers = object.metadata.finalizers.clone().unwrap_or_default();
-    if !finalizers.iter().any(|finalizer| finalizer == RUN_FINALIZER) {
-        finalizers.push(RUN_FINALIZER.to_owned());
-        patch.push(json!({"op": "add", "path": "/metadata/finalizers", "value": finalizers}));
-    }
+    patch.extend(missing_finalizer(object, RUN_FINALIZER));
     Ok(patch)
+}
+
+fn missing_finalizer(object: &DynamicObject, wanted: &str) -> Option<Value> {
+    let mut finalizers = object.metadata.finalizers.clone().unwrap_or_default();
+    if finalizers.iter().any(|finalizer| finalizer == wanted) {
+        return None;
+    }
+    finalizers.push(wanted.to_owned());
+    Some(json!({"op": "add", "path": "/metadata/finalizers", "value": finalizers}))
 }
 
 fn mutate_updated(object: &DynamicObject, old: &DynamicObject) -> Patch {
@@ -192,20 +197,25 @@ fn changes(old: &Value, new: &Value, path: String, found: &mut Vec<String>) {
     }
 }
 
-/// Judges an extension through `check`. An update that leaves the spec as it is passes: labels stay editable.
+/// Judges an extension through `check`; the change to a created one that passes: the finalizer, which the controller
+/// would have to write otherwise. An update that leaves the spec as it is passes: labels stay editable. An extension
+/// that cannot be read is left as it is: the schema, asked next, names the field.
 ///
 /// # Errors
 /// Everything that is wrong, for the user who asked.
-pub fn validate_extension(
+pub fn mutate_extension(
     request: &Request,
     check: &dyn Fn(&OrchestratorExtension) -> Result<(), Vec<String>>,
-) -> Result<(), Vec<String>> {
-    let Some(object) = &request.object else { return Ok(()) };
+) -> Result<Patch, Vec<String>> {
+    let Some(object) = &request.object else { return Ok(Patch::new()) };
     let spec = |object: &DynamicObject| object.data.pointer("/spec").map(canonical);
     if request.old_object.as_ref().is_some_and(|old| spec(old) == spec(object)) {
-        return Ok(());
+        return Ok(Patch::new());
     }
-    check(&parse(object)?)
+    let Ok(extension) = parse(object) else { return Ok(Patch::new()) };
+    check(&extension)?;
+    let is_created = request.operation == Operation::Create;
+    Ok(missing_finalizer(object, EXTENSION_FINALIZER).filter(|_| is_created).into_iter().collect())
 }
 
 fn annotation<'a>(object: &'a DynamicObject, name: &str) -> Option<&'a str> {

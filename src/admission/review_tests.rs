@@ -244,17 +244,47 @@ fn deletion_and_the_operators_own_updates_pass_and_creation_never_does() {
     assert!(!is_exempt(&created, Some("alice")));
 }
 
+fn extension(finalizers: &[&str], description: &str) -> Value {
+    json!({
+        "apiVersion": "outrigger.dev/v1alpha1", "kind": "OrchestratorExtension",
+        "metadata": {"name": "x", "finalizers": finalizers}, "spec": {"description": description},
+    })
+}
+
 #[test]
 fn an_extension_is_checked_unless_its_spec_stays() {
-    let extension = |description: &str| {
-        json!({
-            "apiVersion": "outrigger.dev/v1alpha1", "kind": "OrchestratorExtension",
-            "metadata": {"name": "x"}, "spec": {"description": description},
-        })
-    };
+    let extension = |description| extension(&[], description);
     let refuse = |_: &OrchestratorExtension| Err(vec!["spec.source is missing".to_owned()]);
     let refused = Err(vec!["spec.source is missing".to_owned()]);
-    assert_eq!(validate_extension(&create(extension("a")), &refuse), refused);
-    assert_eq!(validate_extension(&request("UPDATE", extension("b"), extension("a")), &refuse), refused);
-    assert_eq!(validate_extension(&request("UPDATE", extension("a"), extension("a")), &refuse), Ok(()));
+    assert_eq!(mutate_extension(&create(extension("a")), &refuse), refused);
+    assert_eq!(mutate_extension(&request("UPDATE", extension("b"), extension("a")), &refuse), refused);
+    assert_eq!(mutate_extension(&request("UPDATE", extension("a"), extension("a")), &refuse), Ok(vec![]));
+}
+
+#[test]
+fn a_created_extension_gets_its_finalizer_once_and_keeps_others() {
+    let pass = |_: &OrchestratorExtension| Ok(());
+    let created = extension(&["example.com/other"], "a");
+    let patch = mutate_extension(&create(created.clone()), &pass).unwrap();
+    let admitted = patched(created, patch);
+    assert_eq!(admitted["metadata"]["finalizers"], json!(["example.com/other", EXTENSION_FINALIZER]));
+    assert_eq!(mutate_extension(&create(admitted), &pass), Ok(vec![]), "asked again");
+    let mut bare = extension(&[], "a");
+    bare["metadata"] = json!({"name": "x"});
+    let patch = mutate_extension(&create(bare.clone()), &pass).unwrap();
+    assert_eq!(patched(bare, patch)["metadata"]["finalizers"], json!([EXTENSION_FINALIZER]));
+}
+
+#[test]
+fn a_finalizer_that_was_taken_off_is_the_controllers_affair() {
+    let taken_off = request("UPDATE", extension(&[], "b"), extension(&[EXTENSION_FINALIZER], "a"));
+    assert_eq!(mutate_extension(&taken_off, &|_| Ok(())), Ok(vec![]));
+}
+
+#[test]
+fn an_extension_that_cannot_be_read_is_left_to_the_schema() {
+    let mut unreadable = extension(&[], "a");
+    unreadable["spec"]["description"] = json!(7);
+    let refuse = |_: &OrchestratorExtension| Err(vec!["never asked".to_owned()]);
+    assert_eq!(mutate_extension(&create(unreadable), &refuse), Ok(vec![]));
 }

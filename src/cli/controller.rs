@@ -176,7 +176,7 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         limits: options.limits.limits(),
         contracts: replica.contracts(),
         require_verification: options.require_verification,
-        recorder: replica.recorder(),
+        events: extension::Events::start(replica.recorder()),
         metrics: replica.metrics.clone(),
         memory: Default::default(),
     });
@@ -191,9 +191,10 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
     // All that writes to the volume is waited for: once the Lease is let go, it is another's.
     tokio::join!(
         extension::collect_until(context.clone(), shutdown()),
-        extension::run(context, options.extension_concurrency, shutdown()),
+        extension::run(context.clone(), options.extension_concurrency, shutdown()),
         run::controller::run(runs.context, runs.triggers, shutdown()),
     );
+    context.events.published().await;
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Client;
-use kube::runtime::events::Recorder;
 
+use super::events::Events;
 use super::plan::Known;
 use crate::archive::Limits;
 use crate::source::Fetcher;
@@ -30,7 +30,7 @@ pub struct Context {
     /// Whether nothing is installed that nobody signed.
     pub require_verification: bool,
     /// Events.
-    pub recorder: Recorder,
+    pub events: Events,
     /// Counters.
     pub metrics: Metrics,
     /// What earlier reconciles learned, by UID.

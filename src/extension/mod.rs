@@ -14,6 +14,7 @@
 //! | `collect`       | removes trees that nothing uses, slowly                        | client, volume |
 //! | `network_policy` | takes away what restricted the pods of an extension              | client |
 //! | `check`         | what admission says about a resource                           | nothing |
+//! | `events`        | publishes events in the background                             | client |
 //! | `usage`         | what objects use of the volume                                 | client |
 //! | `backoff`, `failure` | pauses and failures                                       | nothing |
 
@@ -24,6 +25,7 @@ mod collect;
 mod context;
 mod controller;
 mod dereference;
+mod events;
 mod failure;
 mod finalize;
 mod network_policy;
@@ -38,3 +40,4 @@ pub use check::check;
 pub use collect::collect_until;
 pub use context::Context;
 pub use controller::run;
+pub use events::Events;

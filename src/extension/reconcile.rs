@@ -133,7 +133,7 @@ async fn write_status(
     let now = Timestamp::now();
     let next = |old: &_| status::next(old, object(extension), observation, now);
     if let Some(stored) = store_status(extension, context, next).await? {
-        publish_events(extension, context, observation, &stored.old, &stored.new).await;
+        publish_events(extension, context, observation, &stored.old, &stored.new);
     }
     let reason = match &observation.result {
         Ok(_) => Reason::Succeeded,
@@ -200,7 +200,7 @@ fn random() -> f64 {
 }
 
 /// An event for a new revision, for drift, and for a failure that was not there before: not for every check.
-async fn publish_events(
+fn publish_events(
     extension: &OrchestratorExtension,
     context: &Context,
     observation: &Observation,
@@ -251,8 +251,6 @@ async fn publish_events(
         }
     }
     for event in events {
-        if let Err(error) = context.recorder.publish(&event, &extension.object_ref(&())).await {
-            tracing::warn!(extension = extension.name_any(), %error, "an event could not be written");
-        }
+        context.events.publish(event, extension.object_ref(&()));
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::certificates::Trust;
-use crate::admission::handlers::{MUTATE_RUNS, VALIDATE_EXTENSIONS, VALIDATE_RUNS};
+use crate::admission::handlers::{MUTATE_EXTENSIONS, MUTATE_RUNS, VALIDATE_RUNS};
 use crate::api::{GROUP, MANAGED_BY_LABEL, MANAGER, VERSION};
 
 /// Name of both configurations, unless a flag says otherwise.
@@ -104,33 +104,37 @@ pub enum WebhookError {
 /// Runs fail closed: a run that was not stamped could never start. Updates of what is being deleted and of the
 /// operator itself are not sent at all, so that nothing hangs while no replica answers. The stamp is made once
 /// (`reinvocationPolicy: Never`): asked again within one request, it could not be told from one of a backup.
+///
+/// Extensions fail open, because the controller checks them again and adds what is missing: so one may be applied before
+/// the operator is up. One call judges an extension and adds its finalizer, and is made again where another webhook
+/// changed it.
 pub fn webhooks(
     name: &str,
     endpoint: &Endpoint,
     ca: Option<&str>,
     operator: &str,
 ) -> (MutatingWebhookConfiguration, ValidatingWebhookConfiguration) {
-    let mutate_runs = MutatingWebhook {
-        name: format!("mutate.actionruns.{GROUP}"),
+    let mutating = |resource: &str, scope: &str, path: &str, failure: &str, reinvocation: &str| MutatingWebhook {
+        name: format!("mutate.{resource}.{GROUP}"),
         admission_review_versions: vec!["v1".to_owned()],
-        client_config: endpoint.client_config(MUTATE_RUNS, ca),
-        failure_policy: Some("Fail".to_owned()),
+        client_config: endpoint.client_config(path, ca),
+        failure_policy: Some(failure.to_owned()),
         match_conditions: Some(conditions(operator)),
         match_policy: Some("Equivalent".to_owned()),
-        reinvocation_policy: Some("Never".to_owned()),
-        rules: Some(rules("actionruns", "Namespaced")),
+        reinvocation_policy: Some(reinvocation.to_owned()),
+        rules: Some(rules(resource, scope)),
         side_effects: "None".to_owned(),
         timeout_seconds: Some(5),
         ..MutatingWebhook::default()
     };
-    let validating = |resource: &str, scope: &str, path: &str, failure_policy: &str| ValidatingWebhook {
-        name: format!("validate.{resource}.{GROUP}"),
+    let validate_runs = ValidatingWebhook {
+        name: format!("validate.actionruns.{GROUP}"),
         admission_review_versions: vec!["v1".to_owned()],
-        client_config: endpoint.client_config(path, ca),
-        failure_policy: Some(failure_policy.to_owned()),
+        client_config: endpoint.client_config(VALIDATE_RUNS, ca),
+        failure_policy: Some("Fail".to_owned()),
         match_conditions: Some(conditions(operator)),
         match_policy: Some("Equivalent".to_owned()),
-        rules: Some(rules(resource, scope)),
+        rules: Some(rules("actionruns", "Namespaced")),
         side_effects: "None".to_owned(),
         timeout_seconds: Some(5),
         ..ValidatingWebhook::default()
@@ -140,15 +144,14 @@ pub fn webhooks(
         labels: Some([(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned())].into()),
         ..ObjectMeta::default()
     };
-    let mutating = MutatingWebhookConfiguration { metadata: metadata(), webhooks: Some(vec![mutate_runs]) };
-    let validating = ValidatingWebhookConfiguration {
+    let mutating = MutatingWebhookConfiguration {
         metadata: metadata(),
         webhooks: Some(vec![
-            validating("actionruns", "Namespaced", VALIDATE_RUNS, "Fail"),
-            // The controller checks an extension again, so that one may be applied before the operator is up.
-            validating("orchestratorextensions", "Cluster", VALIDATE_EXTENSIONS, "Ignore"),
+            mutating("actionruns", "Namespaced", MUTATE_RUNS, "Fail", "Never"),
+            mutating("orchestratorextensions", "Cluster", MUTATE_EXTENSIONS, "Ignore", "IfNeeded"),
         ]),
     };
+    let validating = ValidatingWebhookConfiguration { metadata: metadata(), webhooks: Some(vec![validate_runs]) };
     (mutating, validating)
 }
 

@@ -61,17 +61,21 @@ fn runs_fail_closed_and_extensions_open() {
             }],
         })
     );
-    let policies: Vec<_> = validating["webhooks"]
-        .as_array()
-        .unwrap()
-        .iter()
+    let policies: Vec<_> = [&mutating, &validating]
+        .into_iter()
+        .flat_map(|configuration| configuration["webhooks"].as_array().unwrap())
         .map(|webhook| (webhook["name"].as_str().unwrap(), webhook["failurePolicy"].as_str().unwrap()))
         .collect();
     assert_eq!(
         policies,
-        [("validate.actionruns.outrigger.dev", "Fail"), ("validate.orchestratorextensions.outrigger.dev", "Ignore")]
+        [
+            ("mutate.actionruns.outrigger.dev", "Fail"),
+            ("mutate.orchestratorextensions.outrigger.dev", "Ignore"),
+            ("validate.actionruns.outrigger.dev", "Fail"),
+        ]
     );
-    assert_eq!(validating["webhooks"][1]["rules"][0]["scope"], "Cluster");
+    assert_eq!(mutating["webhooks"][1]["rules"][0]["scope"], "Cluster");
+    assert_eq!(mutating["webhooks"][1]["reinvocationPolicy"], "IfNeeded");
 }
 
 #[test]
@@ -125,7 +129,8 @@ async fn the_url_configuration_carries_url_and_ca() {
     let api = FakeApi::default();
     apply_url_configuration(&api.client(), DEFAULT_NAME, "https://192.0.2.7:8443", "ca", "admin").await.unwrap();
     assert_eq!(bundles(&api), ["Y2E=", "Y2E=", "Y2E="]);
-    let applied = api.get(VALIDATING).unwrap();
-    assert_eq!(applied["kind"], "ValidatingWebhookConfiguration");
-    assert_eq!(applied["webhooks"][1]["clientConfig"]["url"], "https://192.0.2.7:8443/admission/extensions/validate");
+    let applied = api.get(MUTATING).unwrap();
+    assert_eq!(applied["kind"], "MutatingWebhookConfiguration");
+    assert_eq!(applied["webhooks"][1]["clientConfig"]["url"], "https://192.0.2.7:8443/admission/extensions/mutate");
+    assert_eq!(api.get(VALIDATING).unwrap()["webhooks"].as_array().unwrap().len(), 1);
 }

@@ -5,7 +5,7 @@ use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINC
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use super::door::{Body, Outgoing, Session};
 use super::error::SourceError;
@@ -14,6 +14,9 @@ use crate::digest::Digest;
 
 /// Bytes of a validator that is worth remembering.
 const MAX_VALIDATOR_BYTES: usize = 1024;
+
+/// Bytes that are written at once: each write costs a change of threads.
+pub(super) const WRITE_BYTES: usize = 64 << 10;
 
 /// What a server said to recognise unchanged bytes by (RFC 9110, section 8.8).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +77,8 @@ pub(super) async fn download(
     let validators = Validators::of(answer.response.headers());
     let io = |action| move |source| SourceError::Io { action, source };
     let file = NamedTempFile::new_in(&session.door.options.work_dir).map_err(io("create a temporary file"))?;
-    let mut out = tokio::fs::File::from_std(file.reopen().map_err(io("open the temporary file"))?);
+    let out = tokio::fs::File::from_std(file.reopen().map_err(io("open the temporary file"))?);
+    let mut out = BufWriter::with_capacity(WRITE_BYTES, out);
     let mut hasher = Sha256::new();
     let mut body = Body::new(answer, session.door.options.max_download_bytes)?;
     while let Some(bytes) = body.chunk(session).await? {

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use tempfile::NamedTempFile;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use super::client::{RawManifest, Repository};
 use super::fault::OciFault;
@@ -14,6 +14,7 @@ use super::manifest::{Descriptor, Document, only, parse};
 use super::reference::{OciRef, Reference, Tag};
 use crate::archive::{self, EntryName, Limits, TreeSummary, TreeWriter, UnpackError, UnpackOptions};
 use crate::digest::Digest;
+use crate::source::download::WRITE_BYTES;
 use crate::source::error::SourceError;
 use crate::source::fetcher::blocking;
 use crate::source::version;
@@ -121,7 +122,8 @@ async fn stored(repository: &Repository, descriptor: &Descriptor) -> Result<Name
     let io = |action| move |source| SourceError::Io { action, source };
     let file = NamedTempFile::new_in(&repository.session().door.options.work_dir);
     let file = file.map_err(io("create a temporary file"))?;
-    let mut out = tokio::fs::File::from_std(file.reopen().map_err(io("open the temporary file"))?);
+    let out = tokio::fs::File::from_std(file.reopen().map_err(io("open the temporary file"))?);
+    let mut out = BufWriter::with_capacity(WRITE_BYTES, out);
     let mut blob = repository.open(descriptor, descriptor.size).await?;
     while let Some(bytes) = blob.chunk().await? {
         out.write_all(&bytes).await.map_err(io("write the temporary file"))?;
