@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
@@ -25,9 +25,9 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 use tower::util::MapRequestLayer;
 
-use super::ControllerOptions;
 use super::listeners::{keep_webhooks, listen, listening, reached_at};
 use super::volume::{self, InstalledTrees};
+use super::{ControllerOptions, api_server};
 use crate::admission::{self, Admission};
 use crate::api::MANAGER;
 use crate::extension;
@@ -57,6 +57,8 @@ pub fn main(options: ControllerOptions) -> anyhow::Result<()> {
 struct Replica {
     options: ControllerOptions,
     client: Client,
+    /// Where the API server is reached.
+    server: Uri,
     metrics: Metrics,
     keys: Keys,
     /// The CAs that runners, webhooks and other replicas are told of.
@@ -73,7 +75,7 @@ struct Replica {
 
 async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     let metrics = Metrics::new();
-    let client = client(&options, metrics.clone()).await?;
+    let (client, server) = client(&options, metrics.clone()).await?;
     let readiness = Readiness::waiting_for(["certificates", "listener"]);
     let shutdown = on_signal()?;
     let health = TcpListener::bind(options.health_listen).await.with_context(|| listening(options.health_listen))?;
@@ -104,6 +106,7 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     });
     let replica = Arc::new(Replica {
         client: client.clone(),
+        server,
         metrics,
         keys,
         trust: trust.clone(),
@@ -172,7 +175,7 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         client: replica.client.clone(),
         namespace: options.namespace.clone(),
         store: store.clone(),
-        fetcher: Fetcher::new(replica.fetch_options())?,
+        fetcher: Fetcher::new(replica.fetch_options().await)?,
         limits: options.limits.limits(),
         contracts: replica.contracts(),
         require_verification: options.require_verification,
@@ -287,9 +290,10 @@ impl Replica {
         Recorder::new(self.client.clone(), reporter)
     }
 
-    fn fetch_options(&self) -> FetchOptions {
+    async fn fetch_options(&self) -> FetchOptions {
+        let api_server = api_server::addresses(&self.client, &self.server).await;
         FetchOptions {
-            allow: AddressPolicy::new(self.options.allow_address.clone(), vec![]),
+            allow: AddressPolicy::new(self.options.allow_address.clone(), api_server),
             max_download_bytes: self.options.limits.max_download_bytes,
             proxy: self.options.proxy.clone(),
             ..FetchOptions::default()
@@ -305,8 +309,8 @@ impl Replica {
     }
 }
 
-/// A client whose requests are counted.
-async fn client(options: &ControllerOptions, metrics: Metrics) -> anyhow::Result<Client> {
+/// A client whose requests are counted, and the URL of the API server that it asks.
+async fn client(options: &ControllerOptions, metrics: Metrics) -> anyhow::Result<(Client, Uri)> {
     let config = match &options.kubeconfig {
         Some(file) => {
             let config =
@@ -321,7 +325,8 @@ async fn client(options: &ControllerOptions, metrics: Metrics) -> anyhow::Result
         metrics.requested(request.method(), request.uri());
         request
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&count).build())
+    let server = config.cluster_url.clone();
+    Ok((ClientBuilder::try_from(config)?.with_layer(&count).build(), server))
 }
 
 /// The user name under which the API server knows this process.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod api_server;
 mod controller;
 mod convert;
 mod crds;

@@ -1,18 +1,18 @@
 //! Which addresses may be dialled: the filter against requests forged through a URL.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
 /// Which addresses a fetch may connect to.
 ///
 /// Everything that is not global unicast is denied: the ranges of the IANA special-purpose address registries
-/// (RFC 6890 and its successors). `allow` opens denied ranges; nothing opens `deny`, the metadata services, multicast or
-/// the unspecified addresses.
+/// (RFC 6890 and its successors). `allow` opens denied ranges; nothing opens the API server, the metadata services,
+/// multicast or the unspecified addresses.
 #[derive(Debug, Clone, Default)]
 pub struct AddressPolicy {
     allow: Vec<IpNet>,
-    deny: Vec<IpNet>,
+    api_server: Vec<SocketAddr>,
 }
 
 /// An address that may not be dialled.
@@ -31,9 +31,9 @@ pub enum AddressKind {
     /// `169.254.169.254`, `fd00:ec2::254` and the like: hands out the machine's credentials.
     #[error("a cloud's metadata service, which is never allowed")]
     Metadata,
-    /// An address that the administrator closed, such as the API server's.
-    #[error("closed by the administrator")]
-    Closed,
+    /// Where the cluster's API server listens.
+    #[error("an address of the cluster's API server, which is never allowed")]
+    ApiServer,
     /// `0.0.0.0/8`, `::`: reaches the machine itself.
     #[error("an unspecified address, which is never allowed")]
     Unspecified,
@@ -59,30 +59,35 @@ pub enum AddressKind {
 
 impl AddressKind {
     fn can_be_allowed(self) -> bool {
-        !matches!(self, Self::Metadata | Self::Closed | Self::Unspecified | Self::Multicast)
+        !matches!(self, Self::Metadata | Self::ApiServer | Self::Unspecified | Self::Multicast)
     }
 }
 
 impl AddressPolicy {
-    /// The default policy, with the ranges in `allow` opened and those in `deny` closed. `deny` wins.
-    pub fn new(allow: Vec<IpNet>, deny: Vec<IpNet>) -> Self {
-        Self { allow, deny }
+    /// The default policy, with the ranges in `allow` opened. Where the API server listens stays closed whatever `allow`
+    /// says; other ports of its addresses, such as those of a node that serves more, are judged as any.
+    pub fn new(allow: Vec<IpNet>, api_server: Vec<SocketAddr>) -> Self {
+        Self { allow, api_server }
     }
 
-    /// Whether `address` may be dialled. An IPv4 address within an IPv6 one is judged as itself.
+    /// Whether `port` of `address` may be dialled; without a port, whether every port may. An IPv4 address within an IPv6
+    /// one is judged as itself.
     ///
     /// # Errors
     /// [`DeniedAddress`], which says what kind of address it is.
-    pub fn check(&self, address: IpAddr) -> Result<(), DeniedAddress> {
+    pub fn check(&self, address: IpAddr, port: Option<u16>) -> Result<(), DeniedAddress> {
         let canonical = address.to_canonical();
         let denied = |kind| Err(DeniedAddress { address, kind });
-        if self.deny.iter().any(|net| net.contains(&canonical) || net.contains(&address)) {
-            return denied(AddressKind::Closed);
+        let is_closed = |closed: &SocketAddr| {
+            closed.ip().to_canonical() == canonical && port.is_none_or(|port| port == closed.port())
+        };
+        if self.api_server.iter().any(is_closed) {
+            return denied(AddressKind::ApiServer);
         }
         if let IpAddr::V6(v6) = canonical
             && let Some(embedded) = embedded_v4(v6)
         {
-            return self.check(IpAddr::V4(embedded)).or_else(|inner| denied(inner.kind));
+            return self.check(IpAddr::V4(embedded), port).or_else(|inner| denied(inner.kind));
         }
         match special_kind(canonical) {
             None => Ok(()),
@@ -155,7 +160,7 @@ mod tests {
     use super::*;
 
     fn kind(policy: &AddressPolicy, address: &str) -> Option<AddressKind> {
-        policy.check(address.parse().unwrap()).err().map(|denied| denied.kind)
+        policy.check(address.parse().unwrap(), Some(443)).err().map(|denied| denied.kind)
     }
 
     fn nets(texts: &[&str]) -> Vec<IpNet> {
@@ -241,13 +246,22 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_address_stays_closed_within_an_allowed_range() {
-        let policy = AddressPolicy::new(nets(&["10.0.0.0/8"]), nets(&["10.96.0.1/32", "34.1.2.3/32"]));
-        assert_eq!(kind(&policy, "10.96.0.1"), Some(Closed));
-        assert_eq!(kind(&policy, "::ffff:10.96.0.1"), Some(Closed));
-        assert_eq!(kind(&policy, "64:ff9b::10.96.0.1"), Some(Closed));
-        assert_eq!(kind(&policy, "34.1.2.3"), Some(Closed));
+    fn the_api_server_stays_closed_within_an_allowed_range_and_at_a_public_address() {
+        let api_server = ["10.96.0.1:443", "34.1.2.3:443"].map(|address| address.parse().unwrap());
+        let policy = AddressPolicy::new(nets(&["10.0.0.0/8"]), api_server.to_vec());
+        for address in ["10.96.0.1", "::ffff:10.96.0.1", "64:ff9b::10.96.0.1", "34.1.2.3"] {
+            assert_eq!(kind(&policy, address), Some(ApiServer), "{address}");
+        }
         assert_eq!(kind(&policy, "10.96.0.2"), None);
+    }
+
+    #[test]
+    fn another_server_at_the_api_servers_address_can_be_reached() {
+        let policy = AddressPolicy::new(nets(&["10.0.0.0/8"]), vec!["10.0.0.5:6443".parse().unwrap()]);
+        let check = |port| policy.check("10.0.0.5".parse().unwrap(), port).map_err(|denied| denied.kind);
+        assert_eq!(check(Some(443)), Ok(()));
+        assert_eq!(check(Some(6443)), Err(ApiServer));
+        assert_eq!(check(None), Err(ApiServer), "a port that is not known may be that one");
     }
 
     #[test]
@@ -262,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_message_says_what_the_address_is_and_who_can_allow_it() {
-        let denied = AddressPolicy::default().check("10.0.0.7".parse().unwrap()).unwrap_err();
+        let denied = AddressPolicy::default().check("10.0.0.7".parse().unwrap(), None).unwrap_err();
         assert_eq!(denied.to_string(), "10.0.0.7 is a private address; an administrator can allow its range");
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::oci::canonical_registry;
 
-/// The logins of a configuration, by registry. Nothing of it is ever printed but the registries' names.
+/// The logins of a configuration, by registry and, below it, by path. Nothing of it is ever printed but these names.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct DockerConfig(BTreeMap<String, RegistryLogin>);
 
@@ -66,28 +66,40 @@ impl DockerConfig {
         let mut logins = BTreeMap::new();
         for (key, entry) in file.auths {
             if let Some(login) = login(&key, entry)? {
-                logins.entry(registry(&key)).or_insert(login);
+                logins.entry(place(&key)).or_insert(login);
             }
         }
         if logins.is_empty() { Err(DockerConfigFault::Empty) } else { Ok(Self(logins)) }
     }
 
-    /// The login for `registry`: host, and port where it is not the scheme's own.
-    pub fn login(&self, registry: &str) -> Option<&RegistryLogin> {
-        self.0.get(canonical_registry(registry))
+    /// The login for the repository `name` of `registry`: host, and port where it is not the scheme's own. Of several the
+    /// one with the longest path above the repository, as for the kubelet.
+    pub fn login(&self, registry: &str, name: &str) -> Option<&RegistryLogin> {
+        let registry = canonical_registry(registry);
+        let above = name.rmatch_indices('/').map(|(end, _)| &name[..end]);
+        let places = std::iter::once(name).chain(above).map(|path| format!("{registry}/{path}"));
+        places.chain([registry.to_owned()]).find_map(|place| self.0.get(&place))
     }
 
-    /// The registries that have one.
+    /// The registries, and paths in them, that have one.
     pub fn registries(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
     }
 }
 
-/// The registry that a key means, as Docker reads it: without scheme and path (`https://index.docker.io/v1/`).
-fn registry(key: &str) -> String {
+/// The registry that a key means, with the path below it: without scheme, and without the version of the API that Docker
+/// writes (`https://index.docker.io/v1/`).
+fn place(key: &str) -> String {
     let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
-    let host = rest.split('/').next().unwrap_or_default().to_ascii_lowercase();
-    canonical_registry(&host).to_owned()
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = host.to_ascii_lowercase();
+    let path = path.trim_end_matches('/');
+    let path = match path.split_once('/') {
+        Some(("v1" | "v2", below)) => below,
+        None if matches!(path, "v1" | "v2") => "",
+        _ => path,
+    };
+    [canonical_registry(&host), path].join("/").trim_end_matches('/').to_owned()
 }
 
 fn login(key: &str, entry: Entry) -> Result<Option<RegistryLogin>, DockerConfigFault> {
@@ -132,7 +144,7 @@ mod tests {
     }
 
     fn basic(config: &DockerConfig, registry: &str) -> Option<String> {
-        match config.login(registry)? {
+        match config.login(registry, "team/ext")? {
             RegistryLogin::Basic { username, password } => Some(format!("{username}:{password}")),
             _ => panic!("another login"),
         }
@@ -150,10 +162,12 @@ mod tests {
         .unwrap();
         assert_eq!(basic(&config, "ghcr.io").as_deref(), Some("bob:hun:ter2"));
         assert_eq!(basic(&config, "a.example:5000").as_deref(), Some("eve:x"));
-        assert!(matches!(config.login("azure.example"), Some(RegistryLogin::Identity(token)) if token == "refresh"));
-        assert!(matches!(config.login("b.example"), Some(RegistryLogin::Bearer(token)) if token == "bearer"));
+        assert!(
+            matches!(config.login("azure.example", "x"), Some(RegistryLogin::Identity(token)) if token == "refresh")
+        );
+        assert!(matches!(config.login("b.example", "x"), Some(RegistryLogin::Bearer(token)) if token == "bearer"));
         for other in ["a.example", "empty.example", "x.ghcr.io", "ghcr.io:443x"] {
-            assert!(config.login(other).is_none(), "{other}");
+            assert!(config.login(other, "x").is_none(), "{other}");
         }
         assert_eq!(config.registries(), ["a.example:5000", "azure.example", "b.example", "ghcr.io"]);
     }
@@ -162,11 +176,37 @@ mod tests {
     fn keys_match_as_docker_matches_them() {
         for key in ["https://index.docker.io/v1/", "docker.io", "registry-1.docker.io", "http://INDEX.docker.io"] {
             let config = parsed(json!({key: {"auth": STANDARD.encode("bob:x")}})).unwrap();
-            assert!(config.login("registry-1.docker.io").is_some(), "{key}");
-            assert!(config.login("ghcr.io").is_none());
+            assert!(config.login("registry-1.docker.io", "library/x").is_some(), "{key}");
+            assert!(config.login("ghcr.io", "x").is_none());
         }
         let config = parsed(json!({"https://ghcr.io/v2/": {"auth": STANDARD_NO_PAD.encode("bob:xx\0\0")}})).unwrap();
         assert_eq!(basic(&config, "ghcr.io").as_deref(), Some("bob:xx"));
+    }
+
+    #[test]
+    fn the_longest_path_above_the_repository_wins_and_another_repository_gets_no_login_of_a_path() {
+        let login = |name: &str| json!({"auth": STANDARD.encode(format!("{name}:x"))});
+        let config = parsed(json!({
+            "ghcr.io": login("all"), "ghcr.io/team": login("team"), "https://ghcr.io/v2/team/ext/": login("ext"),
+            "quay.io/team": login("quay"),
+        }))
+        .unwrap();
+        let user = |registry: &str, name: &str| match config.login(registry, name)? {
+            RegistryLogin::Basic { username, .. } => Some(username.as_str()),
+            _ => None,
+        };
+        for (name, expected) in [
+            ("team/ext", "ext"),
+            ("team/ext/part", "ext"),
+            ("team/extra", "team"),
+            ("team", "team"),
+            ("teams/ext", "all"),
+            ("other", "all"),
+        ] {
+            assert_eq!(user("ghcr.io", name), Some(expected), "{name}");
+        }
+        assert_eq!((user("quay.io", "team/x"), user("quay.io", "other/x")), (Some("quay"), None));
+        assert_eq!(config.registries(), ["ghcr.io", "ghcr.io/team", "ghcr.io/team/ext", "quay.io/team"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use url::Url;
 use super::address::AddressPolicy;
 use super::credentials::Credentials;
 use super::error::{RedirectFault, SourceError};
-use super::resolver::{DeniedHost, FilteredResolver, Lookup};
+use super::resolver::{DeniedHost, FilteredResolver, Lookup, to_port};
 use super::url::{Origin, SourceUrl, masked};
 
 /// Redirects that are followed for one request.
@@ -247,12 +247,13 @@ impl Session {
             host: denied.host.clone(),
             denied: denied.denied.clone(),
         };
+        let port = url.port_or_known_default();
         if let Some(host) = url.host() {
-            resolver.check_literal(&host).map_err(|host| denied(&host))?;
+            resolver.check_literal(&host, port).map_err(|host| denied(&host))?;
             if self.door.options.proxy.is_some()
                 && let url::Host::Domain(name) = host
             {
-                resolver.check_name(name).await.map_err(|host| denied(&host))?;
+                resolver.check_name(name, port).await.map_err(|host| denied(&host))?;
             }
         }
         let mut request = client.request(outgoing.method.clone(), url.clone()).headers(outgoing.headers.clone());
@@ -262,7 +263,8 @@ impl Session {
         if let Some(body) = &outgoing.body {
             request = request.body(body.clone());
         }
-        let answered = self.within(url, "the server's answer", request.send()).await?;
+        let sent = to_port(port.unwrap_or_default(), request.send());
+        let answered = self.within(url, "the server's answer", sent).await?;
         answered.map_err(|error| match DeniedHost::within(&error) {
             Some(host) => denied(host),
             None => self.network(url, &error),

@@ -121,3 +121,31 @@ async fn a_proxy_is_used_without_being_filtered_and_the_filter_holds_behind_it()
     }
     assert_eq!(proxy.seen().len(), 1);
 }
+
+#[tokio::test]
+async fn the_api_server_is_closed_at_its_port_alone_by_address_by_name_and_through_a_redirect() {
+    let api_server = Server::start(|_| bytes("secret")).await;
+    let port = api_server.address.port();
+    let target = api_server.url("/x");
+    let other = Server::start(move |seen| match seen.target.as_str() {
+        "/away" => super::testing::redirect(&target),
+        _ => bytes("beside it"),
+    })
+    .await;
+    let allow = AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()], vec![api_server.address]);
+    let fetcher =
+        Fetcher::with_lookup(FetchOptions { allow, ..options() }, FixedLookup::new(&[&["127.0.0.1"]])).unwrap();
+    let named = |port: u16| format!("http://api.example:{port}/x");
+    for refused in [api_server.url("/x"), named(port), other.url("/away")] {
+        let error = fetcher.fetch_text(&url(&refused), None).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::AddressDenied, "{refused}: {error}");
+        assert!(
+            error.to_string().ends_with("an address of the cluster's API server, which is never allowed"),
+            "{error}"
+        );
+    }
+    for open in [other.url("/x"), named(other.address.port())] {
+        assert_eq!(fetcher.fetch_text(&url(&open), None).await.unwrap(), b"beside it", "{open}");
+    }
+    assert!(api_server.seen().is_empty());
+}

@@ -268,7 +268,7 @@ impl SourceError {
             }
             Self::Oci { fault, .. } => fault.class(),
             Self::DigestMismatch { .. } | Self::TooLarge { .. } | Self::Content { .. } => FailureClass::Stalled,
-            Self::SignatureMissing { .. } | Self::SignatureInvalid { .. } => FailureClass::Stalled,
+            Self::SignatureInvalid { .. } => FailureClass::Stalled,
             Self::Redirect { .. } | Self::ObjectTooLarge { .. } => FailureClass::Stalled,
             Self::Unpack { source, .. } if !source.is_transient() => FailureClass::Stalled,
             Self::Status { retry_after: Some(wait), .. } => FailureClass::Waiting(*wait),
@@ -276,6 +276,8 @@ impl SourceError {
             Self::Status { .. } | Self::Unpack { .. } | Self::Credentials(_) | Self::AuthenticationFailed { .. } => {
                 FailureClass::Transient
             }
+            // cosign signs what was pushed
+            Self::SignatureMissing { .. } => FailureClass::Transient,
             Self::NotFound { .. } | Self::RefNotFound { .. } | Self::Truncated { .. } | Self::TimedOut { .. } => {
                 FailureClass::Transient
             }

@@ -281,6 +281,14 @@ async fn a_private_repository_needs_the_right_credentials() {
 }
 
 #[tokio::test]
+async fn a_redirect_to_a_denied_address_is_refused() {
+    let front = Server::start(|seen| redirect(&format!("http://169.254.169.254{}", seen.target))).await;
+    let error = fetcher().resolve(&request(&front.url("/x.git"), Some("trunk")), None, None).await.unwrap_err();
+    assert_eq!((error.reason(), error.class()), (Reason::AddressDenied, FailureClass::Stalled), "{error}");
+    assert!(error.to_string().contains("169.254.169.254 is a cloud's metadata service"), "{error}");
+}
+
+#[tokio::test]
 async fn a_redirect_of_the_first_request_moves_the_repository_and_loses_the_credentials() {
     let (git, ..) = sample().await;
     let target = git.http.url("");

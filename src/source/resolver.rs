@@ -17,6 +17,16 @@ pub trait Lookup: Send + Sync + 'static {
     fn lookup(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
 
+tokio::task_local! {
+    /// The port that is dialled once the name is known: the client says only the name to its resolver.
+    static PORT: u16;
+}
+
+/// `request` to `port`: its resolver judges addresses with it. What the client dials on its own later has none.
+pub(super) fn to_port<F: Future>(port: u16, request: F) -> impl Future<Output = F::Output> {
+    PORT.scope(port, request)
+}
+
 /// The system's resolver.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemLookup;
@@ -75,30 +85,30 @@ impl FilteredResolver {
         Self { lookup, policy, proxy_host }
     }
 
-    /// Refuse `host` if it is an address that may not be dialled: literals never reach a resolver.
-    pub fn check_literal(&self, host: &url::Host<&str>) -> Result<(), DeniedHost> {
+    /// Refuse `host` if it is an address that may not be dialled at `port`: literals never reach a resolver.
+    pub fn check_literal(&self, host: &url::Host<&str>, port: Option<u16>) -> Result<(), DeniedHost> {
         let address = match host {
             url::Host::Ipv4(v4) => IpAddr::V4(*v4),
             url::Host::Ipv6(v6) => IpAddr::V6(*v6),
             url::Host::Domain(_) => return Ok(()),
         };
-        self.policy.check(address).map_err(|denied| DeniedHost { host: host.to_string(), denied })
+        self.policy.check(address, port).map_err(|denied| DeniedHost { host: host.to_string(), denied })
     }
 
     /// Refuse `host` if it resolves here to nothing but denied addresses. Behind a proxy, which looks names up itself,
     /// this is all that can be known; a name that does not resolve here is the proxy's to judge.
-    pub async fn check_name(&self, host: &str) -> Result<(), DeniedHost> {
+    pub async fn check_name(&self, host: &str, port: Option<u16>) -> Result<(), DeniedHost> {
         match self.lookup.lookup(host.to_owned()).await {
-            Ok(addresses) => self.filter(host, addresses).map(drop),
+            Ok(addresses) => self.filter(host, port, addresses).map(drop),
             Err(_) => Ok(()),
         }
     }
 
-    fn filter(&self, host: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, DeniedHost> {
+    fn filter(&self, host: &str, port: Option<u16>, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, DeniedHost> {
         let mut first_denied = None;
         let mut allowed = Vec::with_capacity(addresses.len());
         for address in addresses {
-            match self.policy.check(address) {
+            match self.policy.check(address, port) {
                 Ok(()) => allowed.push(address),
                 Err(denied) => {
                     first_denied.get_or_insert(denied);
@@ -115,13 +125,14 @@ impl FilteredResolver {
 impl Resolve for FilteredResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let this = self.clone();
+        let port = PORT.try_with(|port| *port).ok();
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let addresses = this.lookup.lookup(host.clone()).await?;
             let addresses = if this.proxy_host.as_deref() == Some(host.as_str()) {
                 addresses
             } else {
-                this.filter(&host, addresses)?
+                this.filter(&host, port, addresses)?
             };
             let addresses: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
             Ok(addresses)
@@ -144,13 +155,14 @@ mod tests {
 
     #[test]
     fn of_mixed_addresses_only_the_allowed_ones_are_handed_out() {
-        let handed_out = resolver(&[]).filter("x.example", addresses(&["127.0.0.1", "1.1.1.1", "10.0.0.1"])).unwrap();
+        let handed_out =
+            resolver(&[]).filter("x.example", None, addresses(&["127.0.0.1", "1.1.1.1", "10.0.0.1"])).unwrap();
         assert_eq!(handed_out, addresses(&["1.1.1.1"]));
     }
 
     #[test]
     fn a_host_with_denied_addresses_alone_is_refused_by_name() {
-        let denied = resolver(&[]).filter("x.example", addresses(&["169.254.169.254"])).unwrap_err();
+        let denied = resolver(&[]).filter("x.example", None, addresses(&["169.254.169.254"])).unwrap_err();
         assert_eq!(
             denied.to_string(),
             "connect to x.example: 169.254.169.254 is a cloud's metadata service, which is never allowed"
@@ -159,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_found_below_other_errors() {
-        let denied = resolver(&[]).filter("x.example", addresses(&["::1"])).unwrap_err();
+        let denied = resolver(&[]).filter("x.example", None, addresses(&["::1"])).unwrap_err();
         let wrapped = io::Error::other(io::Error::other(denied));
         assert_eq!(DeniedHost::within(&wrapped).unwrap().host, "x.example");
         assert!(DeniedHost::within(&io::Error::other("x")).is_none());

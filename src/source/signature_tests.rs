@@ -114,7 +114,7 @@ async fn a_missing_signature_is_named_with_every_place_where_it_could_be() {
              it is"
         )
     );
-    assert_eq!((error.reason(), error.class()), (Reason::SignatureMissing, FailureClass::Stalled));
+    assert_eq!((error.reason(), error.class()), (Reason::SignatureMissing, FailureClass::Transient));
     let error = resolve(&request(&url, cosign()), None).await.unwrap_err().to_string();
     assert!(error.contains(&format!("no signature at {url}.sig or {url}.sigstore.json or {url}.bundle;")), "{error}");
 }

@@ -4,7 +4,7 @@
 //! create and delete runs, and each extension says in its conditions what is wrong with the volume.
 
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::error::StoreError;
@@ -13,9 +13,14 @@ use super::volume::{Step, Store};
 
 /// The store on the volume at a path, swept and tried out before its first use.
 pub struct LazyStore {
+    opening: Arc<Opening>,
+}
+
+struct Opening {
     store: Store,
     grace: Duration,
     opening: Mutex<()>,
+    /// Nothing is staged before: it would be taken for a leftover.
     swept: OnceLock<Recovered>,
     tried_out: OnceLock<()>,
 }
@@ -27,22 +32,26 @@ impl LazyStore {
     /// so does no more harm than the one step that it was stopped in. Instead of a step it then gets
     /// [`StoreError::Fenced`].
     pub fn new(root: &Path, grace: Duration, may_write: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        let store = Store::fenced(root, may_write);
-        Self { store, grace, opening: Mutex::new(()), swept: OnceLock::new(), tried_out: OnceLock::new() }
+        let opening = Arc::new_cyclic(|opening: &Weak<Opening>| {
+            let opening = opening.clone();
+            let before_staging = move || opening.upgrade().map_or(Ok(()), |opening| opening.sweep_first());
+            let store = Store::fenced(root, may_write, before_staging);
+            Opening { store, grace, opening: Mutex::new(()), swept: OnceLock::new(), tried_out: OnceLock::new() }
+        });
+        Self { opening }
     }
 
-    /// The store. Where its volume is full or read-only, or this process may not write, what is there can still be read.
+    /// The store. Where its volume is full, read-only or closed to this process, or this process may not write, what is
+    /// there can still be read.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
     pub fn get(&self) -> Result<&Store, StoreError> {
+        use StoreError::{Denied, Fenced, NoSpace, ReadOnly};
+        let store = &self.opening.store;
         match self.open() {
-            Ok(_) => Ok(&self.store),
-            Err(StoreError::NoSpace { .. } | StoreError::ReadOnly { .. } | StoreError::Fenced { .. })
-                if self.store.trees().is_ok() =>
-            {
-                Ok(&self.store)
-            }
+            Ok(_) => Ok(store),
+            Err(NoSpace { .. } | ReadOnly { .. } | Denied { .. } | Fenced { .. }) if store.trees().is_ok() => Ok(store),
             Err(error) => Err(error),
         }
     }
@@ -52,6 +61,23 @@ impl LazyStore {
     /// # Errors
     /// Those of [`Store::open`] and [`Store::recover`], at each call anew until it succeeds once.
     pub fn open(&self) -> Result<&Recovered, StoreError> {
+        self.opening.open()
+    }
+}
+
+impl Opening {
+    /// Sweeps unless that was done. A volume that could be read alone may have become writable since it was handed out.
+    fn sweep_first(&self) -> Result<(), StoreError> {
+        if self.swept.get().is_some() {
+            return Ok(());
+        }
+        match self.open() {
+            Err(_) if self.swept.get().is_some() => Ok(()),
+            opened => opened.map(drop),
+        }
+    }
+
+    fn open(&self) -> Result<&Recovered, StoreError> {
         if let (Some(swept), Some(())) = (self.swept.get(), self.tried_out.get()) {
             return Ok(swept);
         }
@@ -99,6 +125,23 @@ mod tests {
         assert_eq!(lazy.open().unwrap().staging, 1);
         let staging = lazy.get().unwrap().stage().unwrap();
         assert_eq!(lazy.open().unwrap().staging, 1, "what is under way is no leftover");
+        assert!(staging.path().exists());
+    }
+
+    #[test]
+    fn nothing_is_staged_before_the_sweep_that_would_take_it_for_a_leftover() {
+        let volume = volume();
+        std::mem::forget(stage(&volume.store, &[("half", "done")]));
+        let leads = Arc::new(AtomicBool::new(false));
+        let lazy = LazyStore::new(&volume.root, GRACE, {
+            let leads = leads.clone();
+            move || leads.load(Ordering::SeqCst)
+        });
+        let store = lazy.get().unwrap();
+        assert!(matches!(store.stage(), Err(StoreError::Fenced { .. })));
+        leads.store(true, Ordering::SeqCst);
+        let staging = store.stage().unwrap();
+        assert_eq!(lazy.open().unwrap().staging, 1, "the leftover, and it alone");
         assert!(staging.path().exists());
     }
 

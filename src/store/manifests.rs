@@ -29,7 +29,14 @@ impl Store {
         let name = manifest_name(&digest);
         let writing = self.lock();
         if self.manifest(&digest)?.is_some() {
-            touch(&self.directory(STORE)?, &name)?;
+            let store = self.directory(STORE)?;
+            touch(&store, &name)?;
+            drop(writing);
+            // Another may have renamed it just now, without its name being on the disk yet.
+            match self.syncing(&store)? {
+                Some(group) => group.sync(group.begin()).map_err(|error| StoreError::io("sync", &store.path, error))?,
+                None => store.sync()?,
+            }
             return Ok(digest);
         }
         // A new file is not collected for a while: nothing needs to wait until the disk has it.

@@ -62,6 +62,7 @@ impl Store {
     /// # Errors
     /// If it cannot be created.
     pub fn stage(&self) -> Result<Staging, StoreError> {
+        self.step(Step::Stage)?;
         self.discard_leftovers();
         let staging = self.directory(STAGING)?;
         let name = random_name()?;

@@ -129,10 +129,8 @@ pub(super) fn seal(root: &OwnedFd, shown: &Path) -> Result<(), StoreError> {
     set_mode(root, 0o755).map_err(|error| StoreError::io("chmod", shown, error))
 }
 
-/// Write the tree `root` to disk: everything, or an error. `syncfs` writes all in one go where the file system has it;
-/// `fsync` on each then finds nothing to do, and does it where `syncfs` does nothing (FUSE).
+/// Write the tree `root` to disk, each file and directory for itself: everything, or an error.
 pub(super) fn sync(root: &OwnedFd, shown: &Path) -> Result<(), StoreError> {
-    rustix::fs::syncfs(root).map_err(|error| StoreError::io("sync", shown, error.into()))?;
     walk(root, shown, &mut |found| match found.kind {
         FileType::RegularFile | FileType::Directory => open_file(found)
             .and_then(|file| file.sync_all())

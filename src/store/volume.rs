@@ -40,6 +40,7 @@ pub(super) type Observer = Box<dyn Fn(Step) -> Result<(), StoreError> + Send + S
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     Sweep,
+    Stage,
     Seal,
     WriteMarker,
     WriteListing,
@@ -80,9 +81,15 @@ impl Store {
         Ok(store)
     }
 
-    /// A store that is not opened yet and makes no step while it may not write.
-    pub(super) fn fenced(root: &Path, may_write: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    /// A store that is not opened yet, makes no step while it may not write, and stages nothing while `before_staging`
+    /// fails.
+    pub(super) fn fenced(
+        root: &Path,
+        may_write: impl Fn() -> bool + Send + Sync + 'static,
+        before_staging: impl Fn() -> Result<(), StoreError> + Send + Sync + 'static,
+    ) -> Self {
         let observer: Observer = Box::new(move |step| match may_write() {
+            true if step == Step::Stage => before_staging(),
             true => Ok(()),
             false => Err(StoreError::Fenced { step: format!("{step:?}") }),
         });

@@ -318,17 +318,18 @@ fn a_signed_archive_is_installed_and_what_nobody_signed_does_not_replace_it(worl
     let mut tampered = fixture("signed.tar.gz");
     tampered.push(0);
     std::fs::write(&archive, tampered).unwrap();
-    let refused = |token: &str, reason: &str| {
+    let refused = |token: &str, reason: &str, stalls: bool| {
         reconcile_now(world, "signed", token);
         let object = world.get("oext/signed");
-        assert_eq!(condition(&object, "Stalled").unwrap()["reason"], reason, "{object}");
+        assert_eq!(condition(&object, "Ready").unwrap()["reason"], reason, "{object}");
+        assert_eq!(condition(&object, "Stalled").is_some(), stalls, "{object}");
         assert_eq!(condition(&object, "SourceVerified").unwrap()["reason"], reason, "{object}");
         assert_eq!(condition(&object, "Installed").unwrap()["status"], "True", "{object}");
         assert_eq!(object["status"]["artifact"], before);
     };
-    refused("tampered", "SignatureInvalid");
+    refused("tampered", "SignatureInvalid", true);
     std::fs::remove_file(&signature).unwrap();
-    refused("without-signature", "SignatureMissing");
+    refused("without-signature", "SignatureMissing", false);
     let tree = before["treeDigest"].as_str().unwrap().replace(':', "-");
     assert_eq!(world.volume("readlink signed").trim(), format!(".store/{tree}"));
 

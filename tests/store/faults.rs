@@ -147,6 +147,11 @@ fn a_volume_that_was_closed_to_the_user_is_named_and_opens_again() {
             let error = install(&store, directory, 9000).unwrap_err();
             let denied = "permission denied; the volume must belong to the operator's user or fsGroup";
             assert!(error.to_string().ends_with(denied), "{directory}: {error}");
+            // an operator that starts now
+            let lazy = LazyStore::new(volume, GRACE, || true);
+            let opens = lazy.open().map(drop);
+            assert_eq!(opens.is_err(), directory == "extensions/.staging", "{directory}: {opens:?}");
+            assert_eq!(lazy.get().unwrap().linked(&name()).unwrap(), Some(good), "{directory}");
             mode(directory, before);
             assert_intact(volume, &good);
         }

@@ -2,34 +2,64 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Output;
 
+use outrigger::digest::Digest;
 use outrigger::store::Store;
 
-use crate::volume::{again, install, is_again, on_a_volume};
-
-const TEST: &str = "power::everything_is_on_disk_before_a_name_leads_to_it";
+use crate::volume::{again, again_untrusted, install, is_again, on_a_volume};
 
 #[test]
 fn everything_is_on_disk_before_a_name_leads_to_it() {
+    let test = "power::everything_is_on_disk_before_a_name_leads_to_it";
     if is_again() {
-        return on_a_volume(TEST, "2m", |volume, _| {
-            let store = Store::open(volume).unwrap();
-            println!("DIGEST {}", install(&store, "good", 9000).unwrap().digest.hex());
-        });
+        return install_and_keep(test);
     }
     let directory = tempfile::tempdir().unwrap();
-    let log = directory.path().join("calls");
-    let log_path = log.display().to_string();
-    let calls = "trace=fsync,fdatasync,syncfs,rename,renameat,renameat2,write";
-    let ran = again(TEST, "2m", directory.path(), &["strace", "-f", "-y", "-s", "200", "-e", calls, "-o", &log_path]);
-    let output = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "strace is needed (apt-get install strace): {output}");
-    let digest = output.lines().find_map(|line| line.split("DIGEST ").nth(1)).unwrap().trim().to_owned();
-    let calls = std::fs::read_to_string(log).unwrap();
-    check(&calls.lines().collect::<Vec<_>>(), &directory.path().join("seen/extensions"), &digest);
+    let calls = traced(directory.path(), |wrapper| again(test, "2m", directory.path(), wrapper));
+    check(&calls, &directory.path().join("seen/extensions"));
 }
 
-fn check(calls: &[&str], extensions: &Path, digest: &str) {
+#[test]
+fn where_each_file_is_synced_for_itself_everything_is_on_disk_before_a_name_leads_to_it() {
+    let test = "power::where_each_file_is_synced_for_itself_everything_is_on_disk_before_a_name_leads_to_it";
+    if is_again() {
+        return install_and_keep(test);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let calls = traced(directory.path(), |wrapper| again_untrusted(test, "2m", directory.path(), wrapper));
+    assert!(!calls.contains(" syncfs("), "{calls}");
+    check(&calls, &directory.path().join("seen/extensions"));
+}
+
+/// The manifest that is kept, and what is printed before it is kept once more.
+const MANIFEST: &str = "{}";
+const AGAIN: &str = "KEPT AGAIN";
+
+fn install_and_keep(test: &str) {
+    on_a_volume(test, "2m", |volume, _| {
+        let store = Store::open(volume).unwrap();
+        println!("DIGEST {}", install(&store, "good", 9000).unwrap().digest.hex());
+        store.keep_manifest(MANIFEST.as_bytes()).unwrap();
+        println!("{AGAIN}");
+        store.keep_manifest(MANIFEST.as_bytes()).unwrap();
+    });
+}
+
+/// The system calls that matter here, one per line.
+fn traced(directory: &Path, run: impl Fn(&[&str]) -> Output) -> String {
+    let log = directory.join("calls");
+    let log_path = log.display().to_string();
+    let calls = "trace=fsync,fdatasync,syncfs,rename,renameat,renameat2,write";
+    let ran = run(&["strace", "-f", "-y", "-s", "200", "-e", calls, "-o", &log_path]);
+    let output = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "strace is needed (apt-get install strace): {output}");
+    std::fs::read_to_string(log).unwrap()
+}
+
+fn check(calls: &str, extensions: &Path) {
+    let digest: String = calls.split("DIGEST ").nth(1).unwrap().chars().take_while(char::is_ascii_hexdigit).collect();
+    let calls: Vec<_> = calls.lines().collect();
     let (extensions, tree) = (extensions.display().to_string(), format!("sha256-{digest}"));
     let position = |what: &str, found: &dyn Fn(&str) -> bool| {
         calls.iter().position(|call| found(call)).unwrap_or_else(|| panic!("no {what}:\n{}", calls.join("\n")))
@@ -67,4 +97,14 @@ fn check(calls: &[&str], extensions: &Path, digest: &str) {
     assert!(missing.is_empty(), "not on disk before the rename: {missing:?}\n{}", calls.join("\n"));
     assert!(synced(&format!("{extensions}/.store"), published, linked), "the tree's name, before a link leads to it");
     assert!(synced(&extensions, linked, calls.len()), "the link's name");
+
+    let store = format!("{extensions}/.store");
+    let manifest = format!("sha256-{}", Digest::of(MANIFEST).hex());
+    let kept = position("rename to the manifest", &|call| call.contains("rename") && call.contains(&manifest));
+    let made = calls[kept].split('"').nth(1).unwrap();
+    assert!(synced(&format!("{staging}{made}"), linked, kept), "the manifest: {}", calls[kept]);
+    let again = position("second manifest", &|call| call.contains(AGAIN));
+    assert!(synced(&store, kept, again), "the manifest's name");
+    let whole = calls[again..].iter().any(|call| call.contains(" syncfs("));
+    assert!(whole || synced(&store, again, calls.len()), "the manifest's name, of one that was there");
 }

@@ -28,8 +28,19 @@ pub fn on_a_volume(test: &str, size: &str, body: impl Fn(&Path, &Path)) {
 
 /// Runs the test once more, in its own mount namespace, under `wrapper`.
 pub fn again(test: &str, size: &str, directory: &Path, wrapper: &[&str]) -> Output {
+    again_seen("mount --bind real seen", test, size, directory, wrapper)
+}
+
+/// The same with a volume whose `syncfs` the store does not trust, so that it syncs each file: an overlay over the tmpfs.
+pub fn again_untrusted(test: &str, size: &str, directory: &Path, wrapper: &[&str]) -> Output {
+    let mount = "mkdir real/lower real/upper real/work && \
+                 mount -t overlay -o lowerdir=real/lower,upperdir=real/upper,workdir=real/work none seen";
+    again_seen(mount, test, size, directory, wrapper)
+}
+
+fn again_seen(mount: &str, test: &str, size: &str, directory: &Path, wrapper: &[&str]) -> Output {
     let script = format!(
-        "cd {} && mkdir -p real seen && mount -t tmpfs -o size={size},mode=0777 none real && mount --bind real seen || {{ echo \
+        "cd {} && mkdir -p real seen && mount -t tmpfs -o size={size},mode=0777 none real && {mount} || {{ echo \
          'a volume cannot be mounted here: run these tests as root, or where unshare --user is allowed'; exit 1; }}; exec \"$@\"",
         directory.display()
     );

@@ -36,7 +36,7 @@ pub(super) fn login(credentials: &Credentials, repository: &OciUrl) -> Result<Op
         Some(Login::Docker(config)) => {
             let registry = repository.registry();
             let kind = || CredentialsFaultKind::NoEntry { registry: registry.clone(), present: config.registries() };
-            config.login(&registry).cloned().map(Some).ok_or_else(|| credentials.fault(kind()))
+            config.login(&registry, repository.name()).cloned().map(Some).ok_or_else(|| credentials.fault(kind()))
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing that a registry sends is believed before it hashes to what was asked for; where a tag was asked for, the digest is
 //! that of the bytes, not the one in a header.
 
+use std::borrow::Cow;
 use std::sync::Mutex;
 
 use hyper::body::Bytes;
@@ -14,7 +15,7 @@ use url::Url;
 
 use super::auth;
 use super::fault::OciFault;
-use super::manifest::{Descriptor, Document, MAX_MANIFEST_BYTES, parse};
+use super::manifest::{Descriptor, MAX_MANIFEST_BYTES, Referrer, referrers};
 use super::reference::{OciUrl, Reference, Tag};
 use crate::digest::Digest;
 use crate::source::credentials::header;
@@ -30,6 +31,8 @@ const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, applic
 const DIGEST_HEADER: &str = "docker-content-digest";
 /// Pages of a list.
 const MAX_PAGES: usize = 100;
+/// Bytes of a list, in all pages: what is kept of it takes a few times as much memory.
+const MAX_LIST_BYTES: u64 = 8 << 20;
 /// Tags of a repository, in all pages.
 const MAX_TAGS: usize = 50_000;
 /// Referrers of a manifest, in all pages.
@@ -127,26 +130,28 @@ impl Repository {
         Ok(Blob { repository: self, descriptor, body: Body::new(answer, descriptor.size)?, hasher: Sha256::new() })
     }
 
-    /// All tags.
+    /// All tags, without the names that no tag can have.
     ///
     /// # Errors
     /// [`SourceError`], also for a list that is too long.
-    pub async fn tags(&self) -> Result<Vec<String>, SourceError> {
+    pub async fn tags(&self) -> Result<Vec<Tag>, SourceError> {
         #[derive(Deserialize)]
-        struct Page {
+        struct Page<'a> {
             // some registries say null where there are none
-            tags: Option<Vec<String>>,
+            #[serde(borrow)]
+            tags: Option<Vec<Cow<'a, str>>>,
         }
         let mut first = self.url.endpoint("tags/list");
         first.set_query(Some("n=1000"));
-        let mut all = Vec::new();
+        let (mut all, mut bytes) = (Vec::new(), 0);
         let mut next = Some(first);
         for _ in 0..MAX_PAGES {
             let Some(url) = next else { return Ok(all) };
             let answer = self.good(self.ask(Method::GET, &url, "application/json").await?)?;
             next = self.next_page(&url, answer.response.headers())?;
-            let page: Page = self.json(answer).await?;
-            all.extend(page.tags.unwrap_or_default());
+            let page = self.page(answer, &mut bytes).await?;
+            let page: Page<'_> = self.json(&page)?;
+            all.extend(page.tags.iter().flatten().filter_map(|tag| tag.parse::<Tag>().ok()));
             if all.len() > MAX_TAGS {
                 return Err(self.fault(OciFault::Endless("50000 tags")));
             }
@@ -159,8 +164,8 @@ impl Repository {
     ///
     /// # Errors
     /// [`SourceError`], also for a list that is too long. No list at all is an empty one.
-    pub async fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, SourceError> {
-        let mut all = Vec::new();
+    pub async fn referrers(&self, digest: &Digest) -> Result<Vec<Referrer>, SourceError> {
+        let (mut all, mut bytes) = (Vec::new(), 0);
         let mut next = Some(self.url.endpoint(&format!("referrers/{digest}")));
         for _ in 0..MAX_PAGES {
             let Some(url) = next else { return Ok(all) };
@@ -170,8 +175,8 @@ impl Repository {
             }
             let answer = self.good(answer)?;
             next = self.next_page(&url, answer.response.headers())?;
-            let bytes = Body::new(answer, MAX_MANIFEST_BYTES)?.read(&self.session).await?;
-            all.extend(self.index(&bytes)?);
+            let page = self.page(answer, &mut bytes).await?;
+            all.extend(referrers(&page).map_err(|fault| self.fault(fault))?);
             if all.len() > MAX_REFERRERS {
                 return Err(self.fault(OciFault::Endless("1000 referrers")));
             }
@@ -179,20 +184,20 @@ impl Repository {
         Err(self.fault(OciFault::Endless("100 pages of referrers")))
     }
 
-    async fn referrers_by_tag(&self, digest: &Digest) -> Result<Vec<Descriptor>, SourceError> {
+    async fn referrers_by_tag(&self, digest: &Digest) -> Result<Vec<Referrer>, SourceError> {
         let tag = Reference::Tag(Tag::of_digest(digest, ""));
         match self.manifest(&tag).await {
-            Ok(list) => self.index(&list.bytes),
+            Ok(list) => referrers(&list.bytes).map_err(|fault| self.fault(fault)),
             Err(SourceError::RefNotFound { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
 
-    fn index(&self, bytes: &[u8]) -> Result<Vec<Descriptor>, SourceError> {
-        match parse(bytes).map_err(|fault| self.fault(fault))? {
-            Document::Index(list) => Ok(list),
-            Document::Manifest(_) => Err(self.fault(OciFault::Answer("a manifest instead of a list".to_owned()))),
-        }
+    /// A page of a list whose pages had `bytes` so far.
+    async fn page(&self, answer: Answer, bytes: &mut u64) -> Result<Vec<u8>, SourceError> {
+        let page = Body::new(answer, MAX_MANIFEST_BYTES)?.read(&self.session).await?;
+        *bytes += page.len() as u64;
+        if *bytes > MAX_LIST_BYTES { Err(self.fault(OciFault::Endless("8 MiB"))) } else { Ok(page) }
     }
 
     /// Ask, and once again with what the registry wants to see, if it wants something.
@@ -242,9 +247,8 @@ impl Repository {
         if Origin::of(&next) == self.url.origin() { Ok(Some(next)) } else { Err(elsewhere()) }
     }
 
-    async fn json<T: for<'de> Deserialize<'de>>(&self, answer: Answer) -> Result<T, SourceError> {
-        let bytes = Body::new(answer, MAX_MANIFEST_BYTES)?.read(&self.session).await?;
-        serde_json::from_slice(&bytes).map_err(|error| {
+    fn json<'de, T: Deserialize<'de>>(&self, bytes: &'de [u8]) -> Result<T, SourceError> {
+        serde_json::from_slice(bytes).map_err(|error| {
             self.fault(OciFault::Answer(format!(
                 "no JSON as expected, at line {}, column {}",
                 error.line(),

@@ -232,6 +232,48 @@ async fn a_tag_of_the_list_that_no_tag_can_be_is_not_asked_for() {
 }
 
 #[tokio::test]
+async fn pages_of_a_list_are_bounded_together_and_only_what_is_of_use_is_kept() {
+    let filler = "x".repeat(3 << 20);
+    let tags = json!({"tags": [filler, "1.0.0", ""]}).to_string().into_bytes();
+    let entry = json!({"mediaType": "m/m", "digest": Digest::of("s"), "size": 7, "annotations": {"a": filler}});
+    let referrers = json!({"schemaVersion": 2, "manifests": [entry]}).to_string().into_bytes();
+    let server = Server::start(move |seen| {
+        let page = if seen.target.contains("/tags/") { &tags } else { &referrers };
+        let next = format!("<{}>; rel=next", seen.target);
+        with_header("link", &next, page.clone())
+    })
+    .await;
+    let repository = fetcher().repository(&url(&server), None).unwrap();
+    let expected = format!("fetch {}: the registry lists more than 8 MiB; name a tag or a digest", url(&server));
+    assert_eq!(repository.tags().await.unwrap_err().to_string(), expected);
+    assert_eq!(repository.referrers(&Digest::of("subject")).await.unwrap_err().to_string(), expected);
+    assert_eq!(server.seen().len(), 6);
+    let tags = json!({"tags": ["x".repeat(129), "1.0.0", "", "-"]}).to_string();
+    let server = Server::start(move |_| bytes(tags.clone())).await;
+    let repository = fetcher().repository(&url(&server), None).unwrap();
+    assert_eq!(repository.tags().await.unwrap(), ["1.0.0".parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn no_token_server_and_no_redirect_leads_to_a_denied_address() {
+    const METADATA: &str = "http://169.254.169.254/latest/meta-data/";
+    let realm = Server::start(|_| challenge(&format!("Bearer realm=\"{METADATA}\",service=\"x\""))).await;
+    let blob = Server::start(|seen| match seen.target.contains("/blobs/") {
+        true => redirect(METADATA),
+        false => bytes(manifest(SCRIPT)),
+    })
+    .await;
+    for (server, secret) in
+        [(&realm, None), (&realm, Some(format!("{} http://169.254.169.254", realm.url("")))), (&blob, None)]
+    {
+        let credentials = secret.map(|origins| login(&origins));
+        let error = fetched(server, credentials.as_ref()).await.unwrap_err();
+        assert_eq!((error.reason(), error.class()), (Reason::AddressDenied, FailureClass::Stalled), "{error}");
+        assert!(error.to_string().contains("169.254.169.254 is a cloud's metadata service"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn referrers_come_from_the_registry_that_lists_them() {
     let entry = json!({"mediaType": "m/m", "digest": Digest::of("s"), "size": 7, "artifactType": "a/a"});
     let list = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();

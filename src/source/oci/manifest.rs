@@ -29,6 +29,19 @@ pub struct Descriptor {
     pub artifact_type: Option<String>,
 }
 
+/// What a list of referrers says of one, as far as it is of use: the rest, which has no bounds, is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Referrer {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// Bytes of its manifest.
+    pub size: u64,
+    /// Of what kind the artifact behind it is, where the registry says it.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
+}
+
 /// A manifest of an artifact or image.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,8 +80,8 @@ struct Head {
 }
 
 #[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Descriptor>,
+struct Index<T> {
+    manifests: Vec<T>,
 }
 
 /// Parse the bytes of a manifest or index, in the OCI or the Docker form. What it is follows from its content alone, never
@@ -77,7 +90,6 @@ struct Index {
 /// # Errors
 /// [`OciFault::Manifest`] says what is wrong.
 pub fn parse(bytes: &[u8]) -> Result<Document, OciFault> {
-    let malformed = |error: serde_json::Error| OciFault::Manifest(error.to_string().chars().take(300).collect());
     let head: Head = serde_json::from_slice(bytes).map_err(malformed)?;
     let wrong = |what: &str| Err(OciFault::Manifest(what.to_owned()));
     match head {
@@ -89,10 +101,27 @@ pub fn parse(bytes: &[u8]) -> Result<Document, OciFault> {
             serde_json::from_slice(bytes).map(|manifest| Document::Manifest(Box::new(manifest))).map_err(malformed)
         }
         Head { manifests: Some(_), .. } => {
-            serde_json::from_slice(bytes).map(|index: Index| Document::Index(index.manifests)).map_err(malformed)
+            serde_json::from_slice(bytes).map(|index: Index<_>| Document::Index(index.manifests)).map_err(malformed)
         }
         Head { .. } => wrong("neither layers nor manifests"),
     }
+}
+
+/// Parse the bytes of an index that lists referrers.
+///
+/// # Errors
+/// [`OciFault::Manifest`] says what is wrong, [`OciFault::Answer`] that it is no list.
+pub fn referrers(bytes: &[u8]) -> Result<Vec<Referrer>, OciFault> {
+    match serde_json::from_slice(bytes).map_err(malformed)? {
+        Head { schema_version: 2, layers: None, manifests: Some(_) } => {
+            serde_json::from_slice(bytes).map(|index: Index<_>| index.manifests).map_err(malformed)
+        }
+        _ => Err(OciFault::Answer("no index of schemaVersion 2 as a list of referrers".to_owned())),
+    }
+}
+
+fn malformed(error: serde_json::Error) -> OciFault {
+    OciFault::Manifest(error.to_string().chars().take(300).collect())
 }
 
 /// The one manifest of an index that is meant: an extension is the same for all platforms. Attestations, which builders add,

@@ -306,7 +306,8 @@ async fn manifests_blobs_and_referrers_are_read_for_signature_checks() {
     let list = Tag::of_digest(&digest, "");
     registry.push(&format!("ext:{}", list.as_str()), "", &["--index=2", "oras", "ext/manifest.yaml"]);
     assert_eq!(repository.referrers(&digest).await.unwrap().len(), 2);
-    let mut tags = repository.tags().await.unwrap();
+    let tags = repository.tags().await.unwrap();
+    let mut tags: Vec<_> = tags.iter().map(Tag::as_str).collect();
     tags.sort();
     assert_eq!(tags, [list.as_str(), "v1"]);
 }

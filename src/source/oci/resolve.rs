@@ -11,7 +11,7 @@ use super::client::{RawManifest, Repository};
 use super::fault::OciFault;
 use super::layout::{Layout, Part, layout};
 use super::manifest::{Descriptor, Document, only, parse};
-use super::reference::{OciRef, Reference, Tag};
+use super::reference::{OciRef, Reference};
 use crate::archive::{self, EntryName, Limits, TreeSummary, TreeWriter, UnpackError, UnpackOptions};
 use crate::digest::Digest;
 use crate::source::download::WRITE_BYTES;
@@ -45,8 +45,8 @@ pub(in crate::source) async fn resolve(
         OciRef::Tag(tag) => tag.clone(),
         OciRef::Range(range) => {
             let tags = repository.tags().await?;
-            let highest = version::highest(range, tags.iter().map(|tag| (tag.as_str(), ()))).map(|(tag, ())| tag);
-            highest.and_then(|tag| tag.parse::<Tag>().ok()).ok_or_else(|| SourceError::RefNotFound {
+            let highest = version::highest(range, tags.iter().map(|tag| (tag.as_str(), tag)));
+            highest.map(|(_, tag)| tag.clone()).ok_or_else(|| SourceError::RefNotFound {
                 url: repository.url().to_string(),
                 what: format!("tag with a semantic version in the range \"{range}\""),
             })?

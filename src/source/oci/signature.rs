@@ -1,7 +1,7 @@
 //! cosign's signatures of an artifact: in its repository, in both places where cosign leaves them.
 
 use super::client::Repository;
-use super::manifest::{ArtifactManifest, Descriptor, Document, parse};
+use super::manifest::{ArtifactManifest, Descriptor, Document, Referrer, parse};
 use super::reference::{Reference, Tag};
 use crate::digest::Digest;
 use crate::signature::{
@@ -110,7 +110,7 @@ impl Search<'_> {
             Ok(referrers) => referrers,
             Err(error) => return self.settle(Err(error)),
         };
-        let may_be_bundle = |referrer: &&Descriptor| {
+        let may_be_bundle = |referrer: &&Referrer| {
             let type_ = referrer.artifact_type.as_deref();
             type_.is_none_or(|type_| type_ == EMPTY || type_.starts_with(BUNDLE))
         };
