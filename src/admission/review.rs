@@ -34,7 +34,8 @@ pub fn is_exempt(request: &Request, operator: Option<&str>) -> bool {
     }
 }
 
-/// The changes to a run: on creation the caller's stamp and the finalizer; on update the old stamp is put back.
+/// The changes to a run: on creation the caller's stamp and the finalizer, and `generateName` is taken from one that brings a
+/// name; on update the old stamp and `generateName` are put back.
 /// A run whose spec cannot be read is left as it is: the schema, asked next, names the field.
 ///
 /// # Errors
@@ -65,6 +66,11 @@ fn mutate_created(request: &Request, object: &DynamicObject, key: &[u8], now: Ti
         };
         let caller = sign(key, &namespace, name, &request.user_info, now, &run.spec);
         patch.push(json!({"op": "add", "path": "/spec/caller", "value": caller}));
+        // The API draws a name only after this. A run that has one was not named from the prefix, and must not look so: runs
+        // with drawn names are collected, and whatever applied this one would start it again.
+        if matches!(name, RunName::Name(_)) && run.metadata.generate_name.is_some() {
+            patch.push(json!({"op": "remove", "path": "/metadata/generateName"}));
+        }
     }
     let mut finalizers = object.metadata.finalizers.clone().unwrap_or_default();
     if !finalizers.iter().any(|finalizer| finalizer == RUN_FINALIZER) {
@@ -90,6 +96,14 @@ fn mutate_updated(object: &DynamicObject, old: &DynamicObject) -> Patch {
         && annotation(object, RESTORED) != Some(mark)
     {
         patch.push(restored_annotation(object, mark));
+    }
+    // The API lets it be written afterwards, too.
+    match (old.metadata.generate_name.as_ref(), object.metadata.generate_name.as_ref()) {
+        (Some(old), new) if new != Some(old) => {
+            patch.push(json!({"op": "add", "path": "/metadata/generateName", "value": old}));
+        }
+        (None, Some(_)) => patch.push(json!({"op": "remove", "path": "/metadata/generateName"})),
+        _ => {}
     }
     patch
 }
