@@ -3,13 +3,14 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionReview, Operation};
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::canonical::canonical;
 use super::limits;
 use super::stamp::{RESTORED, RunName, StampError, is_genuine, sign};
-use crate::api::{ActionRun, OrchestratorExtension, RUN_FINALIZER};
+use crate::api::{ActionRun, OrchestratorExtension, Phase, RUN_FINALIZER};
 
 /// A request to admit.
 pub type Request = AdmissionRequest<DynamicObject>;
@@ -124,7 +125,7 @@ pub fn created_run(review: &[u8]) -> Option<ActionRun> {
 }
 
 /// Judges a run after every mutation: on creation its stamp, its sizes and its meaning, in which the caller found
-/// `refusals`; on update that nothing but `cancel` changed.
+/// `refusals`; on update that nothing but `cancel` changed, and that only before the run ended.
 ///
 /// # Errors
 /// Everything that is wrong, for the user who asked.
@@ -182,8 +183,21 @@ fn validate_updated(object: &DynamicObject, old: &DynamicObject) -> Result<(), V
     if was == Value::Bool(true) && is != Value::Bool(true) {
         problems
             .push("spec.cancel cannot be taken back: the run is being stopped; create another ActionRun".to_owned());
+    } else if was != is
+        && let Some(phase) = end(old)
+    {
+        problems.push(format!(
+            "spec.cancel cannot be changed: the run has ended already (status.phase is {})",
+            phase.as_str()
+        ));
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// How the run ended, if it has.
+fn end(run: &DynamicObject) -> Option<Phase> {
+    let phase = run.data.pointer("/status/phase").and_then(|phase| Phase::deserialize(phase).ok());
+    phase.filter(|phase| phase.is_finished())
 }
 
 /// The paths at which two values differ, each as deep as it is in both.

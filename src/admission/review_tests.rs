@@ -259,6 +259,28 @@ fn cancel_cannot_be_taken_back() {
 }
 
 #[test]
+fn cancel_cannot_be_changed_once_the_run_has_ended() {
+    let updated = |phase: &str, cancel: Value| {
+        let mut old = admitted(run(json!({"name": "nightly"}), json!({})));
+        old["status"] = json!({"phase": phase});
+        let mut new = old.clone();
+        new["spec"]["cancel"] = cancel;
+        problems(&request("UPDATE", new, old))
+    };
+    for phase in ["Succeeded", "Failed", "Canceled", "OutcomeUnknown"] {
+        for cancel in [true, false] {
+            let expected =
+                format!("spec.cancel cannot be changed: the run has ended already (status.phase is {phase})");
+            assert_eq!(updated(phase, json!(cancel)), [expected]);
+        }
+        assert_eq!(updated(phase, Value::Null), [""; 0]);
+    }
+    for phase in ["Pending", "Running"] {
+        assert_eq!(updated(phase, json!(true)), [""; 0]);
+    }
+}
+
+#[test]
 fn deletion_and_the_operators_own_updates_pass_and_creation_never_does() {
     let deleting = |mut request: Request| {
         let mut old: Value = serde_json::to_value(&request.old_object).unwrap();

@@ -244,10 +244,16 @@ fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start, queued
 }
 
 async fn write_status(context: &Context, run: &ActionRun, plan: &Plan) -> Result<Option<ActionRun>, ReconcileError> {
+    // Of a run that has ended the cache holds not all that status must keep.
+    let whole = async || if kept::is_cut(run) { context.whole(run).await } else { Ok(Some(run.clone())) };
+    if plan.is_outdated {
+        return match whole().await?.filter(|run| phase(run).is_finished()) {
+            Some(run) => Ok(Some(context.write(&run, status::observed(&run)).await?)),
+            None => Ok(None),
+        };
+    }
     if let Some(outcome) = &plan.outcome {
-        // Of a run that has ended the cache holds not all that status must keep.
-        let whole = if kept::is_cut(run) { context.whole(run).await? } else { Some(run.clone()) };
-        return match whole.filter(|run| report::evaluate(run) == Acceptance::Store) {
+        return match whole().await?.filter(|run| report::evaluate(run) == Acceptance::Store) {
             Some(run) => Ok(Some(context.conclude(&run, outcome).await?)),
             None => Ok(None),
         };

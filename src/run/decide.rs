@@ -76,6 +76,8 @@ pub struct Plan {
     pub status: Option<ActionRunStatus>,
     /// An authentic outcome from a termination message, to be stored like a report's.
     pub outcome: Option<Outcome>,
+    /// The status stays, but is to say that it is about the run's newest generation.
+    pub is_outdated: bool,
     /// What to do then.
     pub steps: Vec<Step>,
     /// When to look again at the latest.
