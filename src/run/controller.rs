@@ -115,7 +115,14 @@ pub(super) async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Resul
     if let Some(Turn::Later(queued)) = &turn {
         plan = self::plan(&context, run, &facts, &start, Some(queued));
     } else if plan.decides_to_start() {
-        let (start, allowed) = validate(&context, run, &context.ask(run).await?).await?;
+        let unreadable = match (&turn, &request) {
+            (Some(_), Some(request)) => unreadable(&context, request).await,
+            _ => None,
+        };
+        let (start, allowed) = match unreadable {
+            Some(start) => (start, None),
+            None => validate(&context, run, &context.ask(run).await?).await?,
+        };
         (plan, request) = (self::plan(&context, run, &facts, &start, None), allowed);
     }
     let written = write_status(&context, run, &plan).await;
@@ -207,26 +214,21 @@ async fn validate(
     run: &ActionRun,
     answers: &Answers,
 ) -> Result<(Start, Option<Request>), ReconcileError> {
-    let request = match context.request(run, answers).await? {
-        Ok(request) => request,
-        Err(start) => return Ok((start, None)),
-    };
-    if retry::is_between_attempts(run) {
-        // Nothing is decided for a tree that cannot be read; the run says why.
-        if let Err(message) = entrypoint_digest(context, &request).await {
-            return Ok((Start::Wait(Refusal::new(Reason::EntrypointMissing, message)), None));
-        }
-    }
-    Ok((request.start(), Some(request)))
+    Ok(match context.request(run, answers).await? {
+        Ok(request) => (request.start(), Some(request)),
+        Err(start) => (start, None),
+    })
 }
 
-/// Reads a file of the volume, which may hang: in a thread of its own, so that the Lease is kept meanwhile.
-async fn entrypoint_digest(context: &Context, request: &Request) -> Result<TreePin, String> {
-    let tree = request.revision.tree_digest.parse().map_err(|error| format!("{error}"))?;
-    let (trees, path) = (context.trees.clone(), request.extension.entrypoint.path.as_str().to_owned());
-    let read = tokio::task::spawn_blocking(move || trees.entrypoint_digest(&tree, &path)).await;
-    let entrypoint = read.map_err(|error| format!("reading tree {tree} was interrupted: {error}"))??;
-    Ok(TreePin { tree, entrypoint })
+/// Nothing is decided for a tree that cannot be read; the run says why.
+async fn unreadable(context: &Context, request: &Request) -> Option<Start> {
+    let message = pin(context, request).await.err()?;
+    Some(Start::Wait(Refusal::new(Reason::EntrypointMissing, message)))
+}
+
+async fn pin(context: &Context, request: &Request) -> Result<TreePin, String> {
+    let path = request.extension.entrypoint.path.as_str();
+    context.entrypoints.pin(&context.trees, &request.revision.tree_digest, path).await
 }
 
 fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start, queued: Option<&Queued>) -> Plan {
@@ -333,7 +335,7 @@ async fn create_job(
     attempt: u32,
 ) -> Result<(), ReconcileError> {
     let uid = run.metadata.uid.as_deref().unwrap_or_default();
-    let pin = entrypoint_digest(context, request).await.map_err(ReconcileError::Tree)?;
+    let pin = pin(context, request).await.map_err(ReconcileError::Tree)?;
     let (run_name, run_namespace) = (run.name_any(), run.namespace().unwrap_or_default());
     let (timeout_seconds, runtime) = request.decided(run);
     let job = job::job(

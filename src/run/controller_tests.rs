@@ -63,6 +63,38 @@ async fn a_foreign_job_of_that_name_is_not_taken_for_ours() {
     assert_eq!(error, format!("Job {:?} exists and is not this run's: delete it", job::job_name(UID, 1, 1)));
 }
 
+/// A volume that never answers, until the sender is dropped.
+struct Hangs(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl crate::run::Trees for Hangs {
+    fn entrypoint_digest(&self, _: &crate::digest::Digest, _: &str) -> Result<crate::digest::Digest, String> {
+        let _ = self.0.lock().unwrap().recv();
+        Err("it answers too late".into())
+    }
+
+    fn subpath(&self, _: &crate::digest::Digest) -> String {
+        String::new()
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_volume_hangs_waits_and_can_be_cancelled() {
+    let mut fixture = Fixture::new();
+    let (let_go, go) = std::sync::mpsc::channel();
+    Arc::get_mut(&mut fixture.context).unwrap().trees = Arc::new(Hangs(go.into()));
+    let action = reconciled(&mut fixture).await.unwrap();
+    // No watch tells that it answers again.
+    assert!(action != Action::await_change() && action != Action::requeue(Duration::from_secs(300)), "{action:?}");
+    let status = fixture.status();
+    let message = "the store's volume does not answer within 5 s: \"redfish.sh\" cannot be read";
+    assert_eq!((&status["reason"], &status["message"]), (&json!("EntrypointMissing"), &json!(message)));
+    assert!(status.get("attempts").is_none());
+    fixture.api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(fixture.status()["phase"], "Canceled");
+    drop(let_go);
+}
+
 #[tokio::test]
 async fn a_run_of_an_extension_that_is_missing_says_so_and_waits() {
     let mut fixture = Fixture::new();
