@@ -287,8 +287,10 @@ async fn apply(
             Step::AddFinalizer => patch_finalizers(context, run, true).await?,
             Step::RemoveFinalizer => patch_finalizers(context, run, false).await?,
             Step::CreateJob { name, attempt } => {
-                if let Some(request) = request {
-                    create_job(context, &jobs, run, request, name, *attempt).await?;
+                let Some(request) = request else { continue };
+                if let Err(error) = create_job(context, &jobs, run, request, name, *attempt).await {
+                    say_in_the_way(context, run, &error).await?;
+                    return Err(error);
                 }
             }
             Step::DeleteJob { name } => {
@@ -323,6 +325,19 @@ async fn patch_finalizers(context: &Context, run: &ActionRun, add: bool) -> Resu
     let metadata = json!({"resourceVersion": run.metadata.resource_version, "finalizers": finalizers});
     let patch = Patch::Merge(json!({"metadata": metadata}));
     gone_is_fine(runs.patch_metadata(&run.name_any(), &PatchParams::default(), &patch).await)
+}
+
+/// A quota, an admission policy, a tree that cannot be read, a foreign Job: the run says what is in its Job's way.
+async fn say_in_the_way(context: &Context, run: &ActionRun, error: &ReconcileError) -> Result<(), ReconcileError> {
+    let what = match error {
+        ReconcileError::Api(error) => error.to_string(),
+        error => error.to_string(),
+    };
+    let message = format!("waiting: its Job cannot be created: {what}");
+    if run.status.as_ref().and_then(|status| status.message.as_deref()) != Some(message.as_str()) {
+        context.write(run, status::waiting(run, Reason::Pending, &message, Timestamp::now())).await?;
+    }
+    Ok(())
 }
 
 /// Creates the decided Job. One that is there already is the same, if its labels say so.
@@ -368,14 +383,7 @@ async fn create_job(
                 return Err(ReconcileError::ForeignJob(name.to_owned()));
             }
         }
-        Err(error) => {
-            // A quota, an admission policy: the run says what is in its way.
-            let message = format!("waiting: its Job cannot be created: {error}");
-            if run.status.as_ref().and_then(|status| status.message.as_deref()) != Some(message.as_str()) {
-                context.write(run, status::waiting(run, Reason::Pending, &message, Timestamp::now())).await?;
-            }
-            return Err(error.into());
-        }
+        Err(error) => return Err(error.into()),
     }
     context.job_created(name);
     Ok(())
