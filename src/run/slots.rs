@@ -137,6 +137,13 @@ impl Context {
         }
     }
 
+    /// How many runs have a slot, as the caches show it now.
+    pub(super) fn active(&self) -> usize {
+        let mut state = self.slots.state();
+        self.look(&mut state, None);
+        state.taken.len()
+    }
+
     /// Wakes the runs whose turn it has become, if any wait.
     pub(super) fn wake_next(&self) {
         let mut state = self.slots.state();
