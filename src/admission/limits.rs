@@ -1,4 +1,4 @@
-//! What a run's schema cannot bound, and what comes later. Pure.
+//! What a run's schema cannot bound: sizes, and types of parameters. Pure.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ pub const SPEC_BYTES: usize = 96 * 1024;
 /// Largest value of a parameter, in bytes of its JSON.
 pub const PARAMETER_BYTES: usize = 8 * 1024;
 
-/// Everything that is wrong with `spec` on its own: sizes, parameters' types, fields whose behaviour comes later.
+/// Everything that is wrong with `spec` on its own: its sizes and its parameters' types.
 pub fn problems(spec: &ActionRunSpec) -> Vec<String> {
     let mut problems = Vec::new();
     let request = ActionRunSpec { caller: None, cancel: None, ..spec.clone() };

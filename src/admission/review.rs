@@ -3,13 +3,14 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionReview, Operation};
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::canonical::canonical;
 use super::limits;
 use super::stamp::{RESTORED, RunName, StampError, is_genuine, sign};
-use crate::api::{ActionRun, EXTENSION_FINALIZER, OrchestratorExtension, RUN_FINALIZER};
+use crate::api::{ActionRun, EXTENSION_FINALIZER, OrchestratorExtension, Phase, RUN_FINALIZER};
 
 /// A request to admit.
 pub type Request = AdmissionRequest<DynamicObject>;
@@ -34,7 +35,8 @@ pub fn is_exempt(request: &Request, operator: Option<&str>) -> bool {
     }
 }
 
-/// The changes to a run: on creation the caller's stamp and the finalizer; on update the old stamp is put back.
+/// The changes to a run: on creation the caller's stamp and the finalizer, and `generateName` is taken from one that brings a
+/// name; on update the old stamp and `generateName` are put back.
 /// A run whose spec cannot be read is left as it is: the schema, asked next, names the field.
 ///
 /// # Errors
@@ -65,6 +67,11 @@ fn mutate_created(request: &Request, object: &DynamicObject, key: &[u8], now: Ti
         };
         let caller = sign(key, &namespace, name, &request.user_info, now, &run.spec);
         patch.push(json!({"op": "add", "path": "/spec/caller", "value": caller}));
+        // The API draws a name only after this. A run that has one was not named from the prefix, and must not look so: runs
+        // with drawn names are collected, and whatever applied this one would start it again.
+        if matches!(name, RunName::Name(_)) && run.metadata.generate_name.is_some() {
+            patch.push(json!({"op": "remove", "path": "/metadata/generateName"}));
+        }
     }
     patch.extend(missing_finalizer(object, RUN_FINALIZER));
     Ok(patch)
@@ -96,6 +103,14 @@ fn mutate_updated(object: &DynamicObject, old: &DynamicObject) -> Patch {
     {
         patch.push(restored_annotation(object, mark));
     }
+    // The API lets it be written afterwards, too.
+    match (old.metadata.generate_name.as_ref(), object.metadata.generate_name.as_ref()) {
+        (Some(old), new) if new != Some(old) => {
+            patch.push(json!({"op": "add", "path": "/metadata/generateName", "value": old}));
+        }
+        (None, Some(_)) => patch.push(json!({"op": "remove", "path": "/metadata/generateName"})),
+        _ => {}
+    }
     patch
 }
 
@@ -115,7 +130,7 @@ pub fn created_run(review: &[u8]) -> Option<ActionRun> {
 }
 
 /// Judges a run after every mutation: on creation its stamp, its sizes and its meaning, in which the caller found
-/// `refusals`; on update that nothing but `cancel` changed.
+/// `refusals`; on update that nothing but `cancel` changed, and that only before the run ended.
 ///
 /// # Errors
 /// Everything that is wrong, for the user who asked.
@@ -173,8 +188,21 @@ fn validate_updated(object: &DynamicObject, old: &DynamicObject) -> Result<(), V
     if was == Value::Bool(true) && is != Value::Bool(true) {
         problems
             .push("spec.cancel cannot be taken back: the run is being stopped; create another ActionRun".to_owned());
+    } else if was != is
+        && let Some(phase) = end(old)
+    {
+        problems.push(format!(
+            "spec.cancel cannot be changed: the run has ended already (status.phase is {})",
+            phase.as_str()
+        ));
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// How the run ended, if it has.
+fn end(run: &DynamicObject) -> Option<Phase> {
+    let phase = run.data.pointer("/status/phase").and_then(|phase| Phase::deserialize(phase).ok());
+    phase.filter(|phase| phase.is_finished())
 }
 
 /// The paths at which two values differ, each as deep as it is in both.

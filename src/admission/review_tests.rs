@@ -83,6 +83,37 @@ fn a_run_with_a_generated_name_verifies_under_the_name_that_it_gets() {
     assert_eq!(run.metadata.finalizers.unwrap(), ["x/y", RUN_FINALIZER]);
 }
 
+#[test]
+fn a_run_that_brings_its_name_does_not_look_as_if_it_were_drawn() {
+    let exported = json!({"name": "nightly-abcde", "generateName": "nightly-"});
+    let object = admitted(run(exported.clone(), json!({})));
+    assert_eq!(object["metadata"].get("generateName"), None);
+    assert!(problems(&create(object.clone())).is_empty());
+    assert_eq!(verify(KEY, &stored(object.clone())), Ok(()));
+    // Nor when it is applied again.
+    let mut again = object.clone();
+    again["metadata"]["generateName"] = json!("nightly-");
+    let patch = mutate_run(&request("UPDATE", again.clone(), object), KEY, now()).unwrap();
+    assert_eq!(patched(again, patch)["metadata"].get("generateName"), None);
+}
+
+#[test]
+fn a_name_that_the_api_drew_keeps_its_prefix() {
+    let mut drawn = admitted(run(json!({"generateName": "nightly-"}), json!({})));
+    drawn["metadata"]["name"] = json!("nightly-abcde");
+    for changed in [None, Some("other-")] {
+        let mut new = drawn.clone();
+        new["metadata"].as_object_mut().unwrap().remove("generateName");
+        changed.into_iter().for_each(|prefix| new["metadata"]["generateName"] = json!(prefix));
+        let patch = mutate_run(&request("UPDATE", new.clone(), drawn.clone()), KEY, now()).unwrap();
+        assert_eq!(patched(new, patch), drawn);
+    }
+    // A record from a backup, whose stamp was made for the prefix.
+    let record = admitted(drawn);
+    assert_eq!(record["metadata"]["generateName"], "nightly-");
+    assert!(problems(&create(record)).is_empty());
+}
+
 const FOREIGN: &str = "spec.caller is not this operator's: the run comes from another cluster, from before the operator's key \
      was replaced, or is a changed copy; remove spec.caller to create it as your own";
 
@@ -224,6 +255,28 @@ fn cancel_cannot_be_taken_back() {
         new["spec"]["cancel"] = cancel;
         let found = problems(&request("UPDATE", new, old.clone()));
         assert_eq!(found, ["spec.cancel cannot be taken back: the run is being stopped; create another ActionRun"]);
+    }
+}
+
+#[test]
+fn cancel_cannot_be_changed_once_the_run_has_ended() {
+    let updated = |phase: &str, cancel: Value| {
+        let mut old = admitted(run(json!({"name": "nightly"}), json!({})));
+        old["status"] = json!({"phase": phase});
+        let mut new = old.clone();
+        new["spec"]["cancel"] = cancel;
+        problems(&request("UPDATE", new, old))
+    };
+    for phase in ["Succeeded", "Failed", "Canceled", "OutcomeUnknown"] {
+        for cancel in [true, false] {
+            let expected =
+                format!("spec.cancel cannot be changed: the run has ended already (status.phase is {phase})");
+            assert_eq!(updated(phase, json!(cancel)), [expected]);
+        }
+        assert_eq!(updated(phase, Value::Null), [""; 0]);
+    }
+    for phase in ["Pending", "Running"] {
+        assert_eq!(updated(phase, json!(true)), [""; 0]);
     }
 }
 

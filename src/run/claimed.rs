@@ -94,6 +94,9 @@ pub(super) fn finished(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Pl
     }
     let mut plan = Plan { steps: delete_jobs(observed, None), ..Plan::default() };
     if run.metadata.deletion_timestamp.is_none() {
+        // `cancel` came when the end was about to be written. For kstatus the run would be in progress for ever.
+        let seen = run.status.as_ref().and_then(|status| status.observed_generation);
+        plan.is_outdated = seen.is_some_and(|seen| run.metadata.generation.is_some_and(|newest| seen < newest));
         return plan;
     }
     let completed = run.status.as_ref().and_then(|status| status.completion_time.as_ref()).map_or(now, |time| time.0);

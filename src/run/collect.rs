@@ -61,16 +61,15 @@ pub async fn collect(context: &Context) -> Result<usize, Error> {
 }
 
 fn count(context: &Context) {
-    let (mut phases, mut active) = (BTreeMap::<&str, usize>::new(), 0);
+    let mut phases = BTreeMap::<&str, usize>::new();
     for guard in context.caches.runs.state() {
         let Ok(run) = &guard.0 else { continue };
         *phases.entry(phase(run).as_str()).or_default() += 1;
-        let is_decided = run.status.as_ref().is_some_and(|status| !status.attempts.is_empty());
-        active += usize::from(is_decided && !phase(run).is_finished());
     }
     for phase in Phase::ALL {
         context.metrics.set_runs(phase, phases.get(phase.as_str()).copied().unwrap_or_default());
     }
+    let active = context.active();
     context.metrics.set_queue(context.slots.waiting(), active);
 }
 

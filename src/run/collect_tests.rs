@@ -43,3 +43,22 @@ async fn what_is_there_is_counted() {
     assert!(text.contains("outrigger_runs{phase=\"Succeeded\"} 1\n"), "{text}");
     assert!(text.contains("outrigger_runs_active 0\n"), "{text}");
 }
+
+#[tokio::test]
+async fn a_run_is_active_from_its_decision_but_not_while_it_pauses_before_the_next_attempt() {
+    let mut fixture = Fixture::new();
+    let active = |fixture: &mut Fixture, more: serde_json::Value| {
+        fixture.api.change(RUN, |run| {
+            let mut attempt = json!({"number": 1, "jobs": 1, "job": "j", "decidedAt": "2026-11-23T10:00:00.000000Z"});
+            attempt.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            run["status"] = json!({"phase": "Pending", "attempts": [attempt]});
+        });
+        fixture.refresh();
+        count(&fixture.context);
+        let text = fixture.context.metrics.encode();
+        text.lines().find_map(|line| line.strip_prefix("outrigger_runs_active ")).unwrap().to_owned()
+    };
+    assert_eq!(active(&mut fixture, json!({})), "1");
+    let failed = json!({"reason": "ActionFailed", "nonceHash": "n", "endedAt": "2026-11-23T10:00:05.000000Z"});
+    assert_eq!(active(&mut fixture, failed), "0");
+}

@@ -15,6 +15,7 @@ use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::watch;
 
 use super::decide::phase;
+use super::entrypoint::Entrypoints;
 use super::job::Operator;
 use super::request::Policy;
 use super::slots::Slots;
@@ -121,6 +122,7 @@ pub struct Context {
     /// Metrics.
     pub metrics: Arc<Metrics>,
     pub(super) slots: Slots,
+    pub(super) entrypoints: Entrypoints,
     recorder: Recorder,
     memory: Mutex<Memory>,
 }
@@ -159,6 +161,7 @@ impl Context {
             caches,
             metrics,
             slots: Slots::default(),
+            entrypoints: Entrypoints::default(),
             recorder,
             memory: Mutex::default(),
         })

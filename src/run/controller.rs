@@ -115,7 +115,14 @@ pub(super) async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Resul
     if let Some(Turn::Later(queued)) = &turn {
         plan = self::plan(&context, run, &facts, &start, Some(queued));
     } else if plan.decides_to_start() {
-        let (start, allowed) = validate(&context, run, &context.ask(run).await?).await?;
+        let unreadable = match (&turn, &request) {
+            (Some(_), Some(request)) => unreadable(&context, request).await,
+            _ => None,
+        };
+        let (start, allowed) = match unreadable {
+            Some(start) => (start, None),
+            None => validate(&context, run, &context.ask(run).await?).await?,
+        };
         (plan, request) = (self::plan(&context, run, &facts, &start, None), allowed);
     }
     let written = write_status(&context, run, &plan).await;
@@ -207,26 +214,21 @@ async fn validate(
     run: &ActionRun,
     answers: &Answers,
 ) -> Result<(Start, Option<Request>), ReconcileError> {
-    let request = match context.request(run, answers).await? {
-        Ok(request) => request,
-        Err(start) => return Ok((start, None)),
-    };
-    if retry::is_between_attempts(run) {
-        // Nothing is decided for a tree that cannot be read; the run says why.
-        if let Err(message) = entrypoint_digest(context, &request).await {
-            return Ok((Start::Wait(Refusal::new(Reason::EntrypointMissing, message)), None));
-        }
-    }
-    Ok((request.start(), Some(request)))
+    Ok(match context.request(run, answers).await? {
+        Ok(request) => (request.start(), Some(request)),
+        Err(start) => (start, None),
+    })
 }
 
-/// Reads a file of the volume, which may hang: in a thread of its own, so that the Lease is kept meanwhile.
-async fn entrypoint_digest(context: &Context, request: &Request) -> Result<TreePin, String> {
-    let tree = request.revision.tree_digest.parse().map_err(|error| format!("{error}"))?;
-    let (trees, path) = (context.trees.clone(), request.extension.entrypoint.path.as_str().to_owned());
-    let read = tokio::task::spawn_blocking(move || trees.entrypoint_digest(&tree, &path)).await;
-    let entrypoint = read.map_err(|error| format!("reading tree {tree} was interrupted: {error}"))??;
-    Ok(TreePin { tree, entrypoint })
+/// Nothing is decided for a tree that cannot be read; the run says why.
+async fn unreadable(context: &Context, request: &Request) -> Option<Start> {
+    let message = pin(context, request).await.err()?;
+    Some(Start::Wait(Refusal::new(Reason::EntrypointMissing, message)))
+}
+
+async fn pin(context: &Context, request: &Request) -> Result<TreePin, String> {
+    let path = request.extension.entrypoint.path.as_str();
+    context.entrypoints.pin(&context.trees, &request.revision.tree_digest, path).await
 }
 
 fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start, queued: Option<&Queued>) -> Plan {
@@ -244,10 +246,16 @@ fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start, queued
 }
 
 async fn write_status(context: &Context, run: &ActionRun, plan: &Plan) -> Result<Option<ActionRun>, ReconcileError> {
+    // Of a run that has ended the cache holds not all that status must keep.
+    let whole = async || if kept::is_cut(run) { context.whole(run).await } else { Ok(Some(run.clone())) };
+    if plan.is_outdated {
+        return match whole().await?.filter(|run| phase(run).is_finished()) {
+            Some(run) => Ok(Some(context.write(&run, status::observed(&run)).await?)),
+            None => Ok(None),
+        };
+    }
     if let Some(outcome) = &plan.outcome {
-        // Of a run that has ended the cache holds not all that status must keep.
-        let whole = if kept::is_cut(run) { context.whole(run).await? } else { Some(run.clone()) };
-        return match whole.filter(|run| report::evaluate(run) == Acceptance::Store) {
+        return match whole().await?.filter(|run| report::evaluate(run) == Acceptance::Store) {
             Some(run) => Ok(Some(context.conclude(&run, outcome).await?)),
             None => Ok(None),
         };
@@ -279,8 +287,10 @@ async fn apply(
             Step::AddFinalizer => patch_finalizers(context, run, true).await?,
             Step::RemoveFinalizer => patch_finalizers(context, run, false).await?,
             Step::CreateJob { name, attempt } => {
-                if let Some(request) = request {
-                    create_job(context, &jobs, run, request, name, *attempt).await?;
+                let Some(request) = request else { continue };
+                if let Err(error) = create_job(context, &jobs, run, request, name, *attempt).await {
+                    say_in_the_way(context, run, &error).await?;
+                    return Err(error);
                 }
             }
             Step::DeleteJob { name } => {
@@ -317,6 +327,19 @@ async fn patch_finalizers(context: &Context, run: &ActionRun, add: bool) -> Resu
     gone_is_fine(runs.patch_metadata(&run.name_any(), &PatchParams::default(), &patch).await)
 }
 
+/// A quota, an admission policy, a tree that cannot be read, a foreign Job: the run says what is in its Job's way.
+async fn say_in_the_way(context: &Context, run: &ActionRun, error: &ReconcileError) -> Result<(), ReconcileError> {
+    let what = match error {
+        ReconcileError::Api(error) => error.to_string(),
+        error => error.to_string(),
+    };
+    let message = format!("waiting: its Job cannot be created: {what}");
+    if run.status.as_ref().and_then(|status| status.message.as_deref()) != Some(message.as_str()) {
+        context.write(run, status::waiting(run, Reason::Pending, &message, Timestamp::now())).await?;
+    }
+    Ok(())
+}
+
 /// Creates the decided Job. One that is there already is the same, if its labels say so.
 async fn create_job(
     context: &Context,
@@ -327,7 +350,7 @@ async fn create_job(
     attempt: u32,
 ) -> Result<(), ReconcileError> {
     let uid = run.metadata.uid.as_deref().unwrap_or_default();
-    let pin = entrypoint_digest(context, request).await.map_err(ReconcileError::Tree)?;
+    let pin = pin(context, request).await.map_err(ReconcileError::Tree)?;
     let (run_name, run_namespace) = (run.name_any(), run.namespace().unwrap_or_default());
     let (timeout_seconds, runtime) = request.decided(run);
     let job = job::job(
@@ -360,14 +383,7 @@ async fn create_job(
                 return Err(ReconcileError::ForeignJob(name.to_owned()));
             }
         }
-        Err(error) => {
-            // A quota, an admission policy: the run says what is in its way.
-            let message = format!("waiting: its Job cannot be created: {error}");
-            if run.status.as_ref().and_then(|status| status.message.as_deref()) != Some(message.as_str()) {
-                context.write(run, status::waiting(run, Reason::Pending, &message, Timestamp::now())).await?;
-            }
-            return Err(error.into());
-        }
+        Err(error) => return Err(error.into()),
     }
     context.job_created(name);
     Ok(())

@@ -61,6 +61,73 @@ async fn a_foreign_job_of_that_name_is_not_taken_for_ours() {
     fixture.api.put(&job_path(1), json!({"metadata": {"name": job::job_name(UID, 1, 1), "labels": {}}}));
     let error = reconciled(&mut fixture).await.unwrap_err().to_string();
     assert_eq!(error, format!("Job {:?} exists and is not this run's: delete it", job::job_name(UID, 1, 1)));
+    assert_eq!(fixture.status()["message"], format!("waiting: its Job cannot be created: {error}"));
+    // It is said once.
+    let writes = fixture.api.writes().len();
+    assert!(reconciled(&mut fixture).await.is_err());
+    assert_eq!(fixture.api.writes().len(), writes);
+}
+
+#[tokio::test]
+async fn a_tree_that_is_lost_before_the_job_is_created_is_told() {
+    let mut fixture = Fixture::new();
+    reconciled(&mut fixture).await.unwrap();
+    let mut extension = super::super::fixture::extension();
+    for spec in ["/spec", "/status/resolved"] {
+        extension.pointer_mut(spec).unwrap()["entrypoint"]["path"] = json!("gone.sh");
+    }
+    extension["status"]["artifact"]["manifestDigest"] = json!(crate::digest::Digest::of("new").to_string());
+    fixture.extend(extension);
+    assert!(reconciled(&mut fixture).await.is_err());
+    let message = fixture.status()["message"].as_str().unwrap().to_owned();
+    let expected = "waiting: its Job cannot be created: the installed tree cannot be used: gone.sh is not in sha256:";
+    assert!(message.starts_with(expected), "{message}");
+}
+
+#[tokio::test]
+async fn a_network_policy_that_is_refused_is_told() {
+    let mut fixture = Fixture::new();
+    let mut extension = super::super::fixture::extension();
+    extension["spec"]["runtime"] = json!({"networkPolicy": {"egress": []}});
+    fixture.extend(extension);
+    let refused = axum::http::StatusCode::FORBIDDEN;
+    fixture.api.before(move |_, _, path| path.contains("/networkpolicies/").then_some(refused));
+    assert!(reconciled(&mut fixture).await.is_err());
+    let message = fixture.status()["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("waiting: its Job cannot be created: "), "{message}");
+    assert!(fixture.api.get(&job_path(1)).is_none());
+}
+
+/// A volume that never answers, until the sender is dropped.
+struct Hangs(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl crate::run::Trees for Hangs {
+    fn entrypoint_digest(&self, _: &crate::digest::Digest, _: &str) -> Result<crate::digest::Digest, String> {
+        let _ = self.0.lock().unwrap().recv();
+        Err("it answers too late".into())
+    }
+
+    fn subpath(&self, _: &crate::digest::Digest) -> String {
+        String::new()
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_volume_hangs_waits_and_can_be_cancelled() {
+    let mut fixture = Fixture::new();
+    let (let_go, go) = std::sync::mpsc::channel();
+    Arc::get_mut(&mut fixture.context).unwrap().trees = Arc::new(Hangs(go.into()));
+    let action = reconciled(&mut fixture).await.unwrap();
+    // No watch tells that it answers again.
+    assert!(action != Action::await_change() && action != Action::requeue(Duration::from_secs(300)), "{action:?}");
+    let status = fixture.status();
+    let message = "the store's volume does not answer within 5 s: \"redfish.sh\" cannot be read";
+    assert_eq!((&status["reason"], &status["message"]), (&json!("EntrypointMissing"), &json!(message)));
+    assert!(status.get("attempts").is_none());
+    fixture.api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(fixture.status()["phase"], "Canceled");
+    drop(let_go);
 }
 
 #[tokio::test]

@@ -76,6 +76,8 @@ pub struct Plan {
     pub status: Option<ActionRunStatus>,
     /// An authentic outcome from a termination message, to be stored like a report's.
     pub outcome: Option<Outcome>,
+    /// The status stays, but is to say that it is about the run's newest generation.
+    pub is_outdated: bool,
     /// What to do then.
     pub steps: Vec<Step>,
     /// When to look again at the latest.
@@ -217,8 +219,8 @@ fn unclaimed(observed: &Observed<'_>, newest: Option<&Attempt>) -> Plan {
             (revision, *timeout_seconds, *role_type, *grace_seconds)
         }
         Start::Wait(refused) | Start::Never(refused) => {
-            // A tenant's Secret is told by no watch.
-            let is_told = refused.reason != Reason::SecretNotUsable;
+            // A tenant's Secret is told by no watch, and a volume by none.
+            let is_told = !matches!(refused.reason, Reason::SecretNotUsable | Reason::EntrypointMissing);
             let look = if is_told { deadline } else { deadline.min(after(now, LOOK_AGAIN)) };
             return Plan { again: Some(until(look, now)), ..wait(observed, refused.reason, &refused.message) };
         }

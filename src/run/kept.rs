@@ -34,6 +34,7 @@ pub(super) fn run(guard: &mut DeserializeGuard<ActionRun>) {
     run.status = Some(ActionRunStatus {
         phase: status.phase,
         completion_time: status.completion_time,
+        observed_generation: status.observed_generation,
         attempts: status.attempts,
         revision: status.revision,
         ..ActionRunStatus::default()

@@ -131,3 +131,23 @@ async fn the_end_of_a_finished_run_leaves_everything_else_as_it_is() {
     assert_eq!((&left["spec"], &left["status"]), (&run["spec"], &run["status"]));
     assert_eq!(left["metadata"]["annotations"], run["metadata"]["annotations"]);
 }
+
+#[tokio::test]
+async fn a_run_that_was_cancelled_while_its_end_was_written_is_not_in_progress_for_ever() {
+    let mut fixture = Fixture::new();
+    let mut run = large("Succeeded");
+    run["spec"]["cancel"] = json!(true);
+    run["metadata"]["generation"] = json!(2);
+    run["status"]["observedGeneration"] = json!(1);
+    run["status"]["conditions"] = json!([{"type": "Ready", "status": "True", "reason": "Succeeded", "message": "m",
+        "observedGeneration": 1, "lastTransitionTime": "2026-11-23T10:01:00Z"}]);
+    fixture.api.put(RUN, run.clone());
+    reconciled(&mut fixture).await;
+    run["status"]["observedGeneration"] = json!(2);
+    run["status"]["conditions"][0]["observedGeneration"] = json!(2);
+    let stored = fixture.api.get(RUN).unwrap();
+    assert_eq!((&stored["status"], &stored["spec"]), (&run["status"], &run["spec"]));
+    assert_eq!(fixture.api.writes(), [format!("PUT {RUN}/status")]);
+    reconciled(&mut fixture).await;
+    assert_eq!(fixture.api.writes().len(), 1);
+}

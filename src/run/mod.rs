@@ -8,7 +8,7 @@
 //!
 //! `claim`, `claimed`, `decide`, `job`, `kept`, `network_policy`, `queue`, `report`, `request`, `retention`, `retry`,
 //! `rights`, `secret_parameters`, `status`, `target_status`, `turn` and `view` are pure; `ask`, `authenticate`, `check`,
-//! `collect`, `context`, `controller`, `live`, `output`, `restrict`, `routes`, `slots`, `sweep` and `watching` do I/O, or
+//! `collect`, `context`, `controller`, `entrypoint`, `live`, `output`, `restrict`, `routes`, `slots`, `sweep` and `watching` do I/O, or
 //! remember, and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod ask;
@@ -20,6 +20,7 @@ pub mod collect;
 pub mod context;
 pub mod controller;
 pub mod decide;
+mod entrypoint;
 #[cfg(test)]
 mod fixture;
 pub mod job;

@@ -2,17 +2,19 @@
 //!
 //! A run is deleted once its `ttlSecondsAfterFinished` is over, and one with a generated name also when more than so many
 //! newer ones of its namespace and extension have ended. A run with a fixed name and no TTL is kept for ever: as long as
-//! it is there, a GitOps tool that applies it again does not run it again.
+//! it is there, a GitOps tool that applies it again does not run it again. Admission takes `generateName` from those.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
-use super::decide::phase;
+use super::decide::{after, phase};
 use crate::api::ActionRun;
 
 /// Seconds that a run is kept although there are enough newer ones: whoever waits for it sees how it ended.
 const SEEN_SECONDS: i64 = 30;
+/// What the API takes of `generateName`, in bytes, before it adds what it draws.
+const PREFIX_BYTES: usize = 58;
 
 /// Those of `runs` that are to be deleted now, the oldest first. `limit` says for an extension how many finished runs with
 /// generated names are kept per namespace.
@@ -28,7 +30,7 @@ pub fn expired<'a>(
         let ttl = run.spec.ttl_seconds_after_finished.and_then(|seconds| i64::try_from(seconds).ok());
         if ttl.is_some_and(|seconds| now >= after(ended, seconds)) {
             expired.push((ended, run));
-        } else if run.metadata.generate_name.as_ref().is_some_and(|prefix| !prefix.is_empty()) {
+        } else if is_generated(run) {
             let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
             generated.entry((namespace, &run.spec.extension_ref.name)).or_default().push((ended, run));
         }
@@ -49,8 +51,12 @@ fn ended(run: &ActionRun) -> Option<Timestamp> {
     run.status.as_ref().filter(|_| is_kept)?.completion_time.as_ref().map(|time| time.0)
 }
 
-fn after(time: Timestamp, seconds: i64) -> Timestamp {
-    time.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+/// Whether the API drew the name. Where there is no admission, `generateName` alone does not say so.
+fn is_generated(run: &ActionRun) -> bool {
+    let prefix = run.metadata.generate_name.as_deref().unwrap_or_default();
+    let prefix = prefix.get(..PREFIX_BYTES).unwrap_or(prefix);
+    let drawn = run.metadata.name.as_deref().and_then(|name| name.strip_prefix(prefix));
+    !prefix.is_empty() && drawn.is_some_and(|drawn| !drawn.is_empty())
 }
 
 #[cfg(test)]
@@ -101,20 +107,31 @@ mod tests {
 
     #[test]
     fn of_generated_names_the_newest_are_kept_per_namespace_and_extension() {
-        let other_namespace = run("elsewhere", 0, json!({"/metadata/generateName": "g-", "/metadata/namespace": "b"}));
+        let other_namespace =
+            run("g-elsewhere", 0, json!({"/metadata/generateName": "g-", "/metadata/namespace": "b"}));
         let other_extension =
-            run("other", 0, json!({"/metadata/generateName": "g-", "/spec/extensionRef": {"name": "y"}}));
+            run("g-other", 0, json!({"/metadata/generateName": "g-", "/spec/extensionRef": {"name": "y"}}));
         let fixed = run("fixed", 9, json!({}));
-        let runs = [generated("2", 2), generated("1", 1), generated("3", 3), other_namespace, other_extension, fixed];
-        assert_eq!(names(&runs, Some(1), 1000), ["1", "2"]);
+        let runs =
+            [generated("g-2", 2), generated("g-1", 1), generated("g-3", 3), other_namespace, other_extension, fixed];
+        assert_eq!(names(&runs, Some(1), 1000), ["g-1", "g-2"]);
         assert_eq!(names(&runs, Some(3), 1000), [""; 0]);
         assert_eq!(names(&runs, None, 1000), [""; 0]);
     }
 
     #[test]
+    fn a_name_that_was_not_drawn_from_the_prefix_is_fixed() {
+        let named = |name: &str, prefix: &str| run(name, 0, json!({"/metadata/generateName": prefix}));
+        let fixed = [named("nightly", "weekly-"), named("nightly", "nightly"), named("nightly", "")];
+        assert_eq!(names(&fixed, Some(0), 1000), [""; 0]);
+        let (long, drawn) = ("p".repeat(70), format!("{}abcde", "p".repeat(58)));
+        assert_eq!(names(&[named(&drawn, &long)], Some(0), 1000), [drawn]);
+    }
+
+    #[test]
     fn a_run_that_has_just_ended_can_still_be_looked_at() {
-        assert_eq!(names(&[generated("1", 0)], Some(0), 29), [""; 0]);
-        assert_eq!(names(&[generated("1", 0)], Some(0), 30), ["1"]);
+        assert_eq!(names(&[generated("g-1", 0)], Some(0), 29), [""; 0]);
+        assert_eq!(names(&[generated("g-1", 0)], Some(0), 30), ["g-1"]);
     }
 
     #[test]

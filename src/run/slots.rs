@@ -110,7 +110,7 @@ impl Context {
         let extension = &run.spec.extension_ref.name;
         if self.most_runs_of(extension).is_some() || self.settings.max_concurrent_runs.is_some() {
             state.waiting.insert(uid.clone(), (waiting(run), reference(run)));
-            if let Some(place) = self.look(&mut state).later.remove(&uid) {
+            if let Some(place) = self.look(&mut state, Some(&uid)).later.remove(&uid) {
                 let since = state.told.get(&uid).map(Instant::elapsed);
                 let stands_for = since.map_or(Duration::ZERO, |since| place.pause().saturating_sub(since));
                 return Turn::Later(Queued { place, stands_for });
@@ -137,6 +137,13 @@ impl Context {
         }
     }
 
+    /// How many runs have a slot, as the caches show it now.
+    pub(super) fn active(&self) -> usize {
+        let mut state = self.slots.state();
+        self.look(&mut state, None);
+        state.taken.len()
+    }
+
     /// Wakes the runs whose turn it has become, if any wait.
     pub(super) fn wake_next(&self) {
         let mut state = self.slots.state();
@@ -146,21 +153,12 @@ impl Context {
     /// Forgets runs that are gone, and wakes those whose turn it is.
     pub(super) fn look_again(&self) {
         let mut state = self.slots.state();
-        let turns = self.look(&mut state);
-        self.wake_all(&state, &turns);
+        self.look(&mut state, None);
     }
 
     fn wake(&self, state: &mut State) {
         if !state.waiting.is_empty() {
-            let turns = self.look(state);
-            self.wake_all(state, &turns);
-        }
-    }
-
-    fn wake_all(&self, state: &State, turns: &Turns) {
-        for (_, run) in turns.now.iter().filter_map(|uid| state.waiting.get(uid)) {
-            // Without a controller there is nobody to be woken.
-            let _ = self.slots.wake.unbounded_send(run.clone());
+            self.look(state, None);
         }
     }
 
@@ -169,14 +167,21 @@ impl Context {
         guard.0.as_ref().ok()?.spec.runtime.as_ref()?.max_concurrent_runs
     }
 
-    /// Brings the memory up to what the caches show, and says whose turn it is.
-    fn look(&self, state: &mut State) -> Turns {
+    /// Brings the memory up to what the caches show, and says whose turn it is. Those are woken, but for the run that asks:
+    /// whoever sees first that a slot is free is the only one to see it.
+    fn look(&self, state: &mut State, asks: Option<&str>) -> Turns {
         let last_starts = state.follow(&self.caches);
         let load = Load { active: state.taken.values().map(|(active, _)| active.clone()).collect(), last_starts };
         let waiting: Vec<Waiting> = state.waiting.values().map(|(waiting, _)| waiting.clone()).collect();
         let limit = |run: &Waiting| Some((run.extension.clone(), self.most_runs_of(&run.extension)?));
         let extensions = waiting.iter().filter_map(limit).collect();
-        turns(&waiting, &load, &Limits { operator: self.settings.max_concurrent_runs, extensions })
+        let turns = turns(&waiting, &load, &Limits { operator: self.settings.max_concurrent_runs, extensions });
+        let others = turns.now.iter().filter(|uid| Some(uid.as_str()) != asks);
+        for (_, run) in others.filter_map(|uid| state.waiting.get(uid)) {
+            // Without a controller there is nobody to be woken.
+            let _ = self.slots.wake.unbounded_send(run.clone());
+        }
+        turns
     }
 }
 

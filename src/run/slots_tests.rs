@@ -138,6 +138,35 @@ async fn the_next_in_line_is_woken_when_a_run_ends_and_nobody_else_writes() {
 }
 
 #[tokio::test]
+async fn the_next_in_line_is_woken_whoever_sees_first_that_a_slot_is_free() {
+    let paused = |run: &mut Value| {
+        run["status"]["attempts"][0]["nonceHash"] = json!("n");
+        run["status"]["attempts"][0]["endedAt"] = json!(format!("{:.6}", Timestamp::now()));
+    };
+    let ended = |run: &mut Value| {
+        run["status"]["phase"] = json!("Succeeded");
+        run["status"]["completionTime"] = json!("2026-11-23T10:00:00Z");
+    };
+    for frees in [&ended as &dyn Fn(&mut Value), &paused] {
+        let mut fixture = limited(Some(1), None);
+        for (name, age) in [("first", 30), ("second", 20), ("third", 10)] {
+            add(&fixture, "a", name, age);
+            fixture.api.change(&path("a", name), |run| run["spec"]["retries"] = json!(1));
+            one(&mut fixture, "a", name).await;
+        }
+        let mut receiver = fixture.context.slots.woken().unwrap();
+        fixture.api.change(&path("a", "first"), frees);
+        one(&mut fixture, "a", "third").await;
+        assert_eq!(woken(&mut receiver), ["second"]);
+        one(&mut fixture, "a", "first").await;
+        assert!(!woken(&mut receiver).contains(&"third".to_owned()));
+        one(&mut fixture, "a", "second").await;
+        assert_eq!(woken(&mut receiver), [""; 0]);
+        assert!(status(&fixture, &path("a", "second"))["attempts"].is_array());
+    }
+}
+
+#[tokio::test]
 async fn a_run_that_vanishes_or_no_longer_waits_lets_the_next_one_through() {
     let mut fixture = limited(Some(1), None);
     for (name, age) in [("first", 30), ("second", 20), ("third", 10)] {

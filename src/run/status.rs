@@ -142,6 +142,14 @@ pub fn concluded(run: &ActionRun, verdict: &Verdict, secret: Option<&str>, now: 
     status
 }
 
+/// The same, said of the run as it is now: what changed since then makes no difference.
+pub fn observed(run: &ActionRun) -> ActionRunStatus {
+    let mut status = run.status.clone().unwrap_or_default();
+    status.observed_generation = run.metadata.generation;
+    status.conditions.iter_mut().for_each(|condition| condition.observed_generation = run.metadata.generation);
+    status
+}
+
 /// A tail, unless it is empty.
 fn kept(text: &str) -> Option<String> {
     Some(tail(text, TAIL_BYTES)).filter(|text| !text.is_empty())

@@ -1,5 +1,7 @@
 //! What is watched: the caches, what fills them, and which runs an event makes worth a look.
 
+use std::collections::HashMap;
+
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::batch::v1::Job;
@@ -15,7 +17,9 @@ use super::context::Caches;
 use super::decide::phase;
 use super::job::{RUN_NAME_ANNOTATION, RUN_NAMESPACE_ANNOTATION};
 use super::kept;
-use crate::api::{ActionRun, MANAGED_BY_LABEL, MANAGER, RUN_UID_LABEL};
+use crate::api::conditions::{INSTALLED, READY, find};
+use crate::api::{ActionRun, MANAGED_BY_LABEL, MANAGER, OrchestratorExtension, RUN_UID_LABEL};
+use crate::digest::Digest;
 
 /// A run as the watch gives it: one that cannot be read is no reason to stop.
 pub(super) type Guard = DeserializeGuard<ActionRun>;
@@ -39,9 +43,13 @@ pub fn watches(client: &Client, namespace: &str) -> (Caches, Triggers) {
     let (targets, target_stream) = watch(Api::all(client.clone()), everything, kept::object);
     let caches = Caches { runs: runs.clone(), extensions, targets, jobs, pods };
     let waiting = runs.clone();
-    let of_extension = move |extension: DeserializeGuard<crate::api::OrchestratorExtension>| {
+    let (mut seen, present) = (Seen::default(), caches.extensions.clone());
+    let of_extension = move |extension: DeserializeGuard<OrchestratorExtension>| {
         let name = extension.name_any();
-        stream::iter(unfinished(&waiting, |run| run.spec.extension_ref.name == name).into_iter().map(Ok))
+        let is_there = present.get(&ObjectRef::from_obj(&extension)).is_some();
+        let is_wanted = |run: &ActionRun| run.spec.extension_ref.name == name;
+        let runs = if seen.is_news(&extension, is_there) { unfinished(&waiting, is_wanted) } else { Vec::new() };
+        stream::iter(runs.into_iter().map(Ok))
     };
     let of_target = move |target: DeserializeGuard<crate::api::ExtensionTarget>| {
         let name = target.name_any();
@@ -75,8 +83,109 @@ fn unfinished(runs: &Store<Guard>, refers: impl Fn(&ActionRun) -> bool) -> Vec<O
     runs.state_filter(is_wanted).iter().map(|run| ObjectRef::from_obj(run.as_ref())).collect()
 }
 
+/// What was last seen of each extension, as far as runs depend on it: its status is written far more often than that
+/// changes, and each time all its runs would be looked at.
+#[derive(Default)]
+struct Seen(HashMap<String, Digest>);
+
+impl Seen {
+    /// Whether something changed that runs depend on. `is_there`: it was not deleted.
+    fn is_news(&mut self, extension: &DeserializeGuard<OrchestratorExtension>, is_there: bool) -> bool {
+        let name = extension.name_any();
+        let (true, Ok(extension)) = (is_there, &extension.0) else {
+            self.0.remove(&name);
+            return true;
+        };
+        let status = extension.status.as_ref();
+        let condition = |kind: &str| {
+            let found = status.and_then(|status| find(&status.conditions, kind));
+            found.map(|condition| (&condition.status, &condition.message))
+        };
+        let artifact = status.and_then(|status| status.artifact.as_ref());
+        let resolved = status.and_then(|status| status.resolved.as_ref());
+        // A run that waits for the installation says what Ready says.
+        let ready = condition(READY).filter(|_| artifact.is_none() || resolved.is_none());
+        let facts = serde_json::to_vec(&(
+            (&extension.metadata.uid, &extension.metadata.deletion_timestamp, &extension.spec),
+            artifact.map(|artifact| (&artifact.tree_digest, &artifact.manifest_digest)),
+            resolved,
+            (condition(INSTALLED), ready),
+        ));
+        let Ok(digest) = facts.map(Digest::of) else { return true };
+        self.0.insert(name, digest).is_none_or(|last| last != digest)
+    }
+}
+
 /// The run that a Job or pod belongs to.
 fn run_of(metadata: &ObjectMeta) -> Option<ObjectRef<Guard>> {
     let annotation = |key: &str| metadata.annotations.as_ref()?.get(key);
     Some(ObjectRef::new(annotation(RUN_NAME_ANNOTATION)?).within(annotation(RUN_NAMESPACE_ANNOTATION)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::fixture;
+    use super::*;
+
+    fn is_news(seen: &mut Seen, extension: &Value) -> bool {
+        seen.is_news(&serde_json::from_value(extension.clone()).unwrap(), true)
+    }
+
+    fn condition(kind: &str, status: &str, message: &str) -> Value {
+        json!({"type": kind, "status": status, "reason": "R", "message": message, "lastTransitionTime": "2026-11-23T10:00:00Z"})
+    }
+
+    #[test]
+    fn what_runs_do_not_depend_on_is_no_news() {
+        let (mut seen, mut extension) = (Seen::default(), fixture::extension());
+        assert!(is_news(&mut seen, &extension));
+        assert!(!is_news(&mut seen, &extension));
+        extension["metadata"]["labels"] = json!({"a": "b"});
+        extension["metadata"]["resourceVersion"] = json!("7");
+        extension["status"]["observedGeneration"] = json!(3);
+        extension["status"]["conditions"] = json!([condition("Ready", "False", "fetching failed")]);
+        extension["status"]["artifact"]["lastUpdateTime"] = json!("2026-11-23T11:00:00Z");
+        assert!(!is_news(&mut seen, &extension));
+    }
+
+    #[test]
+    fn what_runs_depend_on_is_news_once() {
+        let not_installed = json!([condition("Installed", "False", "the tree is damaged")]);
+        for (path, value) in [
+            ("/metadata/uid", json!("another")),
+            ("/metadata/deletionTimestamp", json!("2026-11-23T10:00:00Z")),
+            ("/spec/runtime", json!({"maxConcurrentRuns": 2})),
+            ("/status/artifact/treeDigest", json!("sha256:0")),
+            ("/status/artifact/manifestDigest", json!("sha256:0")),
+            ("/status/resolved/description", json!("another")),
+            ("/status/artifact", Value::Null),
+            ("/status/conditions", not_installed),
+        ] {
+            let (mut seen, mut extension) = (Seen::default(), fixture::extension());
+            is_news(&mut seen, &extension);
+            let (parent, key) = path.rsplit_once('/').unwrap();
+            extension.pointer_mut(parent).unwrap()[key] = value;
+            assert!(is_news(&mut seen, &extension), "{path}");
+            assert!(!is_news(&mut seen, &extension), "{path}");
+        }
+    }
+
+    #[test]
+    fn why_an_extension_is_not_installed_yet_is_news() {
+        let (mut seen, mut extension) = (Seen::default(), fixture::extension());
+        extension["status"] = json!({"conditions": [condition("Ready", "False", "fetching failed")]});
+        is_news(&mut seen, &extension);
+        extension["status"] = json!({"conditions": [condition("Ready", "False", "the manifest is broken")]});
+        assert!(is_news(&mut seen, &extension));
+    }
+
+    #[test]
+    fn a_deletion_is_news_and_so_is_what_comes_after_it() {
+        let (mut seen, extension) = (Seen::default(), fixture::extension());
+        is_news(&mut seen, &extension);
+        assert!(seen.is_news(&serde_json::from_value(extension.clone()).unwrap(), false));
+        assert!(is_news(&mut seen, &extension));
+    }
 }
