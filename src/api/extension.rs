@@ -323,6 +323,17 @@ pub struct Artifact {
     /// Whose signature stands for it, where `source.verify` asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verification>,
+    /// Whether the manifest behind `manifestURL`, which nobody can sign, took part in its manifest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub linked_manifest: bool,
+    /// `ETag` of the archive, as its server sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub etag: Option<String>,
+    /// `Last-Modified` of the archive, as its server sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_modified: Option<String>,
     /// When it was installed.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub last_update_time: Time,

@@ -77,6 +77,8 @@ pub async fn apply(
     install(extension, context, known.tree, manifests, &valid).await?;
     Ok(Applied::Installed(Box::new(InstalledPair {
         verified: known.resolved.verified.as_ref().map(trust::recorded),
+        linked_manifest: inputs.linked.is_some(),
+        validators: [known.resolved.etag(), known.resolved.last_modified()].map(|text| text.map(str::to_owned)),
         revision: known.resolved.revision,
         tree_digest: known.tree.to_string(),
         manifest_digest: manifest::digest(&merged.spec).to_string(),

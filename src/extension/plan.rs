@@ -85,9 +85,14 @@ pub fn remembered_by_status(
         return None;
     }
     let artifact = status.artifact.as_ref()?;
+    let mut resolved = Resolved::known(&wanted.request, &artifact.revision, trust::verified(artifact));
+    // A linked manifest may name another archive by now, without a new generation.
+    if !artifact.linked_manifest {
+        resolved = resolved.recognised_by(artifact.etag.clone(), artifact.last_modified.clone());
+    }
     Some(Known {
         wanted: wanted.clone(),
-        resolved: Resolved::known(&wanted.request, &artifact.revision, trust::verified(artifact)),
+        resolved,
         tree: artifact.tree_digest.parse().ok()?,
         size: u64::try_from(artifact.size).ok()?,
         files: u64::try_from(artifact.files).ok()?,
@@ -116,6 +121,9 @@ mod tests {
             size: 7,
             files: 2,
             verified: None,
+            linked_manifest: false,
+            etag: Some("\"1\"".into()),
+            last_modified: None,
             last_update_time: Time(Timestamp::UNIX_EPOCH),
         });
         Conditions::of(&mut status.conditions, Some(generation), Timestamp::UNIX_EPOCH).is_true(
@@ -150,6 +158,16 @@ mod tests {
         assert_eq!(pinned(&Default::default(), Some(&status)).unwrap(), None);
         assert_eq!(pin(&current.tree_digest).unwrap(), Some(current.clone()));
         assert_eq!(pin(&older.tree_digest).unwrap(), Some(older.clone()));
+    }
+
+    #[test]
+    fn status_recognises_an_archive_unless_a_linked_manifest_may_have_named_it() {
+        let wanted = wanted("https://example.com/a");
+        let mut status = status(3);
+        let known = |status: &_| remembered_by_status(status, Some(3), &wanted).unwrap().resolved;
+        assert_eq!(known(&status).etag(), Some("\"1\""));
+        status.artifact.as_mut().unwrap().linked_manifest = true;
+        assert_eq!(known(&status).etag(), None);
     }
 
     #[test]

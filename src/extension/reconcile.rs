@@ -72,7 +72,7 @@ async fn install(extension: &OrchestratorExtension, context: &Context) -> Observ
         if let Some(pair) = plan::pinned(&extension.spec, extension.status.as_ref())? {
             let source = extension.spec.source.as_ref().map(validate::source).transpose().map_err(Failure::invalid)?;
             let keys = dereference::keys(source.as_ref(), context).await?;
-            trust::restorable(pair, keys.as_ref())?;
+            trust::restorable(pair, keys.as_ref(), context.require_verification)?;
             return restore::restore(extension, context, pair).await;
         }
         let inputs = dereference::inputs(extension, context).await?;

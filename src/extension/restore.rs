@@ -32,6 +32,8 @@ pub async fn restore(
     Ok(Applied::Installed(Box::new(InstalledPair {
         revision: pair.revision.clone(),
         verified: pair.verified.clone(),
+        linked_manifest: pair.linked_manifest,
+        validators: [None, None],
         tree_digest: pair.tree_digest.clone(),
         manifest_digest: pair.manifest_digest.clone(),
         size: pair.size,

@@ -65,6 +65,10 @@ pub struct InstalledPair {
     pub disagreements: Vec<String>,
     /// Whose signature stands for it, where one was asked for.
     pub verified: Option<Verification>,
+    /// Whether a linked manifest took part in the effective one.
+    pub linked_manifest: bool,
+    /// The archive's `ETag` and `Last-Modified`.
+    pub validators: [Option<String>; 2],
     /// Whether `spec.revision` chose it.
     pub pinned: bool,
 }
@@ -79,6 +83,9 @@ pub struct Object<'a> {
     /// `spec.revisionHistoryLimit`.
     pub history_limit: Option<u32>,
 }
+
+/// Bytes of an `ETag` that status keeps; a longer one costs a new leader a download.
+const MAX_VALIDATOR_BYTES: usize = 256;
 
 /// The status after `observation`, starting from `old`.
 pub fn next(
@@ -100,6 +107,11 @@ pub fn next(
     status
 }
 
+/// What a server sent, if status has room for it.
+fn bounded(validator: &Option<String>) -> Option<String> {
+    validator.clone().filter(|validator| validator.len() <= MAX_VALIDATOR_BYTES)
+}
+
 fn installed(status: &mut OrchestratorExtensionStatus, object: Object<'_>, pair: &InstalledPair, now: Timestamp) {
     let artifact = Artifact {
         revision: pair.revision.clone(),
@@ -108,6 +120,9 @@ fn installed(status: &mut OrchestratorExtensionStatus, object: Object<'_>, pair:
         size: pair.size,
         files: pair.files,
         verified: pair.verified.clone(),
+        linked_manifest: pair.linked_manifest,
+        etag: bounded(&pair.validators[0]),
+        last_modified: bounded(&pair.validators[1]),
         last_update_time: Time(now),
     };
     let same = |other: &Artifact| {
@@ -119,7 +134,8 @@ fn installed(status: &mut OrchestratorExtensionStatus, object: Object<'_>, pair:
         }
         former => {
             status.history.retain(|kept| !same(kept));
-            status.history.splice(0..0, former);
+            // only of what is installed is it asked whether it has changed
+            status.history.splice(0..0, former.map(|former| Artifact { etag: None, last_modified: None, ..former }));
             artifact
         }
     };

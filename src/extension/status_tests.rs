@@ -17,6 +17,8 @@ fn pair(tree: &str) -> Observation {
             size: 1,
             files: 1,
             verified: None,
+            linked_manifest: false,
+            validators: [None, None],
             resolved: OrchestratorExtensionSpec::default(),
             enabled: true,
             disagreements: vec![],
@@ -150,6 +152,22 @@ fn the_key_that_signed_is_named_and_kept() {
     let artifact = signed.artifact.unwrap();
     assert_eq!(artifact.verified, Some(by));
     assert_eq!(artifact.last_update_time, unsigned.artifact.unwrap().last_update_time, "the same tree");
+}
+
+#[test]
+fn what_a_server_recognises_the_archive_by_is_kept_of_what_is_installed_and_within_bounds() {
+    let with = |name: &str, validators| {
+        let mut observation = pair(name);
+        if let Ok(Applied::Installed(pair)) = &mut observation.result {
+            pair.validators = validators;
+        }
+        observation
+    };
+    let first = next(&Default::default(), OBJECT, &with("a", [Some("\"1\"".into()), Some("x".repeat(257))]), at(1));
+    let artifact = first.artifact.clone().unwrap();
+    assert_eq!((artifact.etag.as_deref(), artifact.last_modified), (Some("\"1\""), None));
+    let second = next(&first, OBJECT, &with("b", [None, None]), at(2));
+    assert_eq!((second.artifact.unwrap().etag, &second.history[0].etag), (None, &None));
 }
 
 #[test]

@@ -25,8 +25,17 @@ pub fn required(spec: &OrchestratorExtensionSpec, is_required: bool) -> Result<(
     Err(Failure::stalled(Stage::Trust, Reason::VerificationRequired, message))
 }
 
-/// Refuses to restore `pair` where signatures are asked for and no key that is still trusted made its.
-pub fn restorable(pair: &Artifact, keys: Option<&PublicKeys>) -> Result<(), Failure> {
+/// Refuses to restore `pair` where signatures are asked for and no key that is still trusted made its, or where the
+/// operator requires them and a part of it has none.
+pub fn restorable(pair: &Artifact, keys: Option<&PublicKeys>, is_required: bool) -> Result<(), Failure> {
+    if is_required && pair.linked_manifest {
+        let message = format!(
+            "spec.revision: {} ({}) was installed with a linked manifest, which cannot be signed, and this operator \
+             requires it (--require-verification); choose another of status.history, or remove spec.revision",
+            pair.tree_digest, pair.revision
+        );
+        return Err(Failure::stalled(Stage::Trust, Reason::VerificationRequired, message));
+    }
     let Some(keys) = keys else { return Ok(()) };
     let verified = verified(pair);
     if verified.as_ref().is_some_and(|verified| keys.trust(verified)) {

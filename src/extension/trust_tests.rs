@@ -30,6 +30,9 @@ fn pair(verified: Option<Verification>) -> Artifact {
         size: 1,
         files: 1,
         verified,
+        linked_manifest: false,
+        etag: None,
+        last_modified: None,
         last_update_time: Time(Timestamp::UNIX_EPOCH),
     }
 }
@@ -73,8 +76,8 @@ fn where_signatures_are_required_a_linked_manifest_is_stalled() {
 
 #[test]
 fn what_nobody_signed_is_restored_only_where_no_signature_is_asked_for() {
-    assert_eq!(restorable(&pair(None), None), Ok(()));
-    let failure = restorable(&pair(None), Some(&keys(KEY))).unwrap_err();
+    assert_eq!(restorable(&pair(None), None, false), Ok(()));
+    let failure = restorable(&pair(None), Some(&keys(KEY)), false).unwrap_err();
     assert_eq!((failure.class, failure.reason), (FailureClass::Stalled, Reason::SignatureMissing));
     assert_eq!(
         failure.message,
@@ -84,9 +87,23 @@ fn what_nobody_signed_is_restored_only_where_no_signature_is_asked_for() {
 }
 
 #[test]
+fn a_linked_manifest_is_not_restored_where_signatures_are_required() {
+    let linked = Artifact { linked_manifest: true, ..pair(Some(by_key())) };
+    let failure = restorable(&linked, Some(&keys(KEY)), true).unwrap_err();
+    assert_eq!((failure.class, failure.reason), (FailureClass::Stalled, Reason::VerificationRequired));
+    assert_eq!(
+        failure.message,
+        "spec.revision: sha256:t (sha256:a) was installed with a linked manifest, which cannot be signed, and this \
+         operator requires it (--require-verification); choose another of status.history, or remove spec.revision"
+    );
+    assert_eq!(restorable(&linked, Some(&keys(KEY)), false), Ok(()));
+    assert_eq!(restorable(&pair(Some(by_key())), Some(&keys(KEY)), true), Ok(()));
+}
+
+#[test]
 fn what_a_key_signed_that_was_withdrawn_is_not_restored() {
-    assert_eq!(restorable(&pair(Some(by_key())), Some(&keys(KEY))), Ok(()));
-    let failure = restorable(&pair(Some(by_key())), Some(&keys(OTHER))).unwrap_err();
+    assert_eq!(restorable(&pair(Some(by_key())), Some(&keys(KEY)), false), Ok(()));
+    let failure = restorable(&pair(Some(by_key())), Some(&keys(OTHER)), false).unwrap_err();
     assert_eq!(
         failure.message,
         "spec.revision: sha256:t (sha256:a) was signed with release.pub, whose key is not in Secret o/keys of \

@@ -37,8 +37,6 @@ pub struct FetchOptions {
     pub user_agent: String,
     /// The operator's proxy. Its own address is not filtered, and names are looked up by it as well.
     pub proxy: Option<Url>,
-    /// Roots to trust in addition to the system's, PEM.
-    pub ca: Option<Vec<u8>>,
     /// Where temporary files go.
     pub work_dir: std::path::PathBuf,
 }
@@ -53,7 +51,6 @@ impl Default for FetchOptions {
             max_download_bytes: 256 << 20,
             user_agent: concat!("outrigger/", env!("CARGO_PKG_VERSION")).to_owned(),
             proxy: None,
-            ca: None,
             work_dir: std::env::temp_dir(),
         }
     }
@@ -110,9 +107,6 @@ fn client(options: &FetchOptions, resolver: &FilteredResolver) -> Result<ClientB
     let failed = |error: reqwest::Error| SourceError::Client(cause(&error));
     if let Some(proxy) = &options.proxy {
         builder = builder.proxy(Proxy::all(proxy.clone()).map_err(failed)?);
-    }
-    if let Some(pem) = &options.ca {
-        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem).map_err(failed)?);
     }
     Ok(builder)
 }

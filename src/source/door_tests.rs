@@ -76,8 +76,6 @@ async fn an_unknown_authority_is_refused_and_one_of_the_secret_is_trusted() {
     assert!(error.to_string().contains("certificate"), "{error}");
     let trusting = secret(&origin, &[("ca.crt", server.certificate.pem())]);
     assert_eq!(fetcher().fetch_text(&url(&origin), Some(&trusting)).await.unwrap(), b"ok");
-    let options = FetchOptions { ca: Some(server.certificate.pem().into_bytes()), ..options() };
-    assert_eq!(Fetcher::new(options).unwrap().fetch_text(&url(&origin), None).await.unwrap(), b"ok");
 }
 
 #[tokio::test]

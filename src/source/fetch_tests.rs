@@ -88,6 +88,23 @@ async fn validators_of_another_url_are_not_used() {
 }
 
 #[tokio::test]
+async fn what_a_successor_knows_of_an_archive_costs_one_conditional_request() {
+    let server = Server::start(|seen| match seen.headers.get("if-none-match") {
+        Some(_) => status(304),
+        None => Response::builder().header("etag", "\"1\"").body(archive().into()).unwrap(),
+    })
+    .await;
+    let request = request(&server.url("/a"), None);
+    let known = changed(fetcher().resolve(&request, None, None).await.unwrap()).resolved().clone();
+    let (etag, modified) = (known.etag().map(str::to_owned), known.last_modified().map(str::to_owned));
+    let restarted = Resolved::known(&request, &known.revision, None).recognised_by(etag, modified);
+    let Resolution::Unchanged(again) = fetcher().resolve(&request, None, Some(&restarted)).await.unwrap() else {
+        panic!("it was downloaded again")
+    };
+    assert_eq!((again, server.seen()[1].headers["if-none-match"].as_bytes()), (known, &b"\"1\""[..]));
+}
+
+#[tokio::test]
 async fn the_same_bytes_without_validators_are_unchanged() {
     let server = Server::start(|_| bytes(archive())).await;
     let request = request(&server.url("/a"), None);

@@ -98,11 +98,26 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// What is known of `request` where only revision and signature were kept: no validators, so an archive is downloaded
-    /// once more.
+    /// What is known of `request` where only revision and signature were kept: without [`recognised_by`](Self::recognised_by)
+    /// an archive is downloaded once more.
     pub fn known(request: &Request, revision: &str, verified: Option<Verified>) -> Self {
         let validators = Validators::default();
         Self { revision: revision.to_owned(), verified, request: request.identity(), validators }
+    }
+
+    /// With what its server said of it when it was resolved, for the same request.
+    pub fn recognised_by(self, etag: Option<String>, last_modified: Option<String>) -> Self {
+        Self { validators: Validators { etag, last_modified }, ..self }
+    }
+
+    /// The archive's `ETag`, as sent.
+    pub fn etag(&self) -> Option<&str> {
+        self.validators.etag.as_deref()
+    }
+
+    /// The archive's `Last-Modified`, as sent.
+    pub fn last_modified(&self) -> Option<&str> {
+        self.validators.last_modified.as_deref()
     }
 }
 
@@ -159,7 +174,7 @@ impl Fetcher {
     /// A fetcher that looks names up with the system's resolver.
     ///
     /// # Errors
-    /// [`SourceError::Client`] if the proxy or the extra roots cannot be used.
+    /// [`SourceError::Client`] if the proxy cannot be used.
     pub fn new(options: FetchOptions) -> Result<Self, SourceError> {
         Self::with_lookup(options, Arc::new(SystemLookup))
     }

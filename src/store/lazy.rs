@@ -167,7 +167,7 @@ mod tests {
         assert!(fenced(store.unlink(&name("x"))));
         let later = SystemTime::now() + GRACE * 2;
         assert!(fenced(store.collect(&Default::default(), later, GRACE).map(|_| true)));
-        std::mem::forget(stage(store, &[("half", "done")]));
+        std::mem::forget(stage(&volume.store, &[("half", "done")]));
         let late = LazyStore::new(&volume.root, GRACE, || false);
         assert!(matches!(late.open(), Err(StoreError::Fenced { .. })));
         assert!(!volume.staging_is_empty(), "nothing of another's is swept");
