@@ -244,8 +244,8 @@ fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) 
     }
     process::kill_all(script, control, KILL_PATIENCE);
     let state = control.wait(Some(Instant::now() + DRAIN_PATIENCE), |state| state.drained == 2);
-    let is_whole = state.drained == 2
-        || sources.iter().map(|source| source.take_rest(state.all_gone)).fold(true, |whole, rest| whole && rest);
+    let is_whole =
+        state.drained == 2 || sources.iter().filter(|source| source.take_rest(state.all_gone)).count() == sources.len();
 
     let (status, ended) = state.ended.unzip();
     let (ending, message) = describe(stopped, status, spec.timeout_seconds, is_whole);
