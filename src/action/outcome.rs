@@ -90,7 +90,7 @@ pub fn outcome(input: &OutcomeInput<'_>, outcome: &Outcome) -> Verdict {
         Some(failure) => Some(failure),
         None => answer(input, outcome, json.as_ref(), &mut verdict).err(),
     };
-    withhold(input, stdout, &mut verdict);
+    withhold(input, &mut verdict);
     let message = match failure {
         None => {
             (verdict.phase, verdict.reason) = (Phase::Succeeded, Reason::Succeeded);
@@ -204,11 +204,14 @@ fn answer(
 }
 
 /// Takes out what may hold a secret, whether or not the answer could be read.
-fn withhold(input: &OutcomeInput<'_>, stdout: &str, verdict: &mut Verdict) {
+fn withhold(input: &OutcomeInput<'_>, verdict: &mut Verdict) {
+    if may_answer_with_password(input.kind) {
+        // A name may be spelled with escapes, or the JSON be cut: the text is not looked at.
+        verdict.stdout_tail = None;
+    }
     match input.kind {
-        ActionKind::Lifecycle(LifecycleAction::GetConsole) => (verdict.result, verdict.stdout_tail) = (None, None),
-        ActionKind::Lifecycle(LifecycleAction::Prepare) if stdout.contains("vncPassword") => {
-            verdict.stdout_tail = None;
+        ActionKind::Lifecycle(LifecycleAction::GetConsole) => verdict.result = None,
+        ActionKind::Lifecycle(LifecycleAction::Prepare) => {
             if let Some(result) = verdict.result.as_mut().and_then(Value::as_object_mut) {
                 result.shift_remove("vncPassword");
             }

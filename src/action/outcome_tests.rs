@@ -237,6 +237,14 @@ fn what_prepare_answers_is_kept_without_its_password() {
     assert_eq!(state(&bad), (Phase::Failed, Reason::ResultInvalid, message));
     let failed = outcome(&lifecycle(LifecycleAction::Prepare), &exited(1, r#"{"vncPassword": "s3cret"}"#, ""));
     assert!(!format!("{failed:?}").contains("s3cret"));
+    let plain = read(r#"{"details": {"n": "5"}}"#);
+    assert_eq!((plain.stdout_tail, plain.result.is_some()), (None, true), "its text is shown nowhere");
+    for stdout in [r#"{"vncP\u0061ssword": "s3cret"}"#, r#"{"vncP\u0061ssword": "s3cret", "#] {
+        for code in [0, 1] {
+            let verdict = outcome(&lifecycle(LifecycleAction::Prepare), &exited(code, stdout, ""));
+            assert!(!format!("{:?} {:?}", verdict.result, verdict.stdout_tail).contains("s3cret"), "{stdout} {code}");
+        }
+    }
 }
 
 #[test]

@@ -112,6 +112,8 @@ reasons! {
     PodDeleted,
     /// The container ran out of memory.
     OOMKilled,
+    /// Kubelet evicted the pod while the script ran: it wrote more than it may, or its node ran short of something.
+    Evicted,
     /// Claimed, and nobody will ever know how it ended.
     OutcomeUnknown,
     /// What the script printed could not be kept.

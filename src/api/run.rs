@@ -301,7 +301,8 @@ pub struct ActionRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub stderr_tail: Option<String>,
-    /// How much the newest attempt printed that ended. The operator keeps it for a while; absent if there is nothing to keep.
+    /// How much the newest attempt printed, once it has ended and reported. The operator keeps that for a while, if it can;
+    /// absent if there is nothing to keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<RunOutput>,
     /// Place in the queue, from 1, while the run waits for its turn; `message` says what for. Brought up to date every ten

@@ -54,6 +54,10 @@ pub(super) fn claimed(observed: &Observed<'_>, attempt: &Attempt) -> Plan {
             let message = "the action's container ran out of memory: raise spec.runtime.resources of the extension";
             return end_unclaimed(observed, Phase::Failed, Reason::OOMKilled, message);
         }
+        Some(pod) if pod.ended.is_some() && pod.evicted => {
+            let why = pod.trouble.as_deref().unwrap_or("the pod was evicted");
+            return end_unclaimed(observed, Phase::Failed, Reason::Evicted, &format!("while the action ran, {why}"));
+        }
         Some(pod) if pod.ended.is_some() => {
             let how = pod.trouble.clone().unwrap_or_else(|| "the pod ended".into());
             return unknown(&format!("the action started, and there is no report of how it ended: {how}"));

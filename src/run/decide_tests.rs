@@ -266,10 +266,12 @@ fn a_claimed_runner_that_says_not_started_makes_the_attempt_unclaimed() {
 }
 
 #[test]
-fn a_claimed_run_without_outcome_is_unknown_or_out_of_memory_and_never_repeated() {
+fn a_claimed_run_without_outcome_is_unknown_out_of_memory_or_evicted_and_never_repeated() {
     let oom = PodView { oom_killed: true, ..ended_pod() };
+    let evicted = PodView { evicted: true, trouble: Some("the pod failed, Evicted: too much".into()), ..ended_pod() };
     let cases = [
         (case(running(), vec![job(1)], vec![oom], 6), Phase::Failed, "OOMKilled"),
+        (case(running(), vec![job(1)], vec![evicted], 6), Phase::Failed, "Evicted"),
         (case(running(), vec![job(1)], vec![ended_pod()], 6), Phase::OutcomeUnknown, "OutcomeUnknown"),
         (case(running(), vec![job(1)], vec![], 6), Phase::OutcomeUnknown, "OutcomeUnknown"),
         (case(running(), vec![job(1)], vec![pod()], 2 + 60 + 10 + 60), Phase::OutcomeUnknown, "OutcomeUnknown"),

@@ -12,17 +12,22 @@ use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::Semaphore;
 
 use super::context::Context;
+use super::live::is_conflict;
 use super::routes::{Asked, No, OfAttempt};
 use crate::api::{ActionRun, Reason, RunOutput};
 use crate::protocol::{OUTPUT_UPLOAD_BYTES, OutputUpload, Report};
 use crate::store::{KeptOutput, OutputKey, Outputs, Retention, StoreError};
 
-/// Least time between two sweeps.
+/// How often it is looked whether more is kept than may be.
+const LOOK: Duration = Duration::from_secs(1);
+/// Time between two sweeps while no more is kept than may be.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// A sweep takes at most this part of the time.
 const SHARE: u32 = 20;
 /// Outputs that are written at a time: the volume may hang.
 const WRITERS: usize = 8;
+/// How often the run is corrected that says more than is kept, before that is given up.
+const TRIES: u32 = 8;
 /// How long an output waits for its turn before its runner is asked to come back.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -102,17 +107,25 @@ impl Keeper {
         let note = format!("what attempt {attempt} printed is not kept: {error}");
         self.context.publish(run, "Run", Reason::OutputNotKept, &note);
         let uid = run.metadata.uid.as_deref().unwrap_or_default();
-        let corrected = async {
-            let Some(run) = self.context.read(uid).await? else { return Ok(()) };
-            let mut status = run.status.clone().unwrap_or_default();
-            match status.output.take_if(|output| output.attempt == attempt) {
-                Some(_) => self.context.write(&run, status).await.map(drop),
-                None => Ok(()),
+        let mut corrected = self.retract(uid, attempt).await;
+        for tries in 1..TRIES {
+            if !corrected.as_ref().is_err_and(is_conflict) {
+                break;
             }
-        };
-        let corrected: Result<(), kube::Error> = corrected.await;
+            tokio::time::sleep(Duration::from_millis(10 * u64::from(tries))).await;
+            corrected = self.retract(uid, attempt).await;
+        }
         if let Err(error) = corrected {
-            tracing::warn!(run = %run.name_any(), %error, "the run still says that its output is kept");
+            tracing::warn!(run = %run.name_any(), %error, "the run still says how much of its output there was to keep");
+        }
+    }
+
+    async fn retract(&self, uid: &str, attempt: u32) -> Result<(), kube::Error> {
+        let Some(run) = self.context.read(uid).await? else { return Ok(()) };
+        let mut status = run.status.clone().unwrap_or_default();
+        match status.output.take_if(|output| output.attempt == attempt) {
+            Some(_) => self.context.write(&run, status).await.map(drop),
+            None => Ok(()),
         }
     }
 }
@@ -124,7 +137,7 @@ fn held_claim(run: &ActionRun, upload: &OutputUpload) -> bool {
     attempts.any(|attempt| attempt.number == upload.attempt && attempt.nonce_hash.as_ref() == Some(&hash))
 }
 
-/// `run` with a status that says what its runner hands over next: in the write that stores the outcome, because another
+/// `run` with a status that says how much its runner is about to hand over, kept or not: in the write that stores the outcome, because another
 /// one for each run would be one too many.
 pub fn announce(mut run: ActionRun, report: &Report) -> ActionRun {
     let output = report.output.map(|sizes| {
@@ -154,8 +167,16 @@ pub async fn sweep_until_dropped(context: Arc<Context>, outputs: Outputs, retent
             Ok(removed) => tracing::info!(removed, "outputs of runs were removed"),
             Err(error) => tracing::warn!(%error, "outputs of runs were not swept"),
         }
-        tokio::time::sleep(INTERVAL.max(started.elapsed() * SHARE)).await;
+        let (ended, least) = (Instant::now(), started.elapsed() * SHARE);
+        while !is_due(ended.elapsed(), least, &outputs, retention) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
+}
+
+/// Whether the next sweep is due so long after the last, which asks for a pause of `least`.
+fn is_due(elapsed: Duration, least: Duration, outputs: &Outputs, retention: Retention) -> bool {
+    elapsed >= least && (elapsed >= INTERVAL || outputs.total() > retention.bytes)
 }
 
 /// Why a sweep did not come to its end; the next goes on.

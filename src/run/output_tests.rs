@@ -118,6 +118,49 @@ async fn an_output_that_cannot_be_kept_is_said_and_the_run_stays_what_it_is() {
 }
 
 #[tokio::test]
+async fn a_conflict_does_not_leave_the_run_saying_what_is_not_true() {
+    let world = world();
+    let output = json!({"attempt": 2, "stdoutBytes": 6, "stderrBytes": 3, "truncated": false});
+    world.fixture.api.change(RUN, |run| run["status"]["output"] = output);
+    let mut conflicts = 3;
+    world.fixture.api.before(move |_, method, path| {
+        let is_it = *method == axum::http::Method::PUT && path.ends_with("/backup/status") && conflicts > 0;
+        conflicts -= i32::from(is_it);
+        is_it.then_some(axum::http::StatusCode::CONFLICT)
+    });
+    std::fs::remove_dir_all(world.dir.path().join("runs")).unwrap();
+    assert_eq!(world.upload(2, 2, "second").await, 409);
+    assert_eq!(world.status()["output"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_outcome_without_report_takes_an_earlier_attempts_numbers_away() {
+    let world = world();
+    let output = json!({"attempt": 1, "stdoutBytes": 6, "stderrBytes": 3, "truncated": false});
+    world.fixture.api.change(RUN, |run| run["status"]["output"] = output);
+    let outcome = json!({
+        "ending": "Exited", "exitCode": 0, "durationMillis": 1,
+        "stdout": {"text": "", "droppedBytes": 0}, "stderr": {"text": "", "droppedBytes": 0},
+    });
+    let context = &world.fixture.context;
+    let run = context.read(UID).await.unwrap().unwrap();
+    context.conclude(&run, &serde_json::from_value(outcome).unwrap()).await.unwrap();
+    assert_eq!((&world.status()["phase"], &world.status()["output"]), (&"Succeeded".into(), &Value::Null));
+}
+
+#[test]
+fn the_next_sweep_comes_early_once_more_is_kept_than_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let outputs = Outputs::open(dir.path()).unwrap();
+    let (least, minute) = (Duration::from_secs(5), Duration::from_secs(60));
+    let due = |elapsed, bytes| is_due(elapsed, least, &outputs, Retention { age: DAY, bytes });
+    assert!(!due(2 * least, 0) && due(minute, 0), "nothing is kept");
+    outputs.keep(&OutputKey::new("team-a", "backup", UID).unwrap(), 1, b"out", b"err").unwrap();
+    assert!(!due(2 * least, 1 << 20) && due(minute, 1 << 20));
+    assert!(!due(least / 2, 1000) && due(least, 1000));
+}
+
+#[tokio::test]
 async fn outputs_go_with_their_run_and_when_they_are_too_old() {
     let mut world = world();
     world.upload(1, 1, "first").await;

@@ -1,8 +1,8 @@
 //! When a failed attempt is followed by another: pure (rule 12).
 //!
 //! Only an authentic outcome of the script itself is repeated: it said, or its time ran out, that it did not do what it
-//! was asked to. An unknown outcome, a container out of memory, a pod that somebody deleted and a cancelled run never
-//! are: in none of them is it known that the script is done.
+//! was asked to. An unknown outcome, a container out of memory, a pod that was evicted or deleted and a cancelled run
+//! never are: in none of them is it known that the script is done.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 

@@ -126,6 +126,9 @@ fn over(status: &mut ActionRunStatus, verdict: &Verdict, now: Timestamp) {
         attempt.reason = Some(verdict.reason.to_string());
         attempt.ended_at = Some(MicroTime(now));
     }
+    // An outcome that was found without a report says nothing of what was printed, and what an earlier one said is no more.
+    let newest = status.attempts.last().map(|attempt| attempt.number);
+    status.output.take_if(|output| Some(output.attempt) != newest);
 }
 
 /// The end with a script's outcome; `secret` is the name of the Secret that holds what status must not.

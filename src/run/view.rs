@@ -1,7 +1,7 @@
 //! What the controller reads from Jobs and pods: pure views, so that decisions need no Kubernetes objects.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 
 use super::job::CONTAINER;
@@ -38,6 +38,8 @@ pub struct PodView {
     pub messages: Vec<TerminationMessage>,
     /// Its container was killed because it ran out of memory.
     pub oom_killed: bool,
+    /// Kubelet evicted it; `trouble` has kubelet's words.
+    pub evicted: bool,
     /// For people: why it does not run, or how it ended.
     pub trouble: Option<String>,
 }
@@ -96,9 +98,14 @@ pub fn pod(pod: &Pod, token: &Token) -> PodView {
         ended: is_ended.then_some(ended_at),
         deleting: metadata.deletion_timestamp.is_some(),
         oom_killed: terminated.iter().any(|state| state.reason.as_deref() == Some("OOMKilled")),
+        evicted: is_failed(&status) && status.reason.as_deref() == Some("Evicted"),
         trouble: trouble(pod, &states[0], &messages),
         messages,
     }
+}
+
+fn is_failed(status: &PodStatus) -> bool {
+    status.phase.as_deref() == Some("Failed")
 }
 
 fn trouble(pod: &Pod, state: &ContainerState, messages: &[TerminationMessage]) -> Option<String> {
@@ -110,6 +117,10 @@ fn trouble(pod: &Pod, state: &ContainerState, messages: &[TerminationMessage]) -
         None => what.to_owned(),
     };
     let status = pod.status.as_ref()?;
+    // The exit code of a container that was killed for it would hide why.
+    if let Some(reason) = status.reason.as_ref().filter(|_| is_failed(status)) {
+        return Some(with(&format!("the pod failed, {reason}"), status.message.as_ref()));
+    }
     if let Some(waiting) = &state.waiting {
         let what = match waiting.reason.as_deref().unwrap_or_default() {
             "ErrImagePull"
@@ -134,9 +145,6 @@ fn trouble(pod: &Pod, state: &ContainerState, messages: &[TerminationMessage]) -
         // An unauthenticated message may be the script's: only the container runtime's own is shown.
         let detail = matches!(terminated.reason.as_deref(), Some("StartError" | "ContainerCannotRun"));
         return Some(with(&what, terminated.message.as_ref().filter(|_| detail)));
-    }
-    if let Some(reason) = status.reason.as_ref().filter(|_| status.phase.as_deref() == Some("Failed")) {
-        return Some(with(&format!("the pod failed, {reason}"), status.message.as_ref()));
     }
     status
         .conditions
@@ -186,6 +194,20 @@ mod tests {
             assert_eq!(seen(status).trouble.as_deref(), Some(expected));
         }
         assert_eq!(seen(json!({"phase": "Pending"})).trouble, None);
+    }
+
+    #[test]
+    fn an_evicted_pod_says_why_and_not_only_how_its_container_ended() {
+        let words = "Usage of EmptyDir volume \"scratch\" exceeds the limit \"256Mi\".";
+        let mut status = json!({"phase": "Failed", "reason": "Evicted", "message": words, "containerStatuses": [
+            {"name": "runner", "state": {"terminated": {"reason": "Error", "exitCode": 137}}}]});
+        let pod = seen(status.clone());
+        assert!(pod.evicted);
+        assert_eq!(pod.trouble, Some(format!("the pod failed, Evicted: {words}")));
+        status["phase"] = "Running".into();
+        assert!(!seen(status.clone()).evicted, "it still ends");
+        (status["phase"], status["reason"]) = ("Failed".into(), "DeadlineExceeded".into());
+        assert!(!seen(status).evicted);
     }
 
     #[test]

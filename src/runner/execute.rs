@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,14 +18,16 @@ use rustix::process::{Pid, WaitStatus};
 
 use super::control::{Control, State};
 use super::entrypoint::{self, Entrypoint, HEAD_BYTES};
+use super::forward::{FORWARD_BYTES, Forward};
+use super::pipe::Source;
 use super::process;
 use super::redact::Secrets;
-use super::stream::{Capture, FORWARD_BYTES, Forward, KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES, Keep};
+use super::stream::{Capture, KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES, Keep};
 use crate::protocol::{ClaimGrant, Ending, Outcome, OutputSizes};
 
 /// How long killed processes may take to go away.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
-/// How long the streams are drained once every process has ended or was killed.
+/// How long the log may take what is left once every process has ended or was killed. Then the rest goes to the outcome alone.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// Where programs are looked for if the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -213,15 +216,16 @@ fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
 fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) -> Outcome {
     let started = Instant::now();
     let script = Pid::from_child(&child);
+    let mut sources = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         let live = match output.withholds_stdout {
             true => Forward::withheld(io::stdout()),
             false => Forward::new(io::stdout(), FORWARD_BYTES),
         };
-        drain(stdout, live, &output.stdout, control);
+        sources.push(drain(stdout, live, &output.stdout, control));
     }
     if let Some(stderr) = child.stderr.take() {
-        drain(stderr, Forward::new(io::stderr(), FORWARD_BYTES), &output.stderr, control);
+        sources.push(drain(stderr, Forward::new(io::stderr(), FORWARD_BYTES), &output.stderr, control));
     }
     let reaper = control.clone();
     thread::spawn(move || process::reap(script, &reaper));
@@ -240,9 +244,11 @@ fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) 
     }
     process::kill_all(script, control, KILL_PATIENCE);
     let state = control.wait(Some(Instant::now() + DRAIN_PATIENCE), |state| state.drained == 2);
+    let is_whole =
+        state.drained == 2 || sources.iter().filter(|source| source.take_rest(state.all_gone)).count() == sources.len();
 
     let (status, ended) = state.ended.unzip();
-    let (ending, message) = describe(stopped, status, spec.timeout_seconds);
+    let (ending, message) = describe(stopped, status, spec.timeout_seconds, is_whole);
     Outcome {
         ending,
         exit_code: status.and_then(WaitStatus::exit_status),
@@ -255,19 +261,26 @@ fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) 
 }
 
 fn drain<W: Write + Send + 'static>(
-    from: impl Read + Send + 'static,
+    from: impl Into<OwnedFd>,
     mut live: Forward<W>,
     capture: &Arc<Capture>,
     control: &Control,
-) {
-    let (capture, control) = (Arc::clone(capture), control.clone());
+) -> Arc<Source<File>> {
+    let source = Arc::new(Source::new(File::from(from.into()), Arc::clone(capture)));
+    let (drained, control) = (Arc::clone(&source), control.clone());
     thread::spawn(move || {
-        capture.drain(from, &mut live);
+        drained.drain(&mut live);
         control.update(|state| state.drained += 1);
     });
+    source
 }
 
-fn describe(stopped: Option<Ending>, status: Option<WaitStatus>, timeout_seconds: u64) -> (Ending, Option<String>) {
+fn describe(
+    stopped: Option<Ending>,
+    status: Option<WaitStatus>,
+    timeout_seconds: u64,
+    is_whole: bool,
+) -> (Ending, Option<String>) {
     let message = match (stopped, status.and_then(WaitStatus::terminating_signal)) {
         (Some(Ending::Timeout), _) => Some(format!("stopped after {timeout_seconds} s, its timeout")),
         (Some(Ending::Canceled), _) => Some("stopped because the run was cancelled".to_owned()),
@@ -276,6 +289,11 @@ fn describe(stopped: Option<Ending>, status: Option<WaitStatus>, timeout_seconds
         (None, Some(signal)) => Some(format!("killed by signal {signal}")),
         (None, None) if status.is_none() => Some("the exit status was lost".to_owned()),
         (None, None) => None,
+    };
+    let lack = (!is_whole).then(|| "a process of it does not die: the end of its output may be missing".to_owned());
+    let message = match (message, lack) {
+        (Some(message), Some(lack)) => Some(format!("{message}; {lack}")),
+        (message, lack) => message.or(lack),
     };
     (stopped.unwrap_or(Ending::Exited), message)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -27,6 +28,8 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long it is tried to hand the output over. The Job is deleted meanwhile: then kubelet's grace period counts, too.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a message waits for room in the log.
+const LOG_PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// The longest tail of each stream, in bytes of JSON.
 const TAIL_BYTES: usize = 4096;
 /// Where the script starts; also its `HOME`.
@@ -80,9 +83,14 @@ fn draw_nonce() -> Result<Nonce, getrandom::Error> {
     Ok(Nonce::from_bytes(bytes))
 }
 
-/// A closed standard error is no reason to die.
+/// A standard error that is closed is no reason to die, and one that takes nothing no reason to keep an outcome back: so its
+/// lock, which whoever passes the script's output on may hold, is not waited for either.
 fn log(message: &str) {
-    let _ = writeln!(io::stderr(), "outrigger-runner: {message}");
+    let stderr = io::stderr();
+    let mut room = [PollFd::new(&stderr, PollFlags::OUT)];
+    if poll(&mut room, Some(&LOG_PATIENCE)).is_ok_and(|ready| ready > 0) {
+        let _ = rustix::io::write(&stderr, format!("outrigger-runner: {message}\n").as_bytes());
+    }
 }
 
 struct Runner {

@@ -8,7 +8,9 @@
 //! | [`entrypoint`] | how an entrypoint is started                                                | yes  |
 //! | [`needles`]    | the spellings of a secret                                                   | yes  |
 //! | [`redact`]     | replaces secrets in a byte stream                                           | yes  |
-//! | [`stream`]     | one output stream: drained, redacted, passed on, its end kept               | no   |
+//! | [`stream`]     | what is captured of an output stream: redacted, beginning and end kept      | yes  |
+//! | [`forward`]    | passes a stream on live, until a limit                                      | no   |
+//! | [`pipe`]       | the pipe of a stream: captured first, then passed on                        | no   |
 //! | [`process`]    | find, signal and reap the processes of a run                                | no   |
 //! | [`control`]    | what the threads of a run tell each other                                   | no   |
 //! | [`execute`]    | start, drain, stop: all of a run that needs no leader                       | no   |
@@ -19,8 +21,10 @@ pub mod config;
 pub mod control;
 pub mod entrypoint;
 pub mod execute;
+pub mod forward;
 pub mod life;
 pub mod needles;
+pub mod pipe;
 pub mod process;
 pub mod redact;
 pub mod stream;

@@ -1,14 +1,11 @@
-//! One output stream of the script: drained as it comes, redacted, passed on live, its end kept for the outcome, and its
-//! beginning and end as the output that outlives the pod.
+//! What is captured of one output stream of the script: redacted, its end kept for the outcome, and its beginning and end
+//! as the output that outlives the pod.
 
-use std::io::{ErrorKind, Read, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::redact::{Redactor, Secrets};
 use crate::protocol::Stream;
 
-/// How much of a stream is passed on live, in bytes.
-pub const FORWARD_BYTES: u64 = 16 << 20;
 /// How much of standard output is kept for the outcome, in bytes.
 pub const KEEP_STDOUT_BYTES: usize = 1 << 20;
 /// How much of standard error is kept for the outcome, in bytes.
@@ -46,43 +43,36 @@ struct Inner {
     head: Vec<u8>,
     kept: Vec<u8>,
     total: u64,
+    ended: bool,
 }
 
 impl Capture {
     /// A capture that keeps so much.
     pub fn new(secrets: Secrets, keep: Keep) -> Self {
-        let inner = Inner { redactor: Redactor::new(secrets), head: Vec::new(), kept: Vec::new(), total: 0 };
+        let inner =
+            Inner { redactor: Redactor::new(secrets), head: Vec::new(), kept: Vec::new(), total: 0, ended: false };
         Self { keep, inner: Mutex::new(inner) }
     }
 
-    /// Reads `from` to its end and passes what is redacted on to `to`.
-    pub fn drain(&self, mut from: impl Read, to: &mut Forward<impl Write>) {
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let read = match from.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => break,
-            };
-            to.write(&self.add(&buffer[..read]));
-        }
-        to.write(&self.finish());
-    }
-
-    fn add(&self, piece: &[u8]) -> Vec<u8> {
+    /// Captures a piece; what is to be passed on of it. After [`Capture::outcome`] nothing is taken any more: what
+    /// is told of the stream stays true, and what was held back of a secret cannot be completed.
+    pub(super) fn add(&self, piece: &[u8]) -> Vec<u8> {
         let mut inner = self.lock();
         let mut clean = Vec::with_capacity(piece.len());
-        inner.redactor.feed(piece, &mut clean);
-        inner.keep(&clean, self.keep);
+        if !inner.ended {
+            inner.redactor.feed(piece, &mut clean);
+            inner.keep(&clean, self.keep);
+        }
         clean
     }
 
-    fn finish(&self) -> Vec<u8> {
+    /// Ends the stream; what was held back.
+    pub(super) fn finish(&self) -> Vec<u8> {
         let mut inner = self.lock();
         let mut clean = Vec::new();
         inner.redactor.finish(&mut clean);
         inner.keep(&clean, self.keep);
+        inner.ended = true;
         clean
     }
 
@@ -203,66 +193,15 @@ fn cut_to_escaped(text: &mut String, limit: usize) {
     text.drain(..keep_from);
 }
 
-/// Passes a stream on until its limit, then says once that it was cut.
-#[derive(Debug)]
-pub struct Forward<W> {
-    to: W,
-    mark: String,
-    left: u64,
-    in_line: bool,
-    closed: bool,
-}
-
-impl<W: Write> Forward<W> {
-    /// Passes the first `limit` bytes on to `to`.
-    pub fn new(to: W, limit: u64) -> Self {
-        let mark = format!("[outrigger: output cut after {limit} bytes]\n");
-        Self { to, mark, left: limit, in_line: false, closed: false }
-    }
-
-    /// Passes nothing on but that there is something.
-    pub fn withheld(to: W) -> Self {
-        let mark = "[outrigger: standard output is not shown: it may hold a password]\n".to_owned();
-        Self { mark, ..Self::new(to, 0) }
-    }
-
-    /// A reader that went away ends forwarding, not the script.
-    fn write(&mut self, bytes: &[u8]) {
-        if self.closed || bytes.is_empty() {
-            return;
-        }
-        let (passed, rest) = bytes.split_at(usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len()));
-        self.left -= passed.len() as u64;
-        self.in_line = passed.last().map_or(self.in_line, |byte| *byte != b'\n');
-        let mut result = self.to.write_all(passed);
-        if !rest.is_empty() {
-            self.closed = true;
-            let break_line = if self.in_line { "\n" } else { "" };
-            result = result.and_then(|()| self.to.write_all(format!("{break_line}{}", self.mark).as_bytes()));
-        }
-        if result.and_then(|()| self.to.flush()).is_err() {
-            self.closed = true;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn capture(keep: usize, input: &[u8]) -> Capture {
         let capture = Capture::new(Secrets::new(&["hunter2"]), Keep { outcome: keep, output: 0 });
-        capture.drain(input, &mut Forward::new(std::io::sink(), u64::MAX));
+        capture.add(input);
+        capture.finish();
         capture
-    }
-
-    fn forwarded(limit: u64, pieces: &[&str]) -> String {
-        let mut out = Vec::new();
-        let mut forward = Forward::new(&mut out, limit);
-        for piece in pieces {
-            forward.write(piece.as_bytes());
-        }
-        String::from_utf8(out).unwrap()
     }
 
     #[test]
@@ -287,6 +226,16 @@ mod tests {
         let capture = Capture::new(Secrets::new(&["hunter2"]), Keep { outcome: 100, output: 0 });
         assert_eq!(capture.add(b"hello hunt"), b"hello ");
         assert_eq!(capture.outcome().text, "hello hunt");
+    }
+
+    #[test]
+    fn after_the_outcome_nothing_is_taken_so_that_no_secret_is_completed() {
+        let capture = Capture::new(Secrets::new(&["hunter2"]), Keep { outcome: 100, output: 100 });
+        capture.add(b"hello hunt");
+        let (outcome, size) = (capture.outcome(), capture.output_size());
+        assert_eq!(capture.add(b"er2 and more"), b"");
+        assert_eq!((capture.outcome(), capture.output_size()), (outcome, size));
+        assert_eq!(capture.output(), b"hello hunt");
     }
 
     #[test]
@@ -348,40 +297,8 @@ mod tests {
     #[test]
     fn no_secret_is_in_an_output() {
         let capture = Capture::new(Secrets::new(&["hunter2"]), Keep { outcome: 4, output: 100 });
-        capture.drain(&b"a hunter2 b"[..], &mut Forward::new(std::io::sink(), 0));
+        capture.add(b"a hunter2 b");
+        capture.finish();
         assert_eq!(capture.output(), b"a ******** b");
-    }
-
-    #[test]
-    fn what_is_withheld_is_said_once() {
-        let mut out = Vec::new();
-        let mut forward = Forward::withheld(&mut out);
-        for piece in ["{\"password\"", ": \"x\"}"] {
-            forward.write(piece.as_bytes());
-        }
-        assert_eq!(out, b"[outrigger: standard output is not shown: it may hold a password]\n");
-    }
-
-    #[test]
-    fn forwarding_stops_at_its_limit_with_a_visible_mark() {
-        assert_eq!(forwarded(10, &["12345", "67890"]), "1234567890");
-        assert_eq!(forwarded(10, &["12345", "678901", "more"]), "1234567890\n[outrigger: output cut after 10 bytes]\n");
-        assert_eq!(forwarded(2, &["1\n", "x"]), "1\n[outrigger: output cut after 2 bytes]\n");
-    }
-
-    #[test]
-    fn a_reader_that_went_away_does_not_stop_the_capture() {
-        struct Gone;
-        impl Write for Gone {
-            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-                Err(ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        let capture = Capture::new(Secrets::default(), Keep { outcome: 100, output: 0 });
-        capture.drain(&b"all of it"[..], &mut Forward::new(Gone, 1000));
-        assert_eq!(capture.outcome().text, "all of it");
     }
 }

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -115,6 +116,8 @@ pub struct Outputs {
     root: PathBuf,
     /// Held while directories are made or removed, never while bytes are written.
     placing: Arc<Mutex<()>>,
+    /// What everything kept takes, in bytes, as far as it is known.
+    total: Arc<AtomicU64>,
 }
 
 impl Outputs {
@@ -148,7 +151,7 @@ impl Outputs {
 
     /// The same for a reader, or until [`prepare`](Self::prepare): nothing is made or removed.
     pub fn at(root: &Path) -> Self {
-        Self { root: root.to_owned(), placing: Arc::default() }
+        Self { root: root.to_owned(), placing: Arc::default(), total: Arc::default() }
     }
 
     /// Keep what an attempt printed. What is kept of it already stays.
@@ -159,13 +162,21 @@ impl Outputs {
         let staging = self.staging()?;
         let name = random_name()?;
         let staged = stage(&staging, &name, &[("stdout", stdout), ("stderr", stderr)]);
-        let kept = staged.and_then(|()| self.place(&staging, &name, key, attempt));
+        let bytes = OVERHEAD_BYTES + stdout.len() as u64 + stderr.len() as u64;
+        let kept = staged.and_then(|()| self.place(&staging, &name, key, attempt, bytes));
         // What was placed is not there any more; the rest is swept at the next start if it cannot be removed now.
         let _ = tree::remove(&staging.fd, &name, &staging.path);
         kept
     }
 
-    fn place(&self, staging: &Directory, name: &str, key: &OutputKey, attempt: u32) -> Result<(), StoreError> {
+    fn place(
+        &self,
+        staging: &Directory,
+        name: &str,
+        key: &OutputKey,
+        attempt: u32,
+        bytes: u64,
+    ) -> Result<(), StoreError> {
         let _placing = self.lock();
         let mut at = self.runs()?;
         for part in [&key.namespace, &key.run, &key.uid] {
@@ -180,22 +191,33 @@ impl Outputs {
             return Ok(());
         }
         staging.rename_new(name, &at, &attempt)?;
+        self.total.fetch_add(bytes, Ordering::Relaxed);
         at.sync()
     }
 
-    /// Everything that is kept.
+    /// What everything kept takes, in bytes: counted by the last [`list`](Self::list), and what was kept since.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Everything that is kept. What is no directory where one belongs is nobody's output: it is skipped and logged.
     ///
     /// # Errors
     /// If the volume cannot be read.
     pub fn list(&self) -> Result<Vec<KeptOutput>, StoreError> {
         let runs = self.runs()?;
+        let before = self.total();
         let mut kept = Vec::new();
         for namespace in runs.names()?.into_iter().filter(|name| name != STAGING) {
-            let Some(directory) = runs.open(&namespace)? else { continue };
+            let Some(directory) = open_or_skip(&runs, &namespace)? else { continue };
             for run in directory.names()? {
-                kept.extend(self.of(&namespace, &run)?);
+                let Some(named) = open_or_skip(&directory, &run)? else { continue };
+                kept.extend(of(&named, &namespace, &run)?);
             }
         }
+        let counted: u64 = kept.iter().map(|output| output.bytes).sum();
+        // What was kept meanwhile may be counted twice: until the next time.
+        self.total.store(counted + self.total().saturating_sub(before), Ordering::Relaxed);
         Ok(kept)
     }
 
@@ -205,21 +227,13 @@ impl Outputs {
     /// # Errors
     /// If the volume cannot be read.
     pub fn of(&self, namespace: &str, run: &str) -> Result<Vec<KeptOutput>, StoreError> {
-        let mut kept = Vec::new();
         if OutputKey::new(namespace, run, "0").is_err() {
-            return Ok(kept);
+            return Ok(Vec::new());
         }
-        let Some(named) = self.runs()?.open(&format!("{namespace}/{run}"))? else { return Ok(kept) };
-        for uid in named.names()? {
-            let Ok(key) = OutputKey::new(namespace, run, &uid) else { continue };
-            let Some(attempts) = named.open(&uid)? else { continue };
-            for attempt in attempts.names()? {
-                let (Ok(number), Some(directory)) = (attempt.parse(), attempts.open(&attempt)?) else { continue };
-                kept.push(measured(&directory, key.clone(), number)?);
-            }
+        match self.runs()?.open(&format!("{namespace}/{run}"))? {
+            Some(named) => of(&named, namespace, run),
+            None => Ok(Vec::new()),
         }
-        kept.sort_by_key(|output| (output.since, output.attempt));
-        Ok(kept)
     }
 
     /// The bytes of standard output and standard error that are kept of an attempt.
@@ -245,6 +259,8 @@ impl Outputs {
         let runs = self.runs()?;
         let Some(attempts) = runs.open(&format!("{namespace}/{run}/{uid}"))? else { return Ok(()) };
         tree::remove(&attempts.fd, &kept.attempt.to_string(), &attempts.path)?;
+        let less = |total: u64| Some(total.saturating_sub(kept.bytes));
+        let _ = self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         for path in [format!("{namespace}/{run}/{uid}"), format!("{namespace}/{run}"), namespace.clone()] {
             match rustix::fs::unlinkat(&runs.fd, path.as_str(), AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT) => {}
@@ -270,6 +286,31 @@ impl Outputs {
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.placing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is kept of the runs whose directory is `named`, oldest first.
+fn of(named: &Directory, namespace: &str, run: &str) -> Result<Vec<KeptOutput>, StoreError> {
+    let mut kept = Vec::new();
+    for uid in named.names()? {
+        let Ok(key) = OutputKey::new(namespace, run, &uid) else { continue };
+        let Some(attempts) = open_or_skip(named, &uid)? else { continue };
+        for attempt in attempts.names()? {
+            let Ok(number) = attempt.parse() else { continue };
+            let Some(directory) = open_or_skip(&attempts, &attempt)? else { continue };
+            kept.push(measured(&directory, key.clone(), number)?);
+        }
+    }
+    kept.sort_by_key(|output| (output.since, output.attempt));
+    Ok(kept)
+}
+
+/// The directory `name`; `None` for what is none, so that one stray file does not keep everything else from being swept.
+fn open_or_skip(directory: &Directory, name: &str) -> Result<Option<Directory>, StoreError> {
+    if directory.is_directory(name)? {
+        return directory.open(name);
+    }
+    tracing::warn!(path = %directory.path.join(name).display(), "no directory, and nobody's output: it is left alone");
+    Ok(None)
 }
 
 /// Write the streams that are not empty into a new directory `name`, and all of it to disk.

@@ -86,6 +86,35 @@ fn no_link_in_the_way_is_followed() {
 }
 
 #[test]
+fn what_is_no_directory_does_not_hide_what_is_kept() {
+    let (dir, outputs) = outputs();
+    outputs.keep(&key("backup"), 1, b"out", b"").unwrap();
+    let runs = dir.path().join("runs");
+    for stray in ["lost+found", "team-a/note", "team-a/backup/0", &format!("team-a/backup/{UID}/7")] {
+        std::fs::write(runs.join(stray), "stray").unwrap();
+    }
+    symlink(&runs, runs.join("link")).unwrap();
+    assert_eq!(outputs.list().unwrap().len(), 1);
+    assert_eq!(outputs.of("team-a", "backup").unwrap().len(), 1);
+}
+
+#[test]
+fn what_everything_takes_is_known_without_looking() {
+    let (dir, outputs) = outputs();
+    outputs.keep(&key("backup"), 1, b"out", b"error").unwrap();
+    outputs.keep(&key("backup"), 1, b"again", b"").unwrap();
+    outputs.clone().keep(&key("backup"), 2, b"1234", b"").unwrap();
+    assert_eq!(outputs.total(), 2 * OVERHEAD_BYTES + 12);
+    let other = Outputs::open(dir.path()).unwrap();
+    let kept = other.list().unwrap();
+    assert_eq!(other.total(), 2 * OVERHEAD_BYTES + 12);
+    other.remove(&kept[0]).unwrap();
+    other.remove(&kept[0]).unwrap();
+    other.list().unwrap();
+    assert_eq!(other.total(), kept[1].bytes);
+}
+
+#[test]
 fn what_is_removed_takes_its_empty_directories_along() {
     let (dir, outputs) = outputs();
     for attempt in [1, 2] {

@@ -1,4 +1,4 @@
-//! Runs that the cluster does not let start: each ends by its deadline and says what was in the way.
+//! Runs that the cluster does not let start, or ends: each says what was in the way.
 
 use serde_json::Value;
 
@@ -10,6 +10,8 @@ use crate::runs::{finished, probe, probe_with};
 pub const TESTS: &[Test] = &[
     ("a_quota_that_is_used_up_ends_the_run_with_its_words", a_quota_that_is_used_up_ends_the_run),
     ("a_pod_that_no_node_takes_ends_the_run_with_its_words", a_pod_that_no_node_takes_ends_the_run),
+    ("a_full_scratch_directory_ends_the_run_with_kubelets_words", a_full_scratch_directory_ends_the_run),
+    ("an_action_out_of_memory_ends_the_run", an_action_out_of_memory_ends_the_run),
 ];
 
 const ECHO: &str = "action: Echo, parameters: {text: x}";
@@ -45,4 +47,21 @@ fn a_pod_that_no_node_takes_ends_the_run(world: &World) {
     let run = finished(world, "nowhere", "one", &format!("{ECHO}, startDeadlineSeconds: 8"));
     let message = never_started(&run);
     assert!(message.contains("node") && message.contains("selector"), "{message}");
+}
+
+/// Kubelet looks at the limits of volumes every ten seconds or so.
+fn a_full_scratch_directory_ends_the_run(world: &World) {
+    probe(world, "scratch");
+    let run = finished(world, "scratch", "one", "action: Fill");
+    let status = &run["status"];
+    assert_eq!((status["phase"].as_str(), status["reason"].as_str()), (Some("Failed"), Some("Evicted")), "{run}");
+    let message = status["message"].as_str().unwrap();
+    assert!(message.starts_with("while the action ran, ") && message.contains("256Mi"), "{message}");
+}
+
+fn an_action_out_of_memory_ends_the_run(world: &World) {
+    probe_with(world, "memory", ", runtime: {resources: {limits: {memory: 64Mi}}}");
+    let run = finished(world, "memory", "one", "action: Eat");
+    let status = &run["status"];
+    assert_eq!((status["phase"].as_str(), status["reason"].as_str()), (Some("Failed"), Some("OOMKilled")), "{run}");
 }

@@ -1,10 +1,11 @@
 //! What becomes of a script's output.
 
+use std::io::Read;
 use std::time::Instant;
 
 use outrigger::protocol::{ClaimGrant, OutputSizes, TerminationMessage};
 
-use super::bench::{Bench, grant, outcome_of};
+use super::bench::{Bench, RUNNER, grant, outcome_of};
 use super::leader::{Answer, Leader};
 
 #[test]
@@ -33,6 +34,27 @@ fn live_output_is_cut_at_its_limit_and_says_so() {
     assert_eq!(done.stderr.len(), (16 << 20) + mark.len());
     assert_eq!(outcome.stderr.text.len() as u64 + outcome.stderr.dropped_bytes, 17_000_000);
     assert_eq!(outcome.stderr.text.len(), 64 << 10);
+}
+
+/// The log holds 64 KiB, and nobody reads it before the runner has ended: as much again is left in the script's own pipe.
+#[test]
+fn a_log_that_stands_still_takes_nothing_from_the_outcome_or_from_what_is_kept() {
+    let bench = Bench::sh("for i in $(seq 10000); do echo hunter2 '& co'; done; echo '{\"answer\": 42}'; kill -9 $$");
+    let leader = Leader::start(keeping(1 << 20));
+    let (mut log, end) = std::io::pipe().unwrap();
+    let mut command = bench.command(RUNNER, &leader);
+    command.stdout(end.try_clone().unwrap()).stderr(end);
+    let runner = command.spawn().unwrap();
+    drop(command);
+    let done = bench.finish(runner);
+    let expected = "********\n".repeat(10_000) + "{\"answer\": 42}\n";
+    let (report, output) = (leader.reports().remove(0), leader.outputs().remove(0));
+    assert_eq!((report.outcome.stdout.text, report.outcome.stdout.dropped_bytes), (expected.clone(), 0));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    assert!(matches!(done.message, Some(TerminationMessage::Ended { .. })));
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("********\n") && !text.contains("hunter"), "{text}");
 }
 
 #[test]

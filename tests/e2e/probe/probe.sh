@@ -42,6 +42,15 @@ case $action in
         fi
         jq -nc --arg attempt "$OUTRIGGER_ATTEMPT" '{status: "success", attempt: $attempt}'
         ;;
+    Fill)
+        # Kubelet gives an evicted pod a second: what heeds TERM may tell its own end first.
+        trap '' TERM
+        head -c 300M /dev/zero >/tmp/full
+        sleep 70
+        ;;
+    Eat)
+        head -c 500M /dev/zero | tail -c 500M | wc -c
+        ;;
     status)
         echo '{"status": "success", "power_state": "poweron"}'
         ;;
