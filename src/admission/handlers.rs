@@ -14,9 +14,11 @@ use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, META_API_VERSION_V1, META_KIND};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::review::{self, Request};
+use super::size;
 use crate::api::{ActionRun, GROUP, OrchestratorExtension};
 
 /// Judges what a run means: extension, action, parameters, target. May ask the API.
@@ -40,7 +42,8 @@ pub const VALIDATE_RUNS: &str = "/admission/actionruns/validate";
 /// Path of the webhook that judges extensions and adds their finalizer.
 pub const MUTATE_EXTENSIONS: &str = "/admission/extensions/mutate";
 
-/// Largest review: two objects of the API server's largest request, and the review around them.
+/// Largest review that is taken in: two objects of the API server's largest request, and the review around them. What is
+/// parsed of it is less, see [`size`].
 const BODY_BYTES: usize = 8 << 20;
 
 /// What the webhooks need to know.
@@ -74,11 +77,16 @@ async fn mutate_runs(State(admission): State<Arc<Admission>>, body: Bytes) -> Re
 }
 
 async fn validate_runs(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
-    let check = match review::created_run(&body) {
+    let request = match read(&body, "actionruns") {
+        Ok(request) => request,
+        Err(unread) => return unread.into_response(),
+    };
+    drop(body);
+    let check = match review::run_to_check(&request, &admission.stamp_key) {
         Some(run) => (admission.check_run)(run).await,
         None => RunCheck::default(),
     };
-    answer(&admission, &body, "actionruns", |request| {
+    answer_to(&admission, &request, |request| {
         review::validate_run(request, &admission.stamp_key, &check.refusals)?;
         Ok(Judged { warnings: check.warnings, ..Judged::default() })
     })
@@ -104,13 +112,20 @@ fn answer(
     resource: &str,
     judge: impl FnOnce(&Request) -> Result<Judged, Vec<String>>,
 ) -> Response {
-    let request = match read(body, resource) {
-        Ok(request) => request,
-        Err(reason) => return (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
-    };
-    let response = AdmissionResponse::from(&request);
-    let seen = !review::is_exempt(&request, admission.operator.as_deref()) && !is_subresource(&request);
-    let verdict = if seen { judge(&request) } else { Ok(Judged::default()) };
+    match read(body, resource) {
+        Ok(request) => answer_to(admission, &request, judge),
+        Err(unread) => unread.into_response(),
+    }
+}
+
+fn answer_to(
+    admission: &Admission,
+    request: &Request,
+    judge: impl FnOnce(&Request) -> Result<Judged, Vec<String>>,
+) -> Response {
+    let response = AdmissionResponse::from(request);
+    let seen = !review::is_exempt(request, admission.operator.as_deref()) && !is_subresource(request);
+    let verdict = if seen { judge(request) } else { Ok(Judged::default()) };
     let (response, patch) = match verdict {
         Ok(judged) => {
             let mut response = response;
@@ -141,7 +156,51 @@ fn is_subresource(request: &Request) -> bool {
     request.sub_resource.as_deref().is_some_and(|name| !name.is_empty())
 }
 
-fn read(body: &[u8], resource: &str) -> Result<Request, String> {
+/// Why a review was not read.
+enum Unread {
+    /// It is none, or not one for this address.
+    Wrong(String),
+    /// It is larger than what may be parsed: its object is refused.
+    TooLarge { uid: String, reason: String },
+}
+
+impl Unread {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Wrong(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+            Self::TooLarge { uid, reason } => {
+                let mut response = AdmissionResponse::invalid(reason);
+                response.uid = uid;
+                response.result.code = 413;
+                response.result.reason = "RequestEntityTooLarge".to_owned();
+                Json(response.into_review()).into_response()
+            }
+        }
+    }
+}
+
+/// What is read of a review that is too large: nothing else is kept of it.
+#[derive(Deserialize)]
+struct Outline {
+    request: OutlinedRequest,
+}
+
+#[derive(Deserialize)]
+struct OutlinedRequest {
+    uid: String,
+}
+
+fn read(body: &[u8], resource: &str) -> Result<Request, Unread> {
+    if let Err(reason) = size::check(body, size::bound_of(resource)) {
+        return Err(match serde_json::from_slice::<Outline>(body) {
+            Ok(outline) => Unread::TooLarge { uid: outline.request.uid, reason },
+            Err(_) => Unread::Wrong(reason),
+        });
+    }
+    read_bounded(body, resource).map_err(Unread::Wrong)
+}
+
+fn read_bounded(body: &[u8], resource: &str) -> Result<Request, String> {
     let review: AdmissionReview<DynamicObject> =
         serde_json::from_slice(body).map_err(|error| format!("admission review cannot be read: {error}"))?;
     if review.types.api_version != META_API_VERSION_V1 || review.types.kind != META_KIND {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use tower::ServiceExt as _;
 
+use super::super::stamp::{RunName, sign};
 use super::*;
 use crate::api::EXTENSION_FINALIZER;
 
@@ -122,7 +123,7 @@ async fn a_review_that_is_none_is_refused_with_what_is_wrong() {
     for (body, expected) in [
         (String::new(), "admission review cannot be read: EOF"),
         ("[]".to_owned(), "admission review cannot be read: "),
-        ("[".repeat(100_000), "admission review cannot be read: "),
+        ("[".repeat(10_000), "admission review cannot be read: "),
         (
             r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#.to_owned(),
             "admission review has no request",
@@ -146,6 +147,52 @@ async fn a_review_that_is_none_is_refused_with_what_is_wrong() {
 async fn a_review_that_is_too_large_is_refused() {
     let (status, _) = post_to(MUTATE_RUNS, vec![b' '; BODY_BYTES + 1]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+fn stamped(mut run: Value) -> Value {
+    let typed: ActionRun = serde_json::from_value(run.clone()).unwrap();
+    let caller = sign(b"key", "team-a", RunName::Name("nightly"), &Default::default(), Timestamp::now(), &typed.spec);
+    run["spec"]["caller"] = serde_json::to_value(caller).unwrap();
+    run
+}
+
+#[tokio::test]
+async fn a_run_is_checked_once_it_is_stamped_and_right_on_its_own() {
+    let of = async |run: Value| {
+        answered(VALIDATE_RUNS, review("actionruns", "CREATE", run)).await["status"]["message"].clone()
+    };
+    assert_eq!(of(stamped(a_run())).await, "a is wrong; b is wrong");
+    let forged = of(a_run()).await;
+    assert!(forged.as_str().unwrap().starts_with("spec.caller is missing"), "{forged}");
+    let mut large = a_run();
+    large["spec"]["parameters"] = json!({"a": [1]});
+    let large = of(stamped(large)).await;
+    assert_eq!(large, "spec.parameters.a is a list: allowed are strings, numbers and booleans");
+}
+
+#[tokio::test]
+async fn what_is_cheap_to_send_and_dear_to_parse_is_refused_unparsed() {
+    let bomb = vec![0; 500_000];
+    for (path, resource, values) in [
+        (MUTATE_RUNS, "actionruns", size::RUN.values),
+        (VALIDATE_RUNS, "actionruns", size::RUN.values),
+        (MUTATE_EXTENSIONS, "orchestratorextensions", size::OBJECT.values),
+    ] {
+        let mut object = a_run();
+        object["vm"] = json!({"a": bomb});
+        let response = answered(path, review(resource, "CREATE", object)).await;
+        assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(413)));
+        let message = response["status"]["message"].as_str().unwrap();
+        assert!(message.starts_with("the object is too large to be admitted: its admission review has "), "{message}");
+        assert!(message.contains(&format!("JSON values, at most {values} are")), "{message}");
+    }
+    let mut run = a_run();
+    run["metadata"]["annotations"] = json!({"a": "x".repeat(size::RUN.bytes)});
+    let response = answered(MUTATE_RUNS, review("actionruns", "CREATE", run)).await;
+    assert!(
+        response["status"]["message"].as_str().unwrap().contains("bytes, at most 2097152 are allowed"),
+        "{response}"
+    );
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

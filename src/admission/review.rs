@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
-use kube::core::admission::{AdmissionRequest, AdmissionReview, Operation};
+use kube::core::admission::{AdmissionRequest, Operation};
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -120,13 +120,16 @@ fn restored_annotation(object: &DynamicObject, mark: &str) -> Value {
     json!({"op": "add", "path": "/metadata/annotations", "value": annotations})
 }
 
-/// The run that an AdmissionReview wants to create, if that is what it is about.
-pub fn created_run(review: &[u8]) -> Option<ActionRun> {
-    let review: AdmissionReview<DynamicObject> = serde_json::from_slice(review).ok()?;
-    let request = review.request.filter(|request| request.operation == Operation::Create)?;
-    let mut run: ActionRun = parse(request.object.as_ref()?).ok()?;
-    run.metadata.namespace = request.namespace;
-    Some(run)
+/// The run whose meaning is to be judged: one that is created, that is right on its own, and that may start. For any
+/// other the API is not asked: who has no genuine stamp costs nothing but this.
+pub fn run_to_check(request: &Request, key: &[u8]) -> Option<ActionRun> {
+    let object = request.object.as_ref().filter(|_| request.operation == Operation::Create)?;
+    if annotation(object, RESTORED).is_some() {
+        return None;
+    }
+    let mut run: ActionRun = parse(object).ok()?;
+    run.metadata.namespace.clone_from(&request.namespace);
+    (is_genuine(key, &run).is_ok() && limits::problems(&run.spec).is_empty()).then_some(run)
 }
 
 /// Judges a run after every mutation: on creation its stamp, its sizes and its meaning, in which the caller found

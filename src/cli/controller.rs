@@ -37,6 +37,7 @@ use crate::serve::certificates::{self, Trust};
 use crate::serve::forward::{Forwarder, leader_or_forward};
 use crate::serve::health::{self, Readiness};
 use crate::serve::keys::{self, Keys};
+use crate::serve::turns::in_turn;
 use crate::serve::{issue, tls};
 use crate::source::{AddressPolicy, FetchOptions, Fetcher};
 use crate::store::{LazyStore, Outputs};
@@ -120,7 +121,8 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     let runs = Router::new().fallback(answer_runs).with_state(replica.clone());
     let runs = leader_or_forward(leadership.clone(), Forwarder::new(trust), runs);
     let runs = run::authenticated(replica.keys.token_key.clone(), runs);
-    listen(&replica.options, serving, admission::router(replica.admission()), runs, &shutdown).await?;
+    let webhooks = in_turn(admission::router(replica.admission()));
+    listen(&replica.options, serving, webhooks, runs, &shutdown).await?;
     readiness.reached("listener");
     keep_webhooks(&client, &replica.options, replica.trust.clone(), &replica.operator).await?;
 

@@ -1,8 +1,8 @@
-//! Which connections a listener keeps, and how much of requests it holds: a budget per peer and in all. Pure.
+//! Which connections a listener keeps: a budget per peer and in all. Pure.
 //!
 //! Whoever reaches the port can connect before it is known who that is. So a new connection is never refused because
 //! others do nothing: it takes the place of one that is owed no answer, of its own peer where that has its share, else
-//! of the peer that has most. One peer can thus crowd out itself alone, and a client that has a few connections, as
+//! of the peer that has most. Where all are owed one, a peer that has fewer takes the place of one that has more. One peer can thus crowd out itself alone, and a client that has a few connections, as
 //! the API server does, loses them last, and gets a new one at once.
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,8 +31,6 @@ pub(super) struct Shares {
     pub(super) connections: usize,
     /// Connections of one peer at a time.
     pub(super) per_peer: usize,
-    /// Bytes of requests that are held at a time.
-    pub(super) bytes: usize,
 }
 
 /// A connection that may stay.
@@ -49,8 +47,8 @@ pub(super) struct Admitted {
 pub(super) struct Budget {
     shares: Shares,
     connections: BTreeMap<Id, Open>,
-    peers: HashMap<Peer, Held>,
-    bytes: usize,
+    /// How many connections each has.
+    peers: HashMap<Peer, usize>,
     /// Counts arrivals and answers: the order in which connections were last of use.
     clock: u64,
 }
@@ -61,27 +59,20 @@ struct Open {
     last_use: u64,
     /// Requests that are complete and not answered.
     owed: usize,
-    bytes: usize,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    connections: usize,
-    bytes: usize,
 }
 
 impl Budget {
     pub(super) fn new(shares: Shares) -> Self {
-        Self { shares, connections: BTreeMap::new(), peers: HashMap::new(), bytes: 0, clock: 0 }
+        Self { shares, connections: BTreeMap::new(), peers: HashMap::new(), clock: 0 }
     }
 
     /// Lets a connection in. `None`: every connection that could make room is owed an answer.
     pub(super) fn admit(&mut self, peer: Peer) -> Option<Admitted> {
-        let own = self.peers.get(&peer).map_or(0, |held| held.connections);
+        let own = self.peers.get(&peer).copied().unwrap_or_default();
         let instead_of = if own >= self.shares.per_peer {
             Some(self.least_useful(Some(peer))?)
         } else if self.connections.len() >= self.shares.connections {
-            Some(self.least_useful(None)?)
+            Some(self.least_useful(None).or_else(|| self.owed_to_one_with_more_than(own + 1))?)
         } else {
             None
         };
@@ -90,8 +81,8 @@ impl Budget {
         }
         self.clock += 1;
         let id = self.clock;
-        self.connections.insert(id, Open { peer, last_use: id, owed: 0, bytes: 0 });
-        self.peers.entry(peer).or_default().connections += 1;
+        self.connections.insert(id, Open { peer, last_use: id, owed: 0 });
+        *self.peers.entry(peer).or_default() += 1;
         Some(Admitted { id, instead_of })
     }
 
@@ -105,49 +96,10 @@ impl Budget {
     /// Takes a connection out: it has ended. One that is out already is none.
     pub(super) fn remove(&mut self, id: Id) {
         let Some(open) = self.connections.remove(&id) else { return };
-        self.bytes -= open.bytes;
-        if let Some(held) = self.peers.get_mut(&open.peer) {
-            held.connections -= 1;
-            held.bytes -= open.bytes;
-            if held.connections == 0 {
+        if let Some(connections) = self.peers.get_mut(&open.peer) {
+            *connections -= 1;
+            if *connections == 0 {
                 self.peers.remove(&open.peer);
-            }
-        }
-    }
-
-    /// Holds bytes of a request. Returns the connections to close for that, which are out from now on: of the peer that
-    /// holds most the one that holds most, and at last `id` itself.
-    pub(super) fn hold(&mut self, id: Id, bytes: usize) -> Vec<Id> {
-        let mut victims = Vec::new();
-        self.add(id, bytes);
-        while self.bytes > self.shares.bytes && self.connections.contains_key(&id) {
-            let weight =
-                |(id, open): &(&Id, &Open)| (self.peers.get(&open.peer).map(|held| held.bytes), open.bytes, **id);
-            let holders = self.connections.iter().filter(|(_, open)| open.owed == 0 && open.bytes > 0);
-            let victim = holders.max_by_key(weight).map_or(id, |(victim, _)| *victim);
-            self.remove(victim);
-            victims.push(victim);
-        }
-        victims
-    }
-
-    /// Lets bytes go that were held.
-    pub(super) fn release(&mut self, id: Id, bytes: usize) {
-        if let Some(open) = self.connections.get_mut(&id) {
-            open.bytes -= bytes;
-            self.bytes -= bytes;
-            if let Some(held) = self.peers.get_mut(&open.peer) {
-                held.bytes -= bytes;
-            }
-        }
-    }
-
-    fn add(&mut self, id: Id, bytes: usize) {
-        if let Some(open) = self.connections.get_mut(&id) {
-            open.bytes += bytes;
-            self.bytes += bytes;
-            if let Some(held) = self.peers.get_mut(&open.peer) {
-                held.bytes += bytes;
             }
         }
     }
@@ -172,11 +124,15 @@ impl Budget {
     fn least_useful(&self, peer: Option<Peer>) -> Option<Id> {
         let candidates =
             self.connections.iter().filter(|(_, open)| open.owed == 0 && peer.is_none_or(|peer| peer == open.peer));
-        let rank = |(_, open): &(&Id, &Open)| {
-            let share = self.peers.get(&open.peer).map_or(0, |held| held.connections);
-            (std::cmp::Reverse(share), open.last_use)
-        };
+        let rank = |(_, open): &(&Id, &Open)| (std::cmp::Reverse(self.peers.get(&open.peer)), open.last_use);
         candidates.min_by_key(rank).map(|(id, _)| *id)
+    }
+
+    /// Of the peer that has most connections, and more than `connections`: the one that was of use longest ago.
+    fn owed_to_one_with_more_than(&self, connections: usize) -> Option<Id> {
+        let share = |open: &Open| self.peers.get(&open.peer).copied().unwrap_or_default();
+        let candidates = self.connections.iter().filter(|(_, open)| share(open) > connections);
+        candidates.min_by_key(|(_, open)| (std::cmp::Reverse(share(open)), open.last_use)).map(|(id, _)| *id)
     }
 }
 
@@ -186,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    const SHARES: Shares = Shares { connections: 6, per_peer: 4, bytes: 1000 };
+    const SHARES: Shares = Shares { connections: 6, per_peer: 4 };
 
     fn peer(last: u8) -> Peer {
         Peer::from(IpAddr::from([192, 0, 2, last]))
@@ -228,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_owed_an_answer_stays() {
+    fn a_connection_that_is_owed_an_answer_stays_within_its_peer() {
         let mut budget = Budget::new(SHARES);
         let own: Vec<_> = (0..4).map(|_| admit(&mut budget, 2).0).collect();
         for id in &own {
@@ -241,19 +197,17 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_most_bytes_makes_room() {
+    fn a_listener_full_of_owed_answers_still_lets_in_who_has_fewer() {
         let mut budget = Budget::new(SHARES);
-        let [small, large, new] = [1, 2, 3].map(|last| admit(&mut budget, last).0);
-        assert!(budget.hold(small, 100).is_empty());
-        assert!(budget.hold(large, 850).is_empty());
-        assert_eq!(budget.hold(new, 60), [large]);
-        assert_eq!(budget.hold(new, 1000), [new]);
-        assert_eq!(budget.bytes, 100);
-        budget.owe(small);
-        let (another, _) = admit(&mut budget, 3);
-        assert_eq!(budget.hold(another, 950), [another], "what is owed an answer keeps its request");
-        budget.release(small, 100);
-        assert_eq!(budget.bytes, 0);
+        let many: Vec<_> = [2, 2, 2, 3, 3, 3].map(|last| admit(&mut budget, last).0).into();
+        for id in &many {
+            budget.owe(*id);
+        }
+        let (api_server, instead_of) = admit(&mut budget, 1);
+        assert_eq!(instead_of, Some(many[0]));
+        budget.owe(api_server);
+        assert_eq!(admit(&mut budget, 1).1, Some(many[3]));
+        assert_eq!(budget.admit(peer(2)), None, "it has as many as the others");
     }
 
     #[test]
@@ -267,23 +221,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_order_of_events_exceeds_a_share(events in prop::collection::vec((0_u8..6, 0_u8..5, 0_usize..600), 0..200)) {
+        fn no_order_of_events_exceeds_a_share(events in prop::collection::vec((0_u8..6, 0_u8..5), 0..200)) {
             let mut budget = Budget::new(SHARES);
-            for (what, last, bytes) in events {
+            for (what, last) in events {
                 let id = budget.connections.keys().nth(usize::from(last)).copied().unwrap_or(0);
                 match what {
                     0 | 1 => { budget.admit(peer(last)); }
-                    2 => { budget.hold(id, bytes); }
-                    3 => budget.owe(id),
+                    2 | 3 => budget.owe(id),
                     4 => budget.settle(id),
                     _ => budget.remove(id),
                 }
                 prop_assert!(budget.connections.len() <= SHARES.connections);
-                prop_assert!(budget.bytes <= SHARES.bytes);
-                prop_assert!(budget.peers.values().all(|held| held.connections <= SHARES.per_peer));
-                let held: usize = budget.connections.values().map(|open| open.bytes).sum();
-                prop_assert_eq!(held, budget.bytes);
-                prop_assert_eq!(budget.peers.values().map(|held| held.connections).sum::<usize>(), budget.connections.len());
+                prop_assert!(budget.peers.values().all(|connections| *connections <= SHARES.per_peer));
+                prop_assert_eq!(budget.peers.values().sum::<usize>(), budget.connections.len());
             }
         }
     }

@@ -14,7 +14,8 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::budget::{Budget, Id, Shares};
+use super::budget::{Budget, Id, Peer, Shares};
+use super::held::{Held, RequestId};
 
 /// What an open request is charged besides its body, in bytes: the largest head that is read.
 pub(super) const HEAD_BYTES: usize = 16 << 10;
@@ -26,8 +27,10 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one address at a time.
     pub per_peer: usize,
-    /// Bytes of requests that are held at a time, over all connections.
+    /// Bytes of requests that are held at a time, over all connections. Beyond that, who holds most is asked to come back.
     pub bytes: usize,
+    /// The same for requests that carry an output, which are large and can wait.
+    pub output_bytes: usize,
     /// Time for the TLS handshake, for the first request, and for the head of each.
     pub head: Duration,
     /// Time for a request's body.
@@ -43,14 +46,15 @@ impl Limits {
     pub const TLS: Self = Self {
         connections: 1024,
         per_peer: 128,
-        bytes: 64 << 20,
+        bytes: 32 << 20,
+        output_bytes: 32 << 20,
         head: Duration::from_secs(10),
         body: Duration::from_secs(10),
         request: Duration::from_secs(30),
         idle: Duration::from_secs(120),
     };
     /// For probes and scrapes, which send next to nothing.
-    pub const HEALTH: Self = Self { connections: 256, per_peer: 32, bytes: 4 << 20, ..Self::TLS };
+    pub const HEALTH: Self = Self { connections: 256, per_peer: 32, bytes: 4 << 20, output_bytes: 0, ..Self::TLS };
 }
 
 /// The connections of one listener.
@@ -64,6 +68,11 @@ pub(super) struct Connections {
 struct State {
     budget: Budget,
     evictions: HashMap<Id, Arc<Notify>>,
+    /// By kind: outputs and all else.
+    held: [Held; 2],
+    /// Wakes requests that have to give way.
+    requests: HashMap<RequestId, Arc<Notify>>,
+    last_request: RequestId,
 }
 
 impl State {
@@ -76,8 +85,15 @@ impl State {
 
 impl Connections {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
-        let shares = Shares { connections: limits.connections, per_peer: limits.per_peer, bytes: limits.bytes };
-        Arc::new(Self { limits, state: Mutex::new(State { budget: Budget::new(shares), evictions: HashMap::new() }) })
+        let shares = Shares { connections: limits.connections, per_peer: limits.per_peer };
+        let state = State {
+            budget: Budget::new(shares),
+            evictions: HashMap::new(),
+            held: [Held::new(limits.bytes), Held::new(limits.output_bytes)],
+            requests: HashMap::new(),
+            last_request: 0,
+        };
+        Arc::new(Self { limits, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -96,6 +112,7 @@ impl Connections {
         drop(state);
         Some(Arc::new(Connection {
             id: admitted.id,
+            peer: peer.into(),
             all: self.clone(),
             evicted,
             open: AtomicUsize::new(0),
@@ -116,6 +133,7 @@ impl Connections {
 #[derive(Debug)]
 pub(super) struct Connection {
     id: Id,
+    peer: Peer,
     all: Arc<Connections>,
     evicted: Arc<Notify>,
     /// Requests that have begun and not ended.
@@ -125,6 +143,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Who is at its other end.
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
+    }
+
     /// What it may hold.
     pub(super) fn limits(&self) -> &Limits {
         &self.all.limits
@@ -150,11 +173,19 @@ impl Connection {
     }
 
     /// A request's head has come. Its body can then be read once, metered.
-    pub(super) fn begin(self: &Arc<Self>, body: Body) -> (Arc<Exchange>, Body) {
+    pub(super) fn begin(self: &Arc<Self>, body: Body, kind: Kind) -> (Arc<Exchange>, Body) {
         self.open.fetch_add(1, Ordering::SeqCst);
+        let gives_way = Arc::new(Notify::new());
+        let mut state = self.all.state();
+        state.last_request += 1;
+        let id = state.last_request;
+        state.requests.insert(id, gives_way.clone());
+        drop(state);
         let exchange = Arc::new(Exchange {
             connection: self.clone(),
-            held: AtomicUsize::new(0),
+            id,
+            kind,
+            gives_way,
             is_owed: AtomicBool::new(false),
             is_late: AtomicBool::new(false),
         });
@@ -175,11 +206,28 @@ impl Drop for Connection {
     }
 }
 
+/// What a request carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Anything but an output.
+    Any = 0,
+    /// What an action printed, in megabytes.
+    Output = 1,
+}
+
+impl Kind {
+    pub(super) fn of(path: &str) -> Self {
+        if path.starts_with("/v1/runs/") && path.ends_with("/output") { Self::Output } else { Self::Any }
+    }
+}
+
 /// One request and its answer; ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Exchange {
     connection: Arc<Connection>,
-    held: AtomicUsize,
+    id: RequestId,
+    kind: Kind,
+    gives_way: Arc<Notify>,
     is_owed: AtomicBool,
     is_late: AtomicBool,
 }
@@ -190,14 +238,23 @@ impl Exchange {
         self.is_late.load(Ordering::SeqCst)
     }
 
+    /// Resolves when the request has to be let go: others hold less.
+    pub(super) async fn gives_way(&self) {
+        self.gives_way.notified().await;
+    }
+
     fn hold(&self, bytes: usize) -> bool {
         let mut state = self.connection.all.state();
-        self.held.fetch_add(bytes, Ordering::SeqCst);
-        let victims = state.budget.hold(self.connection.id, bytes);
-        for victim in &victims {
-            state.close(*victim);
+        if !state.requests.contains_key(&self.id) {
+            return false;
         }
-        !victims.contains(&self.connection.id)
+        let victims = state.held[self.kind as usize].hold(self.id, self.connection.peer, bytes);
+        for victim in &victims {
+            if let Some(gives_way) = state.requests.remove(victim) {
+                gives_way.notify_one();
+            }
+        }
+        !victims.contains(&self.id)
     }
 
     fn is_complete(&self) {
@@ -211,7 +268,8 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let connection = &self.connection;
         let mut state = connection.all.state();
-        state.budget.release(connection.id, self.held.load(Ordering::SeqCst));
+        state.held[self.kind as usize].release(self.id);
+        state.requests.remove(&self.id);
         if self.is_owed.load(Ordering::SeqCst) {
             state.budget.settle(connection.id);
         }

@@ -9,6 +9,7 @@ use axum::routing::post;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -37,6 +38,7 @@ async fn start(limits: Limits) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() }));
+    let router = router.route("/owed", post(async |_: Bytes| std::future::pending::<()>().await));
     tokio::spawn(serve_tls(listener, serving.server_config().unwrap(), router, limits, std::future::pending()));
     Server { address, ca: ca.certificate }
 }
@@ -140,6 +142,33 @@ async fn bodies_that_stop_halfway_keep_no_request_waiting() {
 }
 
 #[tokio::test]
+async fn complete_requests_that_wait_for_an_answer_keep_no_other_waiting() {
+    let server = start(Limits { bytes: 2 << 20, connections: 24, per_peer: 8, ..Limits::TLS }).await;
+    let url = format!("https://{SERVER_NAME}:{}/owed", server.address.port());
+    let mut flood = JoinSet::new();
+    for number in 0..24_u8 {
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls(&server, "h2"))
+            .resolve(SERVER_NAME, server.address)
+            .local_address(std::net::IpAddr::from([127, 5, 0, 1 + number / 8]))
+            .no_proxy()
+            .build()
+            .unwrap();
+        for _ in 0..20 {
+            let asked = client.post(&url).body("{}").send();
+            flood.spawn(async move { asked.await.map(|response| response.status()) });
+        }
+    }
+    // What is held is full once somebody is asked to come back.
+    let refused = timeout(PATIENCE, flood.join_next()).await.unwrap().unwrap().unwrap().unwrap();
+    assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
+    for _ in 0..5 {
+        is_answered(&server).await;
+    }
+    flood.abort_all();
+}
+
+#[tokio::test]
 async fn a_client_that_works_keeps_its_connection_while_others_come() {
     let server = start(Limits { connections: 50, per_peer: 10, ..Limits::TLS }).await;
     let client = reqwest::Client::builder()
@@ -207,8 +236,8 @@ async fn a_place_is_free_again_once_its_connection_has_ended() {
     let peer = IpAddr::from([192, 0, 2, 1]);
     let first = connections.admit(peer).unwrap();
     let second = connections.admit(peer).unwrap();
-    let (owed, _) = first.begin(Body::empty());
-    let (also_owed, _) = second.begin(Body::empty());
+    let (owed, _) = first.begin(Body::empty(), Kind::Any);
+    let (also_owed, _) = second.begin(Body::empty(), Kind::Any);
     assert!(connections.admit(peer).is_none(), "both are owed an answer");
     drop((owed, first));
     assert!(connections.admit(peer).is_some());

@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 pub use super::connections::Limits;
-use super::connections::{Connection, Connections, HEAD_BYTES};
+use super::connections::{Connection, Connections, HEAD_BYTES, Kind};
 
 /// Requests at a time in one HTTP/2 connection.
 const STREAMS: u32 = 128;
@@ -157,10 +157,19 @@ async fn answer(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
-    let (parts, body) = request.into_parts();
-    let (exchange, body) = connection.begin(Body::new(body));
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(connection.peer());
+    let (exchange, body) = connection.begin(Body::new(body), Kind::of(parts.uri.path()));
     let answer = router.oneshot(Request::from_parts(parts, body));
-    let response = match timeout(connection.limits().request, answer).await {
+    let answered = tokio::select! {
+        biased;
+        () = exchange.gives_way() => {
+            let busy = "too much is held of requests from your address; try again\n";
+            return Ok((StatusCode::SERVICE_UNAVAILABLE, busy).into_response());
+        }
+        answered = timeout(connection.limits().request, answer) => answered,
+    };
+    let response = match answered {
         Ok(Ok(response)) if !exchange.is_late() => response,
         Ok(Ok(_)) => (StatusCode::REQUEST_TIMEOUT, "the request's body took too long; try again\n").into_response(),
         Ok(Err(never)) => match never {},
