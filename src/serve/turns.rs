@@ -72,15 +72,19 @@ impl Turns {
 
     /// Waits for a place; it is free again when what is returned is dropped.
     async fn turn(self: &Arc<Self>, who: Who) -> Option<Turn> {
-        let (sender, receiver) = oneshot::channel();
-        let mut state = self.state();
-        match state.queues.iter_mut().find(|(waiting, _)| *waiting == who) {
-            Some((_, queue)) => queue.push_back(sender),
-            None => state.queues.push_back((who, VecDeque::from([sender]))),
-        }
-        drop(state);
+        let turn = self.queue(who);
         self.hand_out();
-        receiver.await.ok()
+        turn.await.ok()
+    }
+
+    fn queue(&self, who: Who) -> oneshot::Receiver<Turn> {
+        let (sender, receiver) = oneshot::channel();
+        let queues = &mut self.state().queues;
+        match queues.iter_mut().find(|(waiting, _)| *waiting == who) {
+            Some((_, queue)) => queue.push_back(sender),
+            None => queues.push_back((who, VecDeque::from([sender]))),
+        }
+        receiver
     }
 
     fn hand_out(self: &Arc<Self>) {
