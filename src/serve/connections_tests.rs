@@ -143,7 +143,7 @@ async fn bodies_that_stop_halfway_keep_no_request_waiting() {
 
 #[tokio::test]
 async fn complete_requests_that_wait_for_an_answer_keep_no_other_waiting() {
-    let server = start(Limits { bytes: 2 << 20, connections: 24, per_peer: 8, ..Limits::TLS }).await;
+    let server = start(Limits { bytes: 2 << 20, ..Limits::TLS }).await;
     let url = format!("https://{SERVER_NAME}:{}/owed", server.address.port());
     let mut flood = JoinSet::new();
     for number in 0..24_u8 {
@@ -159,9 +159,13 @@ async fn complete_requests_that_wait_for_an_answer_keep_no_other_waiting() {
             flood.spawn(async move { asked.await.map(|response| response.status()) });
         }
     }
-    // What is held is full once somebody is asked to come back.
-    let refused = timeout(PATIENCE, flood.join_next()).await.unwrap().unwrap().unwrap().unwrap();
-    assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
+    // What is held is full once somebody is asked to come back. Some lose their connection before it is of use.
+    loop {
+        let ended = timeout(PATIENCE, flood.join_next()).await.unwrap().unwrap().unwrap();
+        if ended.is_ok_and(|status| status == StatusCode::SERVICE_UNAVAILABLE) {
+            break;
+        }
+    }
     for _ in 0..5 {
         is_answered(&server).await;
     }

@@ -72,18 +72,19 @@ impl Turns {
 
     /// Waits for a place; it is free again when what is returned is dropped.
     async fn turn(self: &Arc<Self>, who: Who) -> Option<Turn> {
-        let (sender, receiver) = oneshot::channel();
-        self.queue(who, sender);
+        let turn = self.queue(who);
         self.hand_out();
-        receiver.await.ok()
+        turn.await.ok()
     }
 
-    fn queue(&self, who: Who, sender: oneshot::Sender<Turn>) {
-        let mut state = self.state();
-        match state.queues.iter_mut().find(|(waiting, _)| *waiting == who) {
+    fn queue(&self, who: Who) -> oneshot::Receiver<Turn> {
+        let (sender, receiver) = oneshot::channel();
+        let queues = &mut self.state().queues;
+        match queues.iter_mut().find(|(waiting, _)| *waiting == who) {
             Some((_, queue)) => queue.push_back(sender),
-            None => state.queues.push_back((who, VecDeque::from([sender]))),
+            None => queues.push_back((who, VecDeque::from([sender]))),
         }
+        receiver
     }
 
     fn hand_out(self: &Arc<Self>) {

@@ -118,9 +118,9 @@ fn a_leader_of_another_ca_hears_nothing() {
 }
 
 #[test]
-fn old_and_new_ca_are_both_trusted_where_both_are_given() {
+fn the_certificate_that_is_asked_for_is_that_of_the_first_ca_given() {
     let (bench, leader, other) = (bench(), Leader::start(grant()), Leader::stopped(grant()));
-    let both = format!("{}{}", other.ca, leader.ca);
+    let both = format!("{}{}", leader.ca, other.ca);
     let runner = bench.command(RUNNER, &leader).env(env::CA, both).spawn().unwrap();
     assert_eq!(bench.finish(runner).code, 0);
 }
