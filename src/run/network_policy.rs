@@ -19,6 +19,11 @@ use crate::validate::EgressRule;
 /// Where node-local DNS caches listen: on the node, so that no selector of pods finds them.
 const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
 
+/// Namespace of the cluster's DNS servers.
+const DNS_NAMESPACE: &str = "kube-system";
+/// Name of the container's port for runners, as the chart gives it: the webhooks' is not theirs.
+const RUNS_PORT: &str = "runs";
+
 /// Name of an extension's NetworkPolicy in the operator's namespace.
 pub fn name(extension: &str) -> String {
     format!("outrigger-action-{extension}")
@@ -64,21 +69,26 @@ pub fn network_policy(operator: &Operator, extension: &str, egress: &[EgressRule
 
 /// DNS servers of the cluster only: any server that is asked could carry data away.
 fn dns() -> NetworkPolicyEgressRule {
-    let pods = NetworkPolicyPeer { namespace_selector: Some(LabelSelector::default()), ..Default::default() };
+    let namespace = [("kubernetes.io/metadata.name".to_owned(), DNS_NAMESPACE.to_owned())];
+    let selector = LabelSelector { match_labels: Some(namespace.into()), match_expressions: None };
+    let pods = NetworkPolicyPeer { namespace_selector: Some(selector), ..Default::default() };
     NetworkPolicyEgressRule {
         to: Some(vec![pods, block(NODE_LOCAL_DNS.into())]),
         ports: Some(vec![port("UDP", 53), port("TCP", 53)]),
     }
 }
 
-/// The operator's pods, by the labels that the chart gives them.
+/// The runners' port of the operator's pods, by the labels and the name that the chart gives them.
 fn operator_pods() -> NetworkPolicyEgressRule {
     let labels = [("app.kubernetes.io/name", "outrigger"), ("app.kubernetes.io/component", "operator")];
     let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let selector = LabelSelector { match_labels: Some(labels.into()), match_expressions: None };
     NetworkPolicyEgressRule {
         to: Some(vec![NetworkPolicyPeer { pod_selector: Some(selector), ..Default::default() }]),
-        ports: None,
+        ports: Some(vec![NetworkPolicyPort {
+            port: Some(IntOrString::String(RUNS_PORT.into())),
+            ..Default::default()
+        }]),
     }
 }
 
@@ -131,12 +141,18 @@ mod tests {
                 "policyTypes": ["Ingress", "Egress"],
                 "egress": [
                     {
-                        "to": [{"namespaceSelector": {}}, {"ipBlock": {"cidr": "169.254.20.10/32"}}],
+                        "to": [
+                            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}},
+                            {"ipBlock": {"cidr": "169.254.20.10/32"}},
+                        ],
                         "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
                     },
-                    {"to": [{"podSelector": {"matchLabels": {
-                        "app.kubernetes.io/component": "operator", "app.kubernetes.io/name": "outrigger",
-                    }}}]},
+                    {
+                        "to": [{"podSelector": {"matchLabels": {
+                            "app.kubernetes.io/component": "operator", "app.kubernetes.io/name": "outrigger",
+                        }}}],
+                        "ports": [{"port": "runs"}],
+                    },
                     {"to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "ports": [{"port": 9444, "protocol": "TCP"}]},
                 ],
             })
