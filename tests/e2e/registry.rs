@@ -83,8 +83,8 @@ pub fn a_tag_of_a_registry_is_installed_and_upgraded_when_it_moves(world: &World
     });
     world.condition("oext/registry", "Ready", "True");
     for (source, text) in [
-        (format!("{address}, type: git"), "begins with oci:// goes with type oci"),
-        ("url: 'https://example.com/x.git', insecure: true".to_owned(), "source.insecure goes with type oci"),
+        (format!("{address}, type: git"), "an oci:// address is for type: oci alone"),
+        ("url: 'https://example.com/x.git', insecure: true".to_owned(), "spec.source.insecure: is for type: oci alone"),
     ] {
         let refused = world.apply(&extension("registry-wrong", &format!("{{source: {{{source}}}}}")));
         assert!(!refused.success && refused.text.contains(text), "{text}: {}", refused.text);
