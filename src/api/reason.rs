@@ -34,8 +34,6 @@ reasons! {
     Progressing,
     /// The resource or the fetched manifest breaks a rule.
     ValidationFailed,
-    /// A field whose behaviour comes later is set.
-    Unsupported,
     /// The extension needs a newer contract than the operator serves.
     Incompatible,
     /// A Secret that is referred to is missing or not fit.

@@ -14,7 +14,7 @@ use super::version::{self, ContractLevels};
 const DEFAULT_REVISION_HISTORY_LIMIT: u32 = 3;
 
 /// Reads the effective `spec` of the extension with the object name `name`. [`Problems::reason`] tells a contract level
-/// that is not served from a broken rule and from a field that comes later.
+/// that is not served from a broken rule.
 pub fn extension(name: &str, spec: &OrchestratorExtensionSpec, served: &ContractLevels) -> Result<Extension, Problems> {
     let mut problems = Vec::new();
     let mut notes = Vec::new();

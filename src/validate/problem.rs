@@ -30,7 +30,7 @@ pub struct Problem {
     pub path: String,
     /// What is wrong and what is allowed.
     pub message: String,
-    /// [`Reason::ValidationFailed`], [`Reason::Unsupported`] or [`Reason::Incompatible`].
+    /// [`Reason::ValidationFailed`] or [`Reason::Incompatible`].
     pub reason: Reason,
 }
 
@@ -38,11 +38,6 @@ impl Problem {
     /// A rule that the field at `path` breaks.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { location: None, path: path.into(), message: message.into(), reason: Reason::ValidationFailed }
-    }
-
-    /// A field whose behaviour comes later, and is therefore refused instead of ignored.
-    pub fn unsupported(path: impl Into<String>, what: &str) -> Self {
-        Self { reason: Reason::Unsupported, ..Self::new(path, format!("{what} is not supported yet: remove it")) }
     }
 
     /// The same problem at a place in a file.
@@ -90,13 +85,11 @@ impl Problems {
     }
 
     /// The reason that stands for all: an extension that needs a newer contract is incompatible, whatever else its
-    /// manifest says; a broken rule comes before a field that comes later.
+    /// manifest says.
     pub fn reason(&self) -> Reason {
-        let has = |reason| self.0.iter().any(|problem| problem.reason == reason);
-        match () {
-            () if has(Reason::Incompatible) => Reason::Incompatible,
-            () if has(Reason::ValidationFailed) => Reason::ValidationFailed,
-            () => Reason::Unsupported,
+        match self.0.iter().any(|problem| problem.reason == Reason::Incompatible) {
+            true => Reason::Incompatible,
+            false => Reason::ValidationFailed,
         }
     }
 
@@ -178,17 +171,10 @@ mod tests {
     }
 
     #[test]
-    fn incompatibility_stands_for_all_then_broken_rules() {
-        let unsupported = Problem::unsupported("spec.source.verify", "checking signatures");
-        assert_eq!(unsupported.message, "checking signatures is not supported yet: remove it");
+    fn incompatibility_stands_for_all() {
         let incompatible = Problem { reason: Reason::Incompatible, ..Problem::new("x", "y") };
-        assert_eq!(Problems::from(unsupported.clone()).reason(), Reason::Unsupported);
-        let both = Problems::new(vec![unsupported.clone(), Problem::new("a", "b")]);
-        assert_eq!(both.reason(), Reason::ValidationFailed);
-        assert_eq!(
-            Problems::new(vec![unsupported, Problem::new("a", "b"), incompatible]).reason(),
-            Reason::Incompatible
-        );
+        assert_eq!(Problems::from(Problem::new("a", "b")).reason(), Reason::ValidationFailed);
+        assert_eq!(Problems::new(vec![Problem::new("a", "b"), incompatible]).reason(), Reason::Incompatible);
     }
 
     #[test]
