@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::super::fixture::{Fixture, JOBS, PODS, RUN, UID, pod};
+use super::super::fixture::{Fixture, JOBS, PODS, RUN, UID, outcome, pod};
 use super::*;
-use crate::protocol::{Ending, Nonce, Outcome, Stream, TerminationMessage};
+use crate::protocol::{Nonce, TerminationMessage};
 
 async fn reconciled(fixture: &mut Fixture) -> Result<Action, ReconcileError> {
     fixture.refresh();
@@ -160,15 +160,7 @@ async fn an_unreported_outcome_is_stored_from_the_termination_message_and_the_jo
     let mut fixture = Fixture::new();
     reconciled(&mut fixture).await.unwrap();
     claimed(&fixture);
-    let outcome = Outcome {
-        ending: Ending::Exited,
-        exit_code: Some(0),
-        signal: None,
-        message: None,
-        stdout: Stream { text: "PowerOn".into(), dropped_bytes: 0 },
-        stderr: Stream::default(),
-        duration_millis: 5,
-    };
+    let outcome = outcome("PowerOn", 5);
     let message = TerminationMessage::Ended { attempt: 1, nonce: Nonce::from_bytes([1; 16]), outcome };
     let text = message.seal(&fixture.context.token(UID, 1));
     let state: Value = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": text}});

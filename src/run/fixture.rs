@@ -15,6 +15,7 @@ use crate::admission::stamp::{RunName, sign};
 use crate::api::ActionRun;
 use crate::digest::Digest;
 use crate::fake_api::FakeApi;
+use crate::protocol::{Ending, Outcome, Stream};
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
 
@@ -50,6 +51,19 @@ pub struct Fixture {
     targets: Writer<kube::core::DeserializeGuard<crate::api::ExtensionTarget>>,
     jobs: Writer<k8s_openapi::api::batch::v1::Job>,
     pods: Writer<k8s_openapi::api::core::v1::Pod>,
+}
+
+/// What a runner says of a script that printed `stdout` and exited with 0 after so many milliseconds.
+pub fn outcome(stdout: &str, duration_millis: u64) -> Outcome {
+    Outcome {
+        ending: Ending::Exited,
+        exit_code: Some(0),
+        signal: None,
+        message: None,
+        stdout: Stream { text: stdout.into(), dropped_bytes: 0 },
+        stderr: Stream::default(),
+        duration_millis,
+    }
 }
 
 pub fn run() -> Value {

@@ -6,7 +6,7 @@ use super::super::context::Context;
 use super::super::controller::reconcile;
 use super::super::fixture::{self, Fixture, PODS, RUN, UID};
 use super::*;
-use crate::protocol::{Ending, Nonce, Outcome, Stream, TerminationMessage};
+use crate::protocol::{Nonce, TerminationMessage};
 
 /// A run as large as one can be: 96 KiB of parameters, 64 KiB of result, tails, and what kubectl and the API add.
 fn large(phase: &str) -> Value {
@@ -83,15 +83,7 @@ async fn a_part_of_a_run_is_never_written() {
 }
 
 fn ended_pod(context: &Context) -> Value {
-    let outcome = Outcome {
-        ending: Ending::Exited,
-        exit_code: Some(0),
-        signal: None,
-        message: None,
-        stdout: Stream { text: "PowerOn".into(), dropped_bytes: 0 },
-        stderr: Stream::default(),
-        duration_millis: 5,
-    };
+    let outcome = fixture::outcome("PowerOn", 5);
     let message = TerminationMessage::Ended { attempt: 1, nonce: Nonce::from_bytes([1; 16]), outcome };
     let state = json!({"terminated": {"exitCode": 0, "message": message.seal(&context.token(UID, 1))}});
     let status = json!({"phase": "Succeeded", "containerStatuses": [

@@ -5,11 +5,11 @@ use axum::http::{Method, Request};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::super::fixture::{Fixture, PODS, RUN, SECRETS, UID, pod};
+use super::super::fixture::{Fixture, PODS, RUN, SECRETS, UID, outcome, pod};
 use super::super::request::Policy;
 use super::*;
 use crate::digest::Digest;
-use crate::protocol::{Ending, Nonce, Outcome, Stream};
+use crate::protocol::Nonce;
 
 pub(super) async fn post_as(fixture: &Fixture, token: &str, what: &str, body: Value) -> (u16, Value) {
     let request = Request::post(format!("/v1/runs/{UID}/{what}"))
@@ -31,15 +31,7 @@ pub(super) fn claim_of(pod: &str, nonce: u8) -> Value {
 }
 
 pub(super) fn report_of(nonce: u8, stdout: &str) -> Value {
-    let outcome = Outcome {
-        ending: Ending::Exited,
-        exit_code: Some(0),
-        signal: None,
-        message: None,
-        stdout: Stream { text: stdout.into(), dropped_bytes: 0 },
-        stderr: Stream::default(),
-        duration_millis: 5,
-    };
+    let outcome = outcome(stdout, 5);
     serde_json::to_value(Report { attempt: 1, nonce: Nonce::from_bytes([nonce; 16]), outcome, output: None }).unwrap()
 }
 

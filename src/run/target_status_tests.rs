@@ -1,8 +1,8 @@
 //! Tests of what runs say of their target, in every order.
 
-use super::super::{fixture, request};
+use super::super::fixture::{self, outcome};
+use super::super::request;
 use super::*;
-use crate::protocol::{Ending, Stream};
 
 fn run(name: &str, action: &str, claimed: &str) -> ActionRun {
     let mut run = fixture::run();
@@ -10,18 +10,6 @@ fn run(name: &str, action: &str, claimed: &str) -> ActionRun {
     run["spec"]["action"] = json!(action);
     run["status"] = json!({"attempts": [{"number": 1, "jobs": 1, "job": "j", "claimedAt": claimed}]});
     serde_json::from_value(run).unwrap()
-}
-
-fn outcome(stdout: &str, millis: u64) -> Outcome {
-    Outcome {
-        ending: Ending::Exited,
-        exit_code: Some(0),
-        signal: None,
-        message: None,
-        stdout: Stream { text: stdout.into(), dropped_bytes: 0 },
-        stderr: Stream::default(),
-        duration_millis: millis,
-    }
 }
 
 /// Tells the target of an outcome; whether it changed.
