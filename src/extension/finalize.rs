@@ -7,10 +7,10 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 
 use super::context::Context;
-use super::network_policy;
 use super::usage::{each, is_active_run};
 use crate::api::conditions::{self, Conditions};
 use crate::api::{ActionRun, EXTENSION_FINALIZER, OrchestratorExtension, Reason};
+use crate::run;
 use crate::store::{ExtensionName, StoreError};
 
 /// How soon runs are looked at again while deletion waits for them.
@@ -46,7 +46,7 @@ pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result
             return Ok(Action::requeue(WAIT));
         }
     }
-    network_policy::remove(&name, context).await?;
+    run::restrict::lift(&context.client, &context.namespace, &name).await?;
     context.forget(extension.metadata.uid.as_deref().unwrap_or_default());
     let finalizers: Vec<_> =
         extension.finalizers().iter().filter(|finalizer| *finalizer != EXTENSION_FINALIZER).collect();

@@ -12,7 +12,6 @@
 //! | `trust`         | whose signature stands for what is installed, and is it enough | nothing |
 //! | `finalize`      | deletion: waits for runs, then unlinks                         | client, volume |
 //! | `collect`       | removes trees that nothing uses, slowly                        | client, volume |
-//! | `network_policy` | takes away what restricted the pods of an extension              | client |
 //! | `check`         | what admission says about a resource                           | nothing |
 //! | `events`        | publishes events in the background                             | client |
 //! | `usage`         | what objects use of the volume                                 | client |
@@ -28,7 +27,6 @@ mod dereference;
 mod events;
 mod failure;
 mod finalize;
-mod network_policy;
 mod plan;
 mod reconcile;
 mod restore;

@@ -14,10 +14,11 @@ use super::check::check;
 use super::context::Context;
 use super::failure::Failure;
 use super::status::{self, Applied, Before, Object, Observation};
-use super::{apply, backoff, dereference, finalize, network_policy, plan, restore, trust};
+use super::{apply, backoff, dereference, finalize, plan, restore, trust};
 use crate::api::conditions;
 use crate::api::extension::OrchestratorExtensionStatus;
 use crate::api::{EXTENSION_FINALIZER, OrchestratorExtension, RECONCILE_REQUESTED_AT, Reason};
+use crate::run::restrict;
 use crate::validate;
 
 /// How long an install may take before the status says that it is under way.
@@ -38,8 +39,8 @@ pub async fn reconcile(extension: Arc<OrchestratorExtension>, context: Arc<Conte
     }
     let observed = extension.status.as_ref().and_then(|status| status.observed_generation);
     let has_changed = observed.is_some() && observed != extension.metadata.generation;
-    if has_changed && extension.spec.runtime.as_ref().is_none_or(|runtime| runtime.network_policy.is_none()) {
-        network_policy::remove(&extension.name_any(), &context).await?;
+    if has_changed && !restrict::is_restricted(&extension) {
+        restrict::lift(&context.client, &context.namespace, &extension.name_any()).await?;
     }
 
     let mut latest = Cow::Borrowed(extension.as_ref());

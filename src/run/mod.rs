@@ -33,7 +33,7 @@ pub mod output;
 pub mod queue;
 pub mod report;
 pub mod request;
-mod restrict;
+pub mod restrict;
 pub mod retention;
 pub mod retry;
 pub mod rights;

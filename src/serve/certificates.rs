@@ -49,6 +49,8 @@ pub struct Certificates {
     pub current: Authority,
     /// The one before, as long as Jobs may pin it.
     pub old: Option<Authority>,
+    /// Whether everyone who trusts the bundle knows the current CA by now ([`rotation::is_known`]).
+    pub is_known: bool,
 }
 
 /// The CAs that the operator's clients are told of, PEM.
@@ -70,7 +72,7 @@ impl Trust {
 impl Certificates {
     /// One CA, and its certificate.
     pub fn only(ca: Pair, leaf: Pair) -> Self {
-        Self { current: Authority { ca, leaf }, old: None }
+        Self { current: Authority { ca, leaf }, old: None, is_known: true }
     }
 
     /// What clients are told.
@@ -96,9 +98,9 @@ impl Certificates {
         serving.replace(&self.default().leaf, self.named())
     }
 
-    /// Who asks for no CA by name may not know the current one yet.
+    /// Who asks for no CA by name may not know the current one yet, and later the old one no more.
     fn default(&self) -> &Authority {
-        self.old.as_ref().unwrap_or(&self.current)
+        self.old.as_ref().filter(|_| !self.is_known).unwrap_or(&self.current)
     }
 
     fn named(&self) -> Vec<(String, &Pair)> {
@@ -170,7 +172,7 @@ pub async fn ensure(
         let written = match secrets.get_opt(SECRET).await.map_err(api_error)? {
             None => secrets.create(&parameters, &secret(names, now)?).await,
             Some(mut secret) => {
-                let read = read(&secret).map_err(malformed)?;
+                let read = read(&secret, now).map_err(malformed)?;
                 let pinned = match &read.old {
                     Some(_) => pinned(client, namespace).await,
                     None => None,
@@ -219,8 +221,7 @@ fn wanted(
     names: &[ServerName<'_>],
     now: SystemTime,
 ) -> Result<Option<Certificates>, String> {
-    let made = secret.annotations().get(MADE_ANNOTATION).and_then(|text| text.parse::<Timestamp>().ok());
-    let made = made.or(secret.metadata.creation_timestamp.as_ref().map(|time| time.0)).map(SystemTime::from);
+    let made = made_at(secret);
     let old_name = read.old.as_ref().and_then(|old| server_name(&old.ca.certificate)).unwrap_or_default();
     let old = read.old.as_ref().map(|_| rotation::Old { name: &old_name, since: made.unwrap_or(now), pinned });
     let asked = secret.annotations().contains_key(ROTATE_ANNOTATION);
@@ -231,13 +232,14 @@ fn wanted(
             let leaf = new_leaf(&ca, names, now).map_err(error)?;
             info!(secret = SECRET, "a new CA serves beside the old one");
             // The new one's leaf may be wanted at once; the old one's is looked at again in the next round.
-            Certificates { current: Authority { ca, leaf }, old: Some(read.current.clone()) }
+            Certificates { current: Authority { ca, leaf }, old: Some(read.current.clone()), is_known: false }
         }
         Step::Drop => {
             info!(secret = SECRET, "the old CA is dropped: no Job pins it");
-            Certificates { current: read.current.clone(), old: None }
+            Certificates { old: None, ..read.clone() }
         }
         Step::Keep => Certificates {
+            is_known: read.is_known,
             current: renewed(&read.current, names, now)?,
             old: read.old.as_ref().map(|old| renewed(old, names, now)).transpose()?,
         },
@@ -261,7 +263,13 @@ fn renewed(authority: &Authority, names: &[ServerName<'_>], now: SystemTime) -> 
     Ok(Authority { ca: ca.clone(), leaf })
 }
 
-fn read(secret: &Secret) -> Result<Certificates, String> {
+/// When the current CA was made, if that is known.
+fn made_at(secret: &Secret) -> Option<SystemTime> {
+    let made = secret.annotations().get(MADE_ANNOTATION).and_then(|text| text.parse::<Timestamp>().ok());
+    made.or(secret.metadata.creation_timestamp.as_ref().map(|time| time.0)).map(SystemTime::from)
+}
+
+fn read(secret: &Secret, now: SystemTime) -> Result<Certificates, String> {
     let entry = |key: String| {
         let ByteString(bytes) = secret.data.as_ref()?.get(&key)?;
         String::from_utf8(bytes.clone()).ok()
@@ -277,7 +285,9 @@ fn read(secret: &Secret) -> Result<Certificates, String> {
     if current.ca.certificate.is_empty() {
         return Err("entry \"ca.crt\" is missing".to_owned());
     }
-    Ok(Certificates { current, old: Some(authority(OLD)).filter(|old| !old.ca.certificate.is_empty()) })
+    let old = Some(authority(OLD)).filter(|old| !old.ca.certificate.is_empty());
+    let is_known = old.is_none() || made_at(secret).is_some_and(|made| rotation::is_known(made, now));
+    Ok(Certificates { current, old, is_known })
 }
 
 /// Prefix of the old CA's entries.

@@ -116,20 +116,37 @@ async fn a_new_ca_serves_beside_the_old_one_until_no_job_pins_it() {
     assert_eq!(trust.bundle, format!("{}{}", both.current.ca.certificate, first.current.ca.certificate));
 
     let later = now + 2 * rotation::OVERLAP;
+    let known = Certificates { is_known: true, ..both.clone() };
     api.before(|_, _, path| path.ends_with("/jobs").then_some(StatusCode::INTERNAL_SERVER_ERROR));
-    assert_eq!(ensured(&api, later, &[]).await.unwrap(), both, "the Jobs cannot be read");
+    assert_eq!(ensured(&api, later, &[]).await.unwrap(), known, "the Jobs cannot be read");
     api.before(|_, _, _| None);
     let old = server_name(&first.current.ca.certificate).unwrap();
     let new = server_name(&both.current.ca.certificate).unwrap();
     for pins in [[Some(old.as_str()), Some(&new)], [None, Some(&new)]] {
         jobs(&api, &pins);
-        assert_eq!(ensured(&api, later, &[]).await.unwrap(), both);
+        assert_eq!(ensured(&api, later, &[]).await.unwrap(), known);
     }
     jobs(&api, &[Some(&new), Some(&new)]);
     assert_eq!(ensured(&api, now, &[]).await.unwrap(), both, "a leader may not know the new one yet");
     let after = ensured(&api, later, &[]).await.unwrap();
     assert_eq!((&after.current, &after.old), (&both.current, &None));
     assert!(!api.get(PATH).unwrap()["data"].to_string().contains("old-"));
+}
+
+#[tokio::test]
+async fn who_names_no_ca_is_served_by_the_new_one_well_before_the_old_one_goes() {
+    let api = FakeApi::default();
+    let now = SystemTime::now();
+    ensured(&api, now, &[]).await.unwrap();
+    ask_for_another(&api);
+    let both = ensured(&api, now, &[]).await.unwrap();
+    let half = rotation::OVERLAP / 2;
+    let later = ensured(&api, now + half, &[]).await.unwrap();
+    assert_eq!(both.default(), both.old.as_ref().unwrap());
+    assert_eq!(later.default(), &later.current);
+    // A replica that has not looked again since serves what those trust who know the new one alone.
+    let after = ensured(&api, now + rotation::OVERLAP, &[]).await.unwrap();
+    assert_eq!((after.old, after.current.ca), (None, later.default().ca.clone()));
 }
 
 #[tokio::test]

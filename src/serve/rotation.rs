@@ -3,7 +3,8 @@
 //! A Job pins the CA that was current when it was made, and its runner asks for the certificate of that very CA by name
 //! ([`crate::protocol::server_name`]). So a new CA serves beside the old one, at once and for new Jobs only, until no
 //! Job pins the old. Clients that ask for no CA by name (the API server, other replicas) get the old CA's certificate
-//! meanwhile: the bundle that they trust may not hold the new one yet.
+//! for the first half of the [`OVERLAP`]: the bundle that they trust may not hold the new one yet. In the second half
+//! every replica goes over to the new one, so that none serves the old one's when the bundle loses it.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -14,6 +15,11 @@ use super::issue::CA_LIFETIME;
 pub const ROTATE_BEFORE: Duration = Duration::from_secs(CA_LIFETIME.as_secs() / 3);
 /// How long an old CA serves at least: every replica, and whoever trusts their bundle, knows the new one by then.
 pub const OVERLAP: Duration = Duration::from_secs(3600);
+
+/// Whether everyone who trusts the bundle knows a CA that was made at `made`.
+pub fn is_known(made: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(made).is_ok_and(|age| age >= OVERLAP / 2)
+}
 
 /// The CAs that Jobs pin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,6 +111,14 @@ mod tests {
         assert_eq!(seen(overlap * 99, Some(&pins(&[old_name, new_name], false))), Step::Keep);
         assert_eq!(seen(overlap, Some(&pins(&[], true))), Step::Keep, "a Job of an older version");
         assert_eq!(seen(overlap, None), Step::Keep, "the Jobs could not be read");
+    }
+
+    #[test]
+    fn a_new_ca_is_known_to_all_well_before_the_old_one_goes() {
+        let half = OVERLAP / 2;
+        assert!(!is_known(at(7), at(7) + half - Duration::from_secs(1)));
+        assert!(is_known(at(7), at(7) + half));
+        assert!(!is_known(at(7), at(0)), "a clock that goes back");
     }
 
     #[test]

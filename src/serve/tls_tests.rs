@@ -162,7 +162,7 @@ fn ask_as_runner(address: SocketAddr, ca: &str) -> RequestError {
 async fn while_one_ca_follows_another_runners_of_either_are_served_and_others_by_the_old() {
     let server = start(Router::new().fallback(|| async { StatusCode::GONE })).await;
     let (old, new) = (server.certificates.current.clone(), certificates().current);
-    let both = Certificates { current: new.clone(), old: Some(old.clone()) };
+    let both = Certificates { current: new.clone(), old: Some(old.clone()), is_known: false };
     both.serve(&server.serving).unwrap();
     let refused = RequestError::Refused { status: 410, message: String::new() };
     for ca in [&old.ca.certificate, &new.ca.certificate] {
@@ -173,7 +173,7 @@ async fn while_one_ca_follows_another_runners_of_either_are_served_and_others_by
     assert!(get_with(&server, &both.trust().bundle, &[]).await.is_ok());
     assert!(get_with(&server, &new.ca.certificate, &[]).await.is_err());
 
-    Certificates { current: new.clone(), old: None }.serve(&server.serving).unwrap();
+    Certificates { current: new.clone(), old: None, is_known: true }.serve(&server.serving).unwrap();
     assert!(get_with(&server, &new.ca.certificate, &[]).await.is_ok());
     let (address, ca) = (server.address, old.ca.certificate);
     let error = tokio::task::spawn_blocking(move || ask_as_runner(address, &ca)).await.unwrap();
