@@ -32,12 +32,8 @@ impl Controller {
         let log = world.file("controller.log", "")?;
         let output = std::fs::File::create(&log)?;
         let mut command = Command::new(&program);
-        command.arg("controller").args([
-            "--namespace",
-            NAMESPACE,
-            "--action-image=unused",
-            "--allow-address=127.0.0.0/8",
-        ]);
+        command.arg("controller").arg("--kubeconfig").arg(world.kubeconfig().await?);
+        command.args(["--namespace", NAMESPACE, "--action-image=unused", "--allow-address=127.0.0.0/8"]);
         // no Job runs here: any small file does
         command.arg("--store").arg(volume).arg("--runner").arg(runner);
         command.args([format!("--advertise=127.0.0.1:{port}"), format!("--listen=127.0.0.1:{port}")]);

@@ -41,6 +41,7 @@ impl Floor {
 
 /// Measures the floor, and deletes the resources again.
 pub async fn measure(client: &Client, server: &SourceServer, world: &World) -> anyhow::Result<Floor> {
+    world.warm_up().await?;
     let before = counted(client).await?;
     tokio::time::sleep(QUIET).await;
     let background = counted(client).await?.since(&before).per(QUIET);

@@ -1,11 +1,11 @@
 //! What installing a thousand extensions costs, against the least that it can cost, and what they cost once installed.
 //!
-//! **What is measured**: the release build of the controller, beside the cluster, with admission, against the cluster's
-//! API server. `kubectl apply` creates the extensions, whose sources lie on a server in this process; the time is from
+//! **What is measured**: the release build of the controller, beside the cluster, with admission and a token of its own,
+//! against the cluster's API server. `kubectl apply` creates the extensions, whose sources lie on a server in this process; the time is from
 //! the start of `kubectl` until a watch has delivered the last one as Ready. Then:
-//! - processor time and greatest resident memory of the controller, from `/proc`;
-//! - API requests by verb, from the API server's own counters, less what the same `kubectl apply` cost without a
-//!   controller and what the cluster does while nothing happens;
+//! - processor time and greatest resident memory of the controller, from `/proc`, until the last event was written;
+//! - API requests by verb, from the API server's own counters, until then, less what the same `kubectl apply` cost
+//!   without a controller and what the cluster does while nothing happens;
 //! - two idle minutes, in which nothing is due;
 //! - a re-sync: every source is looked at again a few times; what was downloaded and written meanwhile.
 //!

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Api, ApiResource, Object, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use outrigger::api::OrchestratorExtension;
 use outrigger::api::conditions::{READY, STALLED, find, is_true};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -33,13 +36,13 @@ pub struct Installs {
     pub count: u32,
     /// From apply until all were Ready.
     pub time: Duration,
-    /// The controller's processor time meanwhile, in seconds.
+    /// The controller's processor time until nothing of it was left to write, in seconds.
     pub cpu_seconds: f64,
-    /// The controller's greatest resident memory until all were Ready, in MiB.
+    /// The controller's greatest resident memory until then, in MiB.
     pub install_peak_mib: f64,
     /// The same to the end, idling and the re-sync included.
     pub peak_mib: f64,
-    /// API requests meanwhile, those of the apply excluded.
+    /// API requests until then, those of the apply excluded.
     pub requests: Requests,
     /// Bodies that were downloaded.
     pub downloads: u64,
@@ -77,12 +80,10 @@ pub async fn installs(
     world.apply().await?;
     ready.count(world.count, 1).await?;
     let time = started.elapsed();
+    let settled = settle(client, floor).await?;
     let cpu_seconds = controller.cpu_seconds()? - cpu;
     let install_peak_mib = controller.peak_mib()?;
-    // events follow the status
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let requests = counted(client).await?.since(&requests).since(&floor.requests);
-    let requests = requests.without(&floor.background, time + Duration::from_secs(2));
+    let requests = settled.since(&requests).since(&floor.requests).without(&floor.background, started.elapsed());
     let downloads = server.answered().downloads - answered.downloads;
 
     let (cpu, idle_requests) = (controller.cpu_seconds()?, counted(client).await?);
@@ -115,9 +116,31 @@ pub async fn installs(
         resync_writes: resync_requests.writes(),
         resync_cpu_seconds: controller.cpu_seconds()? - cpu,
     };
+    ensure!(
+        installs.resync_unchanged >= u64::from(world.count),
+        "only {} of {} sources were looked at again",
+        installs.resync_unchanged,
+        world.count
+    );
     world.delete_extensions(client).await?;
     controller.stop().await?;
     Ok(installs)
+}
+
+/// Waits until nothing is written any more: events follow the status, at a bounded rate. What was requested by then.
+async fn settle(client: &Client, floor: &Floor) -> anyhow::Result<Requests> {
+    let pause = Duration::from_secs(2);
+    let started = Instant::now();
+    let mut before = counted(client).await?;
+    loop {
+        tokio::time::sleep(pause).await;
+        let now = counted(client).await?;
+        if now.since(&before).without(&floor.background, pause).writes() < 1.0 {
+            return Ok(now);
+        }
+        ensure!(started.elapsed() < LIMIT, "something is still written {} s after all were Ready", LIMIT.as_secs());
+        before = now;
+    }
 }
 
 async fn set_interval(client: &Client, world: &World) -> anyhow::Result<()> {
@@ -128,6 +151,17 @@ async fn set_interval(client: &Client, world: &World) -> anyhow::Result<()> {
         async move { api.patch(&name(number), &PatchParams::default(), patch).await.map(drop) }
     });
     Ok(patched.buffer_unordered(10).try_collect::<()>().await?)
+}
+
+/// An extension as far as it is looked at: reading more would take from what is measured.
+type Watched = Object<IgnoredAny, WatchedStatus>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WatchedStatus {
+    observed_generation: Option<i64>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
 }
 
 /// Which generation of each extension is Ready, as a watching client sees it.
@@ -145,7 +179,7 @@ struct Seen {
 
 impl Watch {
     fn start(client: &Client) -> Self {
-        let api: Api<OrchestratorExtension> = Api::all(client.clone());
+        let api: Api<Watched> = Api::all_with(client.clone(), &ApiResource::erase::<OrchestratorExtension>(&()));
         let (sender, seen) = watch::channel(Seen::default());
         let mut events = watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
         let task = tokio::spawn(async move {
@@ -179,7 +213,7 @@ impl Drop for Watch {
 }
 
 impl Seen {
-    fn note(&mut self, extension: &OrchestratorExtension) {
+    fn note(&mut self, extension: &Watched) {
         let Some(status) = &extension.status else { return };
         let (name, generation) = (extension.name_any(), extension.metadata.generation);
         if let Some(stalled) = find(&status.conditions, STALLED) {

@@ -56,14 +56,14 @@ impl Report {
         Ok(path)
     }
 
-    /// The archives' numbers at the top, those of other kinds in an object of their name.
+    /// The numbers of the first kind at the top, those of another in an object of its name.
     fn json(&self) -> Value {
         let unpacking = &self.unpacking;
         let mut all = serde_json::Map::new();
-        for measured in &self.sources {
-            match (measured.kind, measured.json()) {
-                (Kind::Archive, Value::Object(numbers)) => all.extend(numbers),
-                (kind, numbers) => drop(all.insert(kind.to_string(), numbers)),
+        for (place, measured) in self.sources.iter().enumerate() {
+            match (place, measured.json()) {
+                (0, Value::Object(numbers)) => all.extend(numbers),
+                (_, numbers) => drop(all.insert(measured.kind.to_string(), numbers)),
             }
         }
         let unpack = json!({

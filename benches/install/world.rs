@@ -1,4 +1,5 @@
-//! What the benchmark makes in the cluster, and takes away again: the definitions, a namespace, the extensions.
+//! What the benchmark makes in the cluster, and takes away again: the definitions, a namespace with the controller's
+//! account, the extensions.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -6,19 +7,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::config::{AuthInfo, Kubeconfig};
 use kube::runtime::wait::{Condition, await_condition, conditions};
 use kube::{Client, Resource};
 use outrigger::api::OrchestratorExtension;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::process::Command;
 
 use crate::server::SourceServer;
 
 /// Namespace of the controller: its Lease and its Secrets.
 pub const NAMESPACE: &str = "outrigger-bench-install";
+
+/// The controller's ServiceAccount.
+const ACCOUNT: &str = "outrigger";
 
 /// The definition of extensions.
 const DEFINITION: &str = "orchestratorextensions.outrigger.dev";
@@ -48,6 +55,7 @@ impl World {
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(NAMESPACE.into());
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await?;
+        make_account(client).await?;
         let dir = tempfile::Builder::new().prefix("bench-install-").tempdir_in(target())?;
         let world = Self { count, dir, made_definitions };
         let resources: String = (0..count).map(|number| resource(number, &server.source(number))).collect();
@@ -67,6 +75,15 @@ impl World {
         let path = self.dir.path().join(name);
         std::fs::write(&path, content)?;
         Ok(path)
+    }
+
+    /// Lets kubectl find out what the cluster serves, which it remembers: whoever applies first would pay for it.
+    pub async fn warm_up(&self) -> anyhow::Result<()> {
+        let mut kubectl = Command::new("kubectl");
+        kubectl.args(["apply", "--dry-run=server", "-f"]).arg(self.resources());
+        let status = kubectl.stdin(Stdio::null()).stdout(Stdio::null()).status().await?;
+        ensure!(status.success(), "kubectl apply --dry-run=server: {status}");
+        Ok(())
     }
 
     /// `kubectl apply` of all extensions; how long it took.
@@ -92,6 +109,7 @@ impl World {
     pub async fn finish(self, client: &Client) -> anyhow::Result<()> {
         delete::<ValidatingWebhookConfiguration>(client, "outrigger").await?;
         delete::<MutatingWebhookConfiguration>(client, "outrigger").await?;
+        delete::<ClusterRoleBinding>(client, NAMESPACE).await?;
         self.let_go(client).await?;
         self.delete_extensions(client).await?;
         delete::<Namespace>(client, NAMESPACE).await?;
@@ -106,6 +124,21 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A kubeconfig with a token of the controller's account: in a cluster it has one, too, and the API server checks it
+    /// more cheaply than an administrator's certificate.
+    pub async fn kubeconfig(&self) -> anyhow::Result<PathBuf> {
+        let mut kubectl = Command::new("kubectl");
+        kubectl.args(["create", "token", ACCOUNT, "--namespace", NAMESPACE, "--duration", "2h"]);
+        let answer = kubectl.stdin(Stdio::null()).output().await.context("kubectl cannot be started")?;
+        ensure!(answer.status.success(), "no token: {}", String::from_utf8_lossy(&answer.stderr));
+        let token = String::from_utf8(answer.stdout)?.trim().to_owned();
+        let mut config = Kubeconfig::read()?;
+        for user in &mut config.auth_infos {
+            user.auth_info = Some(AuthInfo { token: Some(token.clone().into()), ..AuthInfo::default() });
+        }
+        self.file("kubeconfig", &serde_json::to_string(&config)?)
     }
 
     /// Takes the finalizers off what a controller that failed has left.
@@ -123,6 +156,20 @@ impl World {
     fn resources(&self) -> PathBuf {
         self.dir.path().join("resources.yaml")
     }
+}
+
+/// The controller's ServiceAccount. It may do everything: what it may do costs the API server nothing to speak of.
+async fn make_account(client: &Client) -> anyhow::Result<()> {
+    let account = serde_json::from_value(json!({"metadata": {"name": ACCOUNT}}))?;
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), NAMESPACE);
+    accounts.create(&PostParams::default(), &account).await?;
+    let binding = serde_json::from_value(json!({
+        "metadata": {"name": NAMESPACE},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
+    }))?;
+    Api::<ClusterRoleBinding>::all(client.clone()).create(&PostParams::default(), &binding).await?;
+    Ok(())
 }
 
 /// Refuses a cluster in which an operator runs, or extensions are: both would be measured, and the latter deleted.

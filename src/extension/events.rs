@@ -1,35 +1,60 @@
-//! Events about extensions: published in the background and in order, one at a time, so that they delay no reconcile.
+//! Events about extensions: published in the background and in order, at a bounded rate, so that they delay no reconcile.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, Recorder};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Instant;
 
 /// Events that may wait. More are lost: where so many wait, the API server does not take them.
 const WAITING: u32 = 4096;
 /// How long the end of the process waits for those that still wait.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Events that are published at once.
+const BURST: u32 = 50;
+/// Pause between two events after a burst. What a thousand installs have to say may be late, their status may not: both
+/// cost the API server about the same.
+const PAUSE: Duration = Duration::from_millis(40);
+
+/// Lets a burst through, and then one each [`PAUSE`] (the "generic cell rate algorithm").
+struct Pace {
+    /// When all that was let through would have come, had each come a pause after the one before.
+    due: Instant,
+}
+
+impl Pace {
+    /// How long one more has to wait that comes now.
+    fn wait(&mut self, now: Instant) -> Duration {
+        let due = self.due.max(now);
+        self.due = due + PAUSE;
+        due.duration_since(now).saturating_sub(PAUSE * (BURST - 1))
+    }
+}
 
 /// Takes events, and publishes them when their turn comes. A lost event is only logged.
 pub struct Events {
     sender: mpsc::UnboundedSender<(Event, ObjectReference, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
+    is_ending: watch::Sender<bool>,
 }
 
 impl Events {
     /// Publishes through `recorder`, in a task that ends when this is dropped and nothing waits any more.
     pub fn start(recorder: Recorder) -> Self {
         let (sender, mut waiting) = mpsc::unbounded_channel::<(Event, ObjectReference, OwnedSemaphorePermit)>();
+        let (is_ending, mut ending) = watch::channel(false);
         tokio::spawn(async move {
+            let mut pace = Pace { due: Instant::now() };
             while let Some((event, about, _room)) = waiting.recv().await {
+                let _ = tokio::time::timeout(pace.wait(Instant::now()), ending.wait_for(|is_ending| *is_ending)).await;
                 if let Err(error) = recorder.publish(&event, &about).await {
                     tracing::warn!(extension = about.name, %error, "an event could not be written");
                 }
             }
         });
-        Self { sender, room: Arc::new(Semaphore::new(WAITING as usize)) }
+        Self { sender, room: Arc::new(Semaphore::new(WAITING as usize)), is_ending }
     }
 
     /// Publishes `event` about `about` after those that wait already.
@@ -42,8 +67,9 @@ impl Events {
         let _ = self.sender.send((event, about, room));
     }
 
-    /// Resolves when nothing waits any more, or after a few seconds.
+    /// Publishes without pause what still waits; resolves when nothing does, or after a few seconds.
     pub async fn published(&self) {
+        self.is_ending.send_replace(true);
         let _ = tokio::time::timeout(PATIENCE, self.room.acquire_many(WAITING)).await;
     }
 }
@@ -77,12 +103,23 @@ mod tests {
     async fn what_was_published_is_written_before_the_process_ends() {
         let api = FakeApi::default();
         let events = events(&api);
-        for name in ["a", "b", "c"] {
-            events.publish(event("installed"), about(name));
+        for number in 0..2 * BURST {
+            events.publish(event("installed"), about(&number.to_string()));
         }
         assert_eq!(posted(&api), 0, "nobody waits for it");
         events.published().await;
-        assert_eq!(posted(&api), 3);
+        assert_eq!(posted(&api), 2 * BURST as usize);
+    }
+
+    #[test]
+    fn a_burst_is_published_at_once_and_what_follows_at_a_bounded_rate() {
+        let start = Instant::now();
+        let mut pace = Pace { due: start };
+        let waits: Vec<_> = (0..BURST + 2).map(|_| pace.wait(start)).collect();
+        assert!(waits[..BURST as usize].iter().all(Duration::is_zero));
+        assert_eq!(waits[BURST as usize..], [PAUSE, 2 * PAUSE]);
+        let rested = start + PAUSE * 2 * BURST;
+        assert!((0..BURST).all(|_| pace.wait(rested).is_zero()), "a pause earns another burst");
     }
 
     #[tokio::test]
