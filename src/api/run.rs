@@ -33,6 +33,7 @@ use super::target::ExtensionReference;
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Succeeded', 'Failed', 'Canceled']) || (has(self.status) && has(self.status.phase) && self.status.phase == oldSelf.status.phase)").message("a finished run stays as it ended"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Succeeded', 'Failed', 'Canceled']) || (has(self.status) && has(self.status.exitCode) == has(oldSelf.status.exitCode) && (!has(self.status.exitCode) || self.status.exitCode == oldSelf.status.exitCode) && has(self.status.reason) == has(oldSelf.status.reason) && (!has(self.status.reason) || self.status.reason == oldSelf.status.reason) && has(self.status.message) == has(oldSelf.status.message) && (!has(self.status.message) || self.status.message == oldSelf.status.message) && has(self.status.completionTime) == has(oldSelf.status.completionTime) && (!has(self.status.completionTime) || self.status.completionTime == oldSelf.status.completionTime))").message("exitCode, reason, message and completionTime of a finished run stay as they are"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'OutcomeUnknown' || (has(self.status) && has(self.status.phase) && self.status.phase in ['OutcomeUnknown', 'Succeeded', 'Failed', 'Canceled'])").message("a run whose outcome is unknown never starts again")
 )]
 #[x_kube(
@@ -290,7 +291,8 @@ pub struct ActionRunStatus {
     /// Console protocol, from `getconsole`. Where to connect and the password are in `resultRef`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub console: Option<Console>,
-    /// Secret of the run's namespace that holds a large or secret result.
+    /// Secret of the run's namespace that holds a large or secret result. A secret one, of `getconsole` or `prepare`, is
+    /// deleted some time after the run's end, an hour by default, and this field with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_ref: Option<SecretReference>,
     /// The end of standard output, up to 4 KiB.
@@ -301,8 +303,9 @@ pub struct ActionRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub stderr_tail: Option<String>,
-    /// How much the newest attempt printed, once it has ended and reported. The operator keeps that for a while, if it can;
-    /// absent if there is nothing to keep.
+    /// How much the newest attempt printed, once it has ended and reported. The operator keeps that for a while, if it can:
+    /// it is handed over after the outcome, and is lost where the pod is gone before that. Absent if there is nothing to
+    /// keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<RunOutput>,
     /// Place in the queue, from 1, while the run waits for its turn; `message` says what for. Brought up to date every ten

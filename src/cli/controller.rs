@@ -233,6 +233,7 @@ async fn start_runs(replica: &Replica, store: Arc<LazyStore>, outputs: Outputs) 
         concurrency: options.run_concurrency,
         max_concurrent_runs: Some(options.max_concurrent_runs).filter(|most| *most > 0),
         run_history_limit: Some(options.run_history_limit).filter(|most| *most > 0),
+        secret_result_seconds: Some(options.secret_result_seconds).filter(|seconds| *seconds > 0),
         output_bytes: options.output_max_bytes,
         skip_report: options.no_direct_report,
     };

@@ -78,6 +78,9 @@ pub struct ControllerOptions {
     /// `spec.runtime.runHistoryLimit` says otherwise. 0: all of them.
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     pub run_history_limit: u32,
+    /// Seconds after a run's end that the Secret is kept in which `getconsole` or `prepare` answered. 0: as long as the run.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub secret_result_seconds: u64,
     /// Most bytes of each stream of an attempt that are kept: its beginning and its end. 0 keeps none.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(..=2 << 20))]
     pub output_max_bytes: u64,

@@ -86,8 +86,8 @@ fn nothing(namespace: &str, run: &str, attempt: Option<u32>, kept: &[KeptOutput]
             anyhow!("no output of attempt {attempt} of run {namespace}/{run} is kept on {store}; kept are: {numbers}")
         }
         None => anyhow!(
-            "no output of run {namespace}/{run} is kept on {store}: it has not ended, printed nothing, was deleted, or its \
-             output was kept for as long as --output-retention-seconds and --output-max-total-bytes of the operator say"
+            "no output of run {namespace}/{run} is kept on {store}: it has not ended, printed nothing, was deleted, its pod \
+             was gone before it had handed the output over, or the output was kept for as long as --output-retention-seconds and --output-max-total-bytes of the operator say"
         ),
     }
 }

@@ -1,5 +1,7 @@
 //! What to do about a run that was claimed, while its script runs and after its end: pure.
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::decide::{Observed, Plan, Step, after, delete_jobs, end_unclaimed, grace, phase, until};
 use super::status;
 use super::view::PodView;
@@ -11,16 +13,22 @@ use crate::protocol::{Outcome, TerminationMessage};
 const ALLOWANCE: i64 = 60;
 /// Seconds beyond the grace period at which the pod of a cancelled run is deleted (rule 8).
 const CANCEL_ALLOWANCE: i64 = 30;
-/// Seconds beyond a pod's grace period that a finished run waits for its pod to go before its finalizer is removed.
-const POD_ALLOWANCE: i64 = 60;
+/// Seconds beyond a pod's grace period that its end is waited for: before the finalizer of a finished run is removed, and
+/// before a run that was to stop is given up.
+pub(super) const POD_ALLOWANCE: i64 = 60;
+/// Seconds that a new leader waits for reports before it gives a run up: a runner that found nobody to report to tries
+/// again every two seconds, and is to find the new leader first.
+const LEADER_ALLOWANCE: i64 = 30;
 
-/// Rule 5: the claimed runner itself says, authentically, that the script never started.
-pub(super) fn said_not_started(pods: &[PodView], attempt: &Attempt) -> bool {
-    pods.iter().filter(|pod| pod.ended.is_some()).flat_map(|pod| &pod.messages).any(|message| match message {
-        TerminationMessage::NotStarted { attempt: number, nonce, .. } => {
-            *number == attempt.number && attempt.nonce_hash.as_deref() == Some(nonce.hash().as_str())
+/// Rule 5: why the script never started, if the claimed runner itself says so, authentically.
+pub(super) fn not_started<'a>(pods: &'a [PodView], attempt: &Attempt) -> Option<&'a str> {
+    pods.iter().filter(|pod| pod.ended.is_some()).flat_map(|pod| &pod.messages).find_map(|message| match message {
+        TerminationMessage::NotStarted { attempt: number, nonce, message }
+            if *number == attempt.number && attempt.nonce_hash.as_deref() == Some(nonce.hash().as_str()) =>
+        {
+            Some(message.as_str())
         }
-        TerminationMessage::Ended { .. } => false,
+        _ => None,
     })
 }
 
@@ -68,17 +76,29 @@ pub(super) fn claimed(observed: &Observed<'_>, attempt: &Attempt) -> Plan {
     let grace = grace(Some(attempt));
     let timeout = run.status.as_ref().and_then(|status| status.timeout_seconds).unwrap_or_default();
     let deadline = after(claimed_at, timeout.saturating_add(grace).saturating_add(ALLOWANCE));
+    let deadline = heard_by(observed, deadline);
+    let lost = |what: &str| {
+        let trouble = pod.and_then(|pod| pod.trouble.as_deref()).map(|trouble| format!(" ({trouble})"));
+        unknown(&format!("the action started, and {what}{}: nobody knows how it ended", trouble.unwrap_or_default()))
+    };
     if now >= deadline {
-        return unknown("the action started, and no report came in time: nobody knows how it ended");
+        return lost("no report came in time");
     }
     let keep = pod.map(|pod| pod.job.as_str());
     let mut plan = Plan { steps: delete_jobs(observed, keep), again: Some(until(deadline, now)), ..Plan::default() };
     if let Some(since) = observed.stop_since {
         let patience = after(since, grace + CANCEL_ALLOWANCE);
+        // Its node is lost: neither the runner hears that it is to stop, nor kubelet that the pod is deleted.
+        let due =
+            pod.and_then(|pod| pod.deleted_by).map(|by| heard_by(observed, after(by, POD_ALLOWANCE).max(patience)));
+        if due.is_some_and(|due| now >= due) {
+            return lost("its pod was deleted and does not go");
+        }
         if now >= patience {
+            plan.again = Some(until(due.unwrap_or(deadline).min(deadline), now));
             plan.steps = delete_jobs(observed, None);
             plan.steps.extend(
-                pod.filter(|pod| !pod.deleting)
+                pod.filter(|pod| pod.deleted_by.is_none())
                     .map(|pod| Step::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() }),
             );
         } else {
@@ -86,6 +106,11 @@ pub(super) fn claimed(observed: &Observed<'_>, attempt: &Attempt) -> Plan {
         }
     }
     plan
+}
+
+/// When a run is given up: not before its runner could reach this leader.
+fn heard_by(observed: &Observed<'_>, deadline: Timestamp) -> Timestamp {
+    observed.leading_since.map_or(deadline, |since| deadline.max(after(since, LEADER_ALLOWANCE)))
 }
 
 /// The plan for a run that has ended.

@@ -1,4 +1,4 @@
-//! Deletes finished runs that are kept no longer, and counts all runs for the metrics.
+//! Deletes finished runs that are kept no longer, and counts all runs for the metrics; looks for secret results, too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use kube::{Error, ResourceExt as _};
 use super::context::Context;
 use super::decide::phase;
 use super::live::{is_conflict, is_gone};
-use super::retention;
+use super::{expire, retention};
 use crate::api::{ActionRun, Phase};
 
 /// Time between two looks.
@@ -31,13 +31,17 @@ pub async fn run(context: Arc<Context>) {
         if let Err(error) = collect(&context).await {
             tracing::warn!(%error, "finished runs were not collected");
         }
+        if let Err(error) = expire::expire(&context).await {
+            tracing::warn!(%error, "secret results were not deleted");
+        }
     }
 }
 
-/// Deletes the runs that are kept no longer, unless they changed since. Returns how many.
+/// Deletes the runs that are kept no longer, unless they changed since. Returns how many. One that cannot be deleted keeps
+/// no other.
 ///
 /// # Errors
-/// The API's.
+/// The API's first one, once all were tried.
 pub async fn collect(context: &Context) -> Result<usize, Error> {
     let guards = context.caches.runs.state();
     let runs = guards.iter().filter_map(|guard| guard.0.as_ref().ok());
@@ -46,7 +50,7 @@ pub async fn collect(context: &Context) -> Result<usize, Error> {
         let own = guard.and_then(|guard| guard.0.as_ref().ok()?.spec.runtime.as_ref()?.run_history_limit);
         own.or(context.settings.run_history_limit)
     };
-    let mut collected = 0;
+    let (mut collected, mut failed) = (0, None);
     for run in retention::expired(runs, limit, Timestamp::now()).into_iter().take(BATCH) {
         let only =
             Preconditions { uid: run.metadata.uid.clone(), resource_version: run.metadata.resource_version.clone() };
@@ -54,10 +58,13 @@ pub async fn collect(context: &Context) -> Result<usize, Error> {
         match runs.delete(&run.name_any(), &DeleteParams::default().preconditions(only)).await {
             Ok(_) => collected += 1,
             Err(error) if is_gone(&error) || is_conflict(&error) => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(run = %run.name_any(), namespace = run.namespace(), %error, "a finished run was not collected");
+                failed.get_or_insert(error);
+            }
         }
     }
-    Ok(collected)
+    failed.map_or(Ok(collected), Err)
 }
 
 fn count(context: &Context) {

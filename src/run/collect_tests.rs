@@ -35,6 +35,24 @@ async fn a_run_that_changed_meanwhile_or_was_made_again_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_run_that_cannot_be_deleted_keeps_no_other() {
+    let mut fixture = Fixture::new();
+    finished(&mut fixture);
+    let mut younger = fixture.api.get(RUN).unwrap();
+    younger["metadata"]["name"] = json!("younger");
+    younger["metadata"]["uid"] = json!("younger");
+    younger["status"]["completionTime"] = json!("2026-11-23T10:00:01Z");
+    let path = RUN.replace("/backup", "/younger");
+    fixture.api.put(&path, younger);
+    fixture.refresh();
+    let refused = axum::http::StatusCode::FORBIDDEN;
+    fixture.api.before(move |_, method, path| (method == "DELETE" && path.ends_with("/backup")).then_some(refused));
+    assert!(collect(&fixture.context).await.is_err());
+    assert!(fixture.api.get(RUN).is_some());
+    assert!(fixture.api.get(&path).is_none());
+}
+
+#[tokio::test]
 async fn what_is_there_is_counted() {
     let mut fixture = Fixture::new();
     finished(&mut fixture);

@@ -1,7 +1,7 @@
 //! What controller and handlers share: client, keys, caches, and what is remembered between two looks at a run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
@@ -19,9 +19,12 @@ use super::entrypoint::Entrypoints;
 use super::job::Operator;
 use super::request::Policy;
 use super::slots::Slots;
-use crate::api::{ActionRun, ExtensionTarget, GROUP, MANAGER, OrchestratorExtension, RUN_UID_LABEL, Reason, VERSION};
+use super::view;
+use crate::api::{
+    ActionRun, ExtensionTarget, GROUP, MANAGER, OrchestratorExtension, Phase, RUN_UID_LABEL, Reason, VERSION,
+};
 use crate::digest::Digest;
-use crate::protocol::{ClaimGrant, Token};
+use crate::protocol::{ClaimGrant, Ending, Outcome, Token};
 use crate::serve::certificates::Trust;
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
@@ -59,6 +62,8 @@ pub struct Settings {
     /// Finished runs with generated names that are kept per namespace and extension, where the extension says nothing.
     /// `None`: all.
     pub run_history_limit: Option<u32>,
+    /// Seconds after its end that the Secret with what a run answered secretly is kept. `None`: as long as the run.
+    pub secret_result_seconds: Option<u64>,
     /// Most bytes of each stream that are kept of an attempt; 0: none.
     pub output_bytes: u64,
     /// Learn outcomes from termination messages alone, for measurements.
@@ -123,6 +128,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub(super) slots: Slots,
     pub(super) entrypoints: Entrypoints,
+    leading_since: OnceLock<Timestamp>,
     recorder: Recorder,
     memory: Mutex<Memory>,
 }
@@ -138,6 +144,8 @@ pub(super) struct Memory {
     tails_written: HashMap<String, Instant>,
     /// The answer to a claim, by run UID: a lost answer is given again, word for word.
     pub(super) grants: HashMap<String, (String, ClaimGrant)>,
+    /// Since when the report of a runner is held back that was told to end, by run UID.
+    held: HashMap<String, Instant>,
     /// Failed reconciles in a row, by run.
     failures: HashMap<ObjectRef<DeserializeGuard<ActionRun>>, u32>,
 }
@@ -162,6 +170,7 @@ impl Context {
             metrics,
             slots: Slots::default(),
             entrypoints: Entrypoints::default(),
+            leading_since: OnceLock::new(),
             recorder,
             memory: Mutex::default(),
         })
@@ -195,6 +204,11 @@ impl Context {
         self.caches.runs.find(is_it).and_then(|guard| guard.0.as_ref().ok().cloned())
     }
 
+    /// Whether the cache holds a run with this UID, be it one that cannot be read.
+    pub(super) fn is_cached(&self, uid: &str) -> bool {
+        self.caches.runs.find(|guard| guard.meta().uid.as_deref() == Some(uid)).is_some()
+    }
+
     /// The cached Jobs of a run.
     pub fn jobs(&self, run_uid: &str) -> Vec<Arc<Job>> {
         self.caches.jobs.state_filter(|job| job.labels().get(RUN_UID_LABEL).is_some_and(|uid| uid == run_uid))
@@ -221,6 +235,17 @@ impl Context {
         self.memory().created_jobs.get(name).is_some_and(|at| at.elapsed() < CACHE_LAG)
     }
 
+    /// As a new leader knows nothing of it.
+    #[cfg(test)]
+    pub(super) fn forget_created(&self, job: &str) {
+        self.memory().created_jobs.remove(job);
+    }
+
+    /// Since when runners are heard: reports are taken once the caches are filled, and so is the first decision.
+    pub(super) fn leading_since(&self, now: Timestamp) -> Timestamp {
+        *self.leading_since.get_or_init(|| now)
+    }
+
     /// Since when it is known that a run is to stop.
     pub(super) fn stop_since(&self, run: &ActionRun, now: Timestamp) -> Option<Timestamp> {
         let uid = run.metadata.uid.clone().unwrap_or_default();
@@ -231,6 +256,31 @@ impl Context {
             (Some(deleted), Some(seen)) => Some(deleted.min(seen)),
             (deleted, seen) => deleted.or(seen),
         }
+    }
+
+    /// What kubelet says of the claimed pod, if it evicted it.
+    pub(super) fn eviction(&self, run: &ActionRun) -> Option<String> {
+        let pod = self.claimed_pod(run)?;
+        let seen = view::pod(&pod, &self.token(run.metadata.uid.as_deref().unwrap_or_default(), 0));
+        seen.evicted.then(|| seen.trouble.unwrap_or_else(|| "the pod was evicted".into()))
+    }
+
+    /// Whether kubelet ends the claimed pod by itself, and has not said why. It says so only when the containers have ended,
+    /// so the runner's report is held back for a moment; the same is in its termination message.
+    pub(super) fn may_be_evicted(&self, run: &ActionRun, outcome: &Outcome) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(3);
+        let is_alive = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
+        let is_ended = outcome.ending == Ending::PodDeleted && phase(run) == Phase::Running;
+        if !is_ended || !self.claimed_pod(run).is_some_and(|pod| is_alive(&pod)) || self.eviction(run).is_some() {
+            return false;
+        }
+        let uid = run.metadata.uid.clone().unwrap_or_default();
+        self.memory().held.entry(uid).or_insert_with(Instant::now).elapsed() < PATIENCE
+    }
+
+    fn claimed_pod(&self, run: &ActionRun) -> Option<Arc<Pod>> {
+        let claimed = run.status.as_ref()?.attempts.last()?.pod_uid.as_deref()?;
+        self.caches.pods.find(|pod| pod.metadata.uid.as_deref() == Some(claimed))
     }
 
     /// Whether tails may be written again: at most every two seconds per run.
@@ -250,6 +300,7 @@ impl Context {
         memory.grants.remove(run_uid);
         memory.stop_since.remove(run_uid);
         memory.tails_written.remove(run_uid);
+        memory.held.remove(run_uid);
     }
 
     /// Forgets the runs that are gone: one that was removed by force ends in no other way. The caches must be filled.
@@ -260,6 +311,7 @@ impl Context {
         memory.grants.retain(|uid, _| uids.contains(uid.as_str()));
         memory.stop_since.retain(|uid, _| uids.contains(uid.as_str()));
         memory.tails_written.retain(|uid, _| uids.contains(uid.as_str()));
+        memory.held.retain(|uid, _| uids.contains(uid.as_str()));
         memory.failures.retain(|run, _| self.caches.runs.get(run).is_some());
         drop(memory);
         self.look_again();

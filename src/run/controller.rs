@@ -8,11 +8,12 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
+use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::context::Context;
@@ -26,6 +27,7 @@ use super::request::{Answers, Request};
 use super::retry;
 use super::slots::Turn;
 use super::status;
+use super::unreadable;
 use super::view::{self, JobView, PodView};
 use super::watching::{Guard, Triggers};
 use crate::api::reason::Reason;
@@ -65,6 +67,7 @@ pub async fn run(context: Arc<Context>, triggers: Triggers, stop: impl Future<Ou
     });
     let woken = stream::iter(context.slots.woken()).flatten().map(Ok);
     let triggers = stream::select(triggers, woken);
+    let waker = context.clone();
     let reconciler = |run: Arc<Guard>, context: Arc<Context>| Box::pin(reconcile(run, context));
     let reconciles = applier(reconciler, on_error, context, store, triggers, config).for_each(|result| async move {
         if let Err(error) = result {
@@ -73,20 +76,26 @@ pub async fn run(context: Arc<Context>, triggers: Triggers, stop: impl Future<Ou
     });
     tokio::select! {
         () = reconciles => {}
+        () = waker.wake_at_changes() => {}
         () = stop => {}
     }
 }
 
-/// Conflicts are looked at again at once, anything else after 0.2 s, doubling up to a minute, with jitter.
 fn on_error(run: Arc<Guard>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let jitter = Duration::from_millis(u64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() / 1_000) % 100);
-    if matches!(error, ReconcileError::Api(error) if is_conflict(error)) {
-        return Action::requeue(Duration::from_millis(30) + jitter);
-    }
     let failures = context.failed(&ObjectRef::from_obj(run.as_ref()));
-    let pause = Duration::from_millis(200) * 2_u32.pow(failures.clamp(1, 10) - 1);
-    tracing::warn!(run = %run.name_any(), %error, failures, "reconcile failed");
-    Action::requeue(pause.min(Duration::from_secs(60)).min(until_start_deadline(&run)) + jitter)
+    let is_conflict = matches!(error, ReconcileError::Api(error) if is_conflict(error));
+    if !is_conflict {
+        tracing::warn!(run = %run.name_any(), %error, failures, "reconcile failed");
+    }
+    Action::requeue(pause(is_conflict, failures).min(until_start_deadline(&run)) + jitter)
+}
+
+/// Before a reconcile that failed so many times in a row is repeated: 0.2 s at first, 0.03 s after a conflict, which the
+/// next event of the watch resolves; doubled each time, up to a minute, because a watch may lag or hang.
+fn pause(is_conflict: bool, failures: u32) -> Duration {
+    let first = Duration::from_millis(if is_conflict { 30 } else { 200 });
+    (first * 2_u32.pow(failures.clamp(1, 12) - 1)).min(Duration::from_secs(60))
 }
 
 /// A run that cannot get its Job says so when its time is over, however long the pauses have become.
@@ -99,10 +108,7 @@ fn until_start_deadline(run: &Guard) -> Duration {
 pub(super) async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let run = match &guard.0 {
         Ok(run) => run,
-        Err(error) => {
-            tracing::warn!(run = %guard.name_any(), %error, "the run cannot be read and is left alone");
-            return Ok(Action::await_change());
-        }
+        Err(error) => return unreadable::reconcile(&context, guard.meta(), error).await,
     };
     // Not waited for: a cache wakes only one of those that wait, and a reconcile that is not woken never ends.
     if !context.caches.are_filled() {
@@ -112,14 +118,17 @@ pub(super) async fn reconcile(guard: Arc<Guard>, context: Arc<Context>) -> Resul
     let (start, mut request) = validate(&context, run, &Answers::NONE).await?;
     let mut plan = plan(&context, run, &facts, &start, None);
     let turn = turn(&context, run, &plan);
+    if let Some(Turn::Soon(pause)) = &turn {
+        return Ok(Action::requeue(*pause));
+    }
     if let Some(Turn::Later(queued)) = &turn {
         plan = self::plan(&context, run, &facts, &start, Some(queued));
     } else if plan.decides_to_start() {
-        let unreadable = match (&turn, &request) {
-            (Some(_), Some(request)) => unreadable(&context, request).await,
+        let without_tree = match (&turn, &request) {
+            (Some(_), Some(request)) => without_tree(&context, request).await,
             _ => None,
         };
-        let (start, allowed) = match unreadable {
+        let (start, allowed) = match without_tree {
             Some(start) => (start, None),
             None => validate(&context, run, &context.ask(run).await?).await?,
         };
@@ -221,7 +230,7 @@ async fn validate(
 }
 
 /// Nothing is decided for a tree that cannot be read; the run says why.
-async fn unreadable(context: &Context, request: &Request) -> Option<Start> {
+async fn without_tree(context: &Context, request: &Request) -> Option<Start> {
     let message = pin(context, request).await.err()?;
     Some(Start::Wait(Refusal::new(Reason::EntrypointMissing, message)))
 }
@@ -241,6 +250,7 @@ fn plan(context: &Context, run: &ActionRun, facts: &Facts, start: &Start, queued
         queued,
         warning: facts.warning.as_deref(),
         stop_since: context.stop_since(run, now),
+        leading_since: Some(context.leading_since(now)),
         now,
     })
 }
@@ -284,8 +294,8 @@ async fn apply(
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
     for step in &plan.steps {
         match step {
-            Step::AddFinalizer => patch_finalizers(context, run, true).await?,
-            Step::RemoveFinalizer => patch_finalizers(context, run, false).await?,
+            Step::AddFinalizer => patch_finalizers(context, &run.metadata, true).await?,
+            Step::RemoveFinalizer => patch_finalizers(context, &run.metadata, false).await?,
             Step::CreateJob { name, attempt } => {
                 let Some(request) = request else { continue };
                 if let Err(error) = create_job(context, &jobs, run, request, name, *attempt).await {
@@ -293,11 +303,7 @@ async fn apply(
                     return Err(error);
                 }
             }
-            Step::DeleteJob { name } => {
-                let params =
-                    DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
-                gone_is_fine(jobs.delete(name, &params).await)?;
-            }
+            Step::DeleteJob { name } => delete_job(&jobs, name).await?,
             Step::DeletePod { name, uid } => {
                 let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
                 gone_is_fine(pods.delete(name, &DeleteParams::default().preconditions(only)).await)?;
@@ -307,6 +313,12 @@ async fn apply(
     Ok(())
 }
 
+/// Deletes a Job, and its pods.
+pub(super) async fn delete_job(jobs: &Api<Job>, name: &str) -> Result<(), kube::Error> {
+    let params = DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
+    gone_is_fine(jobs.delete(name, &params).await)
+}
+
 fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match result {
         Err(error) if !is_gone(&error) => Err(error),
@@ -314,17 +326,18 @@ fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
     }
 }
 
-async fn patch_finalizers(context: &Context, run: &ActionRun, add: bool) -> Result<(), kube::Error> {
-    let mut finalizers: Vec<String> = run.finalizers().to_vec();
+pub(super) async fn patch_finalizers(context: &Context, run: &ObjectMeta, add: bool) -> Result<(), kube::Error> {
+    let mut finalizers: Vec<String> = run.finalizers.clone().unwrap_or_default();
     finalizers.retain(|finalizer| finalizer != RUN_FINALIZER);
     if add {
         finalizers.push(RUN_FINALIZER.to_owned());
     }
-    let runs = Api::<ActionRun>::namespaced(context.client.clone(), &run.namespace().unwrap_or_default());
+    let runs = Api::<ActionRun>::namespaced(context.client.clone(), run.namespace.as_deref().unwrap_or_default());
     // With the resourceVersion: another controller's finalizer must not be lost.
-    let metadata = json!({"resourceVersion": run.metadata.resource_version, "finalizers": finalizers});
+    let metadata = json!({"resourceVersion": run.resource_version, "finalizers": finalizers});
     let patch = Patch::Merge(json!({"metadata": metadata}));
-    gone_is_fine(runs.patch_metadata(&run.name_any(), &PatchParams::default(), &patch).await)
+    let name = run.name.as_deref().unwrap_or_default();
+    gone_is_fine(runs.patch_metadata(name, &PatchParams::default(), &patch).await)
 }
 
 /// A quota, an admission policy, a tree that cannot be read, a foreign Job: the run says what is in its Job's way.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::fixture::{Fixture, JOBS, PODS, RUN, UID, outcome, pod};
+use super::super::routes::tests as routes_tests;
 use super::*;
 use crate::protocol::{Nonce, TerminationMessage};
 
@@ -205,6 +206,183 @@ async fn jobs_of_runs_that_are_gone_are_swept_and_others_are_kept() {
     fixture.refresh();
     assert_eq!(super::super::sweep::sweep(&fixture.context).await.unwrap(), 1);
     assert!(fixture.api.get(&job_path(1)).is_none());
+}
+
+#[tokio::test]
+async fn an_orphaned_job_that_cannot_be_deleted_keeps_no_other() {
+    let mut fixture = Fixture::new();
+    reconciled(&mut fixture).await.unwrap();
+    let mut other = fixture.api.get(&job_path(1)).unwrap();
+    other["metadata"]["name"] = json!("zz-other");
+    other["metadata"]["labels"]["outrigger.dev/run-uid"] = json!("6f1c0000-0000-0000-0000-000000000002");
+    fixture.api.put(&format!("{JOBS}/zz-other"), other);
+    fixture.api.remove(RUN);
+    fixture.refresh();
+    let refused = axum::http::StatusCode::FORBIDDEN;
+    let stuck = job_path(1);
+    fixture.api.before(move |_, method, path| (method == "DELETE" && path == stuck).then_some(refused));
+    assert!(super::super::sweep::sweep(&fixture.context).await.is_err());
+    assert!(fixture.api.get(&job_path(1)).is_some());
+    assert!(fixture.api.get(&format!("{JOBS}/zz-other")).is_none());
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_read_is_left_alone_until_it_is_deleted_and_then_let_go() {
+    let mut fixture = Fixture::new();
+    reconciled(&mut fixture).await.unwrap();
+    fixture.api.put(&format!("{PODS}/pod-p1"), pod("p1", 1, json!({"phase": "Running"})));
+    fixture.api.change(RUN, |run| run["spec"]["action"] = json!({"of": "another version"}));
+    let writes = fixture.api.writes().len();
+    assert_eq!(reconciled(&mut fixture).await.unwrap(), Action::await_change());
+    assert_eq!(super::super::sweep::sweep(&fixture.context).await.unwrap(), 0, "its Job is no orphan");
+    assert_eq!(fixture.api.writes().len(), writes);
+    fixture.api.change(RUN, |run| {
+        run["metadata"]["deletionTimestamp"] = json!(Timestamp::now().to_string());
+        run["metadata"]["finalizers"] = json!(["outrigger.dev/job", "example.com/other"]);
+    });
+    assert_ne!(reconciled(&mut fixture).await.unwrap(), Action::await_change());
+    assert!(fixture.api.get(&job_path(1)).is_none());
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(
+        fixture.api.get(RUN).unwrap()["metadata"]["finalizers"].as_array().unwrap().len(),
+        2,
+        "the pod ends first"
+    );
+    fixture.api.remove(&format!("{PODS}/pod-p1"));
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(fixture.api.get(RUN).unwrap()["metadata"]["finalizers"], json!(["example.com/other"]));
+}
+
+#[test]
+fn a_reconcile_that_fails_again_and_again_is_repeated_ever_less_often() {
+    let pauses = |is_conflict| [1, 2, 3, 20].map(|failures| pause(is_conflict, failures).as_millis());
+    assert_eq!(pauses(true), [30, 60, 120, 60_000]);
+    assert_eq!(pauses(false), [200, 400, 800, 60_000]);
+}
+
+#[tokio::test]
+async fn conflicts_in_a_row_are_counted() {
+    let mut fixture = Fixture::new();
+    fixture.refresh();
+    fixture.api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
+    let run = fixture.context.caches.runs.state().into_iter().next().unwrap();
+    for _ in 0..3 {
+        let error = stale(&fixture).await.unwrap_err();
+        on_error(run.clone(), &error, fixture.context.clone());
+    }
+    assert_eq!(fixture.context.failed(&ObjectRef::from_obj(run.as_ref())), 4);
+}
+
+#[tokio::test]
+async fn a_job_that_is_there_already_is_the_decided_one_if_its_labels_say_so() {
+    let mut fixture = Fixture::new();
+    reconciled(&mut fixture).await.unwrap();
+    let job = fixture.api.get(&job_path(1)).unwrap();
+    // A new leader, whose cache of Jobs is still empty.
+    fixture.api.remove(&job_path(1));
+    fixture.refresh();
+    fixture.api.put(&job_path(1), job);
+    fixture.context.forget_created(&job::job_name(UID, 1, 1));
+    stale(&fixture).await.unwrap();
+    let log = fixture.api.log();
+    assert_eq!(log.iter().filter(|request| **request == format!("POST {JOBS}")).count(), 2, "it was tried");
+    assert_eq!(fixture.api.under(JOBS).len(), 1);
+    assert_eq!(fixture.status()["attempts"][0]["jobs"], 1);
+    assert_eq!(fixture.status()["message"], "waiting for the pod of the action");
+}
+
+#[tokio::test]
+async fn what_does_not_heed_its_cancel_is_deleted_after_its_patience_and_no_other_pod_of_that_name() {
+    let pod_path = format!("{PODS}/pod-p1");
+    for (is_same, deleted) in [(true, true), (false, false)] {
+        let mut fixture = Fixture::new();
+        reconciled(&mut fixture).await.unwrap();
+        claimed(&fixture);
+        fixture.api.put(&pod_path, pod("p1", 1, json!({"phase": "Running"})));
+        // Patience is counted from the deletion: 10 s of grace and 30 s.
+        let ago = |seconds| (Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_secs(seconds)).to_string();
+        fixture.api.change(RUN, |run| run["metadata"]["deletionTimestamp"] = json!(ago(30)));
+        reconciled(&mut fixture).await.unwrap();
+        assert!(fixture.api.get(&job_path(1)).is_some() && fixture.api.get(&pod_path).is_some());
+        fixture.api.change(RUN, |run| run["metadata"]["deletionTimestamp"] = json!(ago(41)));
+        fixture.refresh();
+        if !is_same {
+            fixture.api.change(&pod_path, |pod| pod["metadata"]["uid"] = json!("p2"));
+        }
+        // A precondition that fails is a conflict.
+        assert_eq!(stale(&fixture).await.is_ok(), is_same);
+        assert!(fixture.api.get(&job_path(1)).is_none());
+        assert_eq!(fixture.api.get(&pod_path).is_none(), deleted);
+        assert_eq!(fixture.status()["phase"], "Running");
+    }
+}
+
+#[tokio::test]
+async fn deleting_an_extension_fails_what_is_decided_and_what_pauses_and_waits_for_what_runs() {
+    for (state, phase) in [("decided", "Failed"), ("paused", "Failed"), ("claimed", "Running")] {
+        let mut fixture = Fixture::new();
+        reconciled(&mut fixture).await.unwrap();
+        if state == "claimed" {
+            claimed(&fixture);
+            fixture.api.put(&format!("{PODS}/pod-p1"), pod("p1", 1, json!({"phase": "Running"})));
+        }
+        if state == "paused" {
+            fixture.api.change(RUN, |run| {
+                run["spec"]["retries"] = json!(1);
+                run["status"]["attempts"][0]["nonceHash"] = json!("n");
+                run["status"]["attempts"][0]["reason"] = json!("ActionFailed");
+                run["status"]["attempts"][0]["endedAt"] = json!(format!("{:.6}", Timestamp::now()));
+            });
+        }
+        let mut extension = super::super::fixture::extension();
+        extension["metadata"]["deletionTimestamp"] = json!("2026-11-23T10:00:00Z");
+        fixture.extend(extension);
+        reconciled(&mut fixture).await.unwrap();
+        assert_eq!(fixture.status()["phase"], phase, "{state}: {}", fixture.status());
+        assert_eq!(fixture.api.get(&job_path(1)).is_some(), phase == "Running", "{state}");
+        if phase == "Failed" {
+            let message = fixture.status()["message"].as_str().unwrap().to_owned();
+            assert!(message.contains("\"redfish\" is being deleted"), "{state}: {message}");
+        }
+    }
+}
+
+/// Writes so far, the target's apart.
+fn own_writes(fixture: &Fixture) -> Vec<String> {
+    fixture.api.writes().into_iter().filter(|write| !write.contains("/extensiontargets/")).collect()
+}
+
+#[tokio::test]
+async fn a_runs_whole_life_is_eight_writes() {
+    let mut fixture = Fixture::new();
+    reconciled(&mut fixture).await.unwrap();
+    fixture.api.put(&format!("{PODS}/pod-p1"), pod("p1", 1, json!({"phase": "Running"})));
+    reconciled(&mut fixture).await.unwrap();
+    let token = fixture.context.token(UID, 1).to_hex();
+    let nonce = Nonce::from_bytes([1; 16]);
+    let claim = json!({"attempt": 1, "podUid": "p1", "nonce": nonce.clone()});
+    assert_eq!(routes_tests::post_as(&fixture, &token, "claim", claim).await.0, 200);
+    reconciled(&mut fixture).await.unwrap();
+    let outcome = serde_json::to_value(outcome("PowerOn", 5)).unwrap();
+    let report = json!({"attempt": 1, "nonce": nonce, "outcome": outcome});
+    assert_eq!(routes_tests::post_as(&fixture, &token, "report", report).await.0, 200);
+    reconciled(&mut fixture).await.unwrap();
+    fixture.api.remove(&format!("{PODS}/pod-p1"));
+    reconciled(&mut fixture).await.unwrap();
+    fixture.api.change(RUN, |run| run["metadata"]["deletionTimestamp"] = json!("2026-11-23T10:00:00Z"));
+    reconciled(&mut fixture).await.unwrap();
+    assert_eq!(fixture.api.get(RUN).unwrap()["metadata"]["finalizers"], json!([]));
+    // Events are published in the background.
+    let is_event = |write: &String| write.contains("/events");
+    while own_writes(&fixture).iter().filter(|write| is_event(write)).count() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut writes = own_writes(&fixture);
+    assert_eq!(writes.len(), 8, "{writes:#?}");
+    writes.retain(|write| !is_event(write));
+    let status = format!("PUT {RUN}/status");
+    let (job, finalizer) = (format!("DELETE {}", job_path(1)), format!("PATCH {RUN}"));
+    assert_eq!(writes, [status.clone(), format!("POST {JOBS}"), status.clone(), status, job, finalizer]);
 }
 
 const USES: [&str; 2] = ["use orchestratorextensions redfish", "use extensiontargets node7"];

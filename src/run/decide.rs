@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::claimed::{claimed, finished, said_not_started};
+use super::claimed::{claimed, finished, not_started};
 use super::job::job_name;
 use super::queue::Queued;
 use super::retry;
@@ -45,6 +45,8 @@ pub struct Observed<'a> {
     pub warning: Option<&'a str>,
     /// Since when `cancel` or a deletion is known.
     pub stop_since: Option<Timestamp>,
+    /// Since when this leader can hear runners.
+    pub leading_since: Option<Timestamp>,
     /// The time.
     pub now: Timestamp,
 }
@@ -131,15 +133,25 @@ pub fn decide(observed: &Observed<'_>) -> Plan {
     let attempt = run.status.as_ref().and_then(|status| status.attempts.last());
     match attempt {
         _ if phase.is_finished() => finished(observed, attempt),
-        Some(attempt)
-            if attempt.ended_at.is_none()
-                && attempt.nonce_hash.is_some()
-                && !said_not_started(observed.pods, attempt) =>
-        {
-            claimed(observed, attempt)
+        Some(attempt) if attempt.ended_at.is_none() && attempt.nonce_hash.is_some() => {
+            match not_started(observed.pods, attempt) {
+                Some(why) => given_back(observed, why),
+                None => claimed(observed, attempt),
+            }
         }
         _ => unclaimed(observed, attempt),
     }
+}
+
+/// Rule 5: the claim is taken back in whatever is written first. It is the pod alone that says so, and once that is gone
+/// a claim that still stood would mean that the script had started.
+fn given_back(observed: &Observed<'_>, why: &str) -> Plan {
+    let mut run = observed.run.clone();
+    let message = format!("the runner did not start the script: {why}");
+    run.status = Some(status::given_back(&run, &message, observed.now));
+    let attempt = run.status.as_ref().and_then(|status| status.attempts.last());
+    let plan = unclaimed(&Observed { run: &run, ..*observed }, attempt);
+    Plan { status: plan.status.or_else(|| run.status.clone()), ..plan }
 }
 
 /// A run without a status is Pending.

@@ -70,11 +70,22 @@ struct Case {
     queued: Option<Queued>,
     warning: Option<&'static str>,
     stop_since: Option<Timestamp>,
+    leading_since: Option<Timestamp>,
     now: Timestamp,
 }
 
 fn case(run: ActionRun, jobs: Vec<JobView>, pods: Vec<PodView>, seconds: i64) -> Case {
-    Case { run, start: ready(), jobs, pods, queued: None, warning: None, stop_since: None, now: at(seconds) }
+    Case {
+        run,
+        start: ready(),
+        jobs,
+        pods,
+        queued: None,
+        warning: None,
+        stop_since: None,
+        leading_since: None,
+        now: at(seconds),
+    }
 }
 
 fn planned(case: &Case) -> Plan {
@@ -86,6 +97,7 @@ fn planned(case: &Case) -> Plan {
         queued: case.queued.as_ref(),
         warning: case.warning,
         stop_since: case.stop_since,
+        leading_since: case.leading_since,
         now: case.now,
     })
 }
@@ -226,6 +238,50 @@ fn a_cancelled_running_pod_is_deleted_only_after_its_patience() {
     assert!(planned(&stopping(43)).status.is_none());
 }
 
+#[test]
+fn a_new_leader_gives_a_silent_run_up_only_after_its_runner_could_reach_it() {
+    let late = |seconds| Case { leading_since: Some(at(400)), ..case(running(), vec![job(1)], vec![pod()], seconds) };
+    let plan = planned(&late(400));
+    assert_eq!((plan.status, plan.steps), (None, vec![]));
+    assert_eq!(plan.again.unwrap().as_secs(), 30);
+    let plan = planned(&late(430));
+    let expected = "the action started, and no report came in time: nobody knows how it ended";
+    assert_eq!(said(&plan), (Phase::OutcomeUnknown, "OutcomeUnknown", expected));
+    // One that has led all the time waits no longer than ever.
+    let long = Case { leading_since: Some(at(0)), ..case(running(), vec![job(1)], vec![pod()], 132) };
+    assert_eq!(said(&planned(&long)).0, Phase::OutcomeUnknown);
+}
+
+#[test]
+fn a_silent_run_on_a_node_that_is_lost_says_so() {
+    let pod = PodView { trouble: Some("the pod's node \"n1\" does not answer".into()), ..pod() };
+    let plan = planned(&case(running(), vec![job(1)], vec![pod.clone()], 132));
+    let expected = "the action started, and no report came in time (the pod's node \"n1\" does not answer): nobody knows how it ended";
+    assert_eq!(said(&plan).2, expected);
+    let plan = planned(&case(pending(1), vec![job(1)], vec![pod], 300));
+    assert_eq!(said(&plan).2, "the action did not start within 300 s: the pod's node \"n1\" does not answer");
+}
+
+#[test]
+fn a_run_that_was_to_stop_is_given_up_when_its_deleted_pod_does_not_go() {
+    let mut long = running();
+    long.status.as_mut().unwrap().timeout_seconds = Some(86_400);
+    let stopping = |seconds: i64| {
+        let (pods, jobs) =
+            (vec![PodView { deleted_by: Some(at(70)), ..pod() }], vec![JobView { deleting: true, ..job(1) }]);
+        Case { stop_since: Some(at(3)), ..case(long.clone(), jobs, pods, seconds) }
+    };
+    let plan = planned(&stopping(129));
+    assert_eq!((plan.status, plan.steps, plan.again.unwrap().as_secs()), (None, vec![], 1));
+    let plan = planned(&stopping(130));
+    let expected = "the action started, and its pod was deleted and does not go: nobody knows how it ended";
+    assert_eq!(said(&plan), (Phase::OutcomeUnknown, "OutcomeUnknown", expected));
+    // A new leader first hears what the runner has to say.
+    assert_eq!(planned(&Case { leading_since: Some(at(125)), ..stopping(140) }).status, None);
+    // Nobody wants this one to stop: its runner may still report.
+    assert_eq!(planned(&Case { stop_since: None, ..stopping(1000) }).status, None);
+}
+
 fn outcome() -> Outcome {
     Outcome {
         ending: Ending::Exited,
@@ -259,6 +315,25 @@ fn a_claimed_runner_that_says_not_started_makes_the_attempt_unclaimed() {
     assert_eq!(plan.steps, [delete(1), create(2)]);
     let status = plan.status.unwrap();
     assert_eq!((status.phase, &status.attempts[0].nonce_hash), (Some(Phase::Pending), &None));
+    // The next Job comes later, or never; the pod that says so may be gone by then.
+    let message = TerminationMessage::NotStarted { attempt: 1, nonce: nonce(), message: "answer lost".into() };
+    let early = case(running(), vec![job(1)], vec![says(message.clone())], 5);
+    let refusal = Refusal::new(Reason::ExtensionNotFound, "extension \"e\" does not exist");
+    let waits = Case { start: Start::Wait(refusal), ..case(running(), vec![job(1)], vec![says(message)], 6) };
+    for (case, words) in
+        [(early, "the runner did not start the script: answer lost"), (waits, "extension \"e\" does not exist")]
+    {
+        let plan = planned(&case);
+        assert_eq!((said(&plan).0, said(&plan).2), (Phase::Pending, words));
+        let status = plan.status.unwrap();
+        let attempt = &status.attempts[0];
+        assert_eq!((&attempt.pod_uid, &attempt.nonce_hash, &attempt.claimed_at), (&None, &None, &None));
+        assert_eq!(status.start_time, None);
+        let mut run = running();
+        run.status = Some(status);
+        let later = planned(&Case { run, pods: vec![], jobs: vec![], start: ready(), now: at(7), ..case });
+        assert_eq!((later.status, later.steps), (None, vec![create(1)]));
+    }
     // Another process's word is no word about the claim.
     let other =
         TerminationMessage::NotStarted { attempt: 1, nonce: Nonce::from_bytes([2; 16]), message: "refused".into() };

@@ -170,6 +170,7 @@ impl Fixture {
             concurrency: 4,
             max_concurrent_runs: None,
             run_history_limit: None,
+            secret_result_seconds: None,
             output_bytes: 1000,
             skip_report: false,
         };

@@ -5,6 +5,7 @@ use kube::Resource;
 use kube::core::DeserializeGuard;
 
 use super::decide::phase;
+use super::retention;
 use crate::api::ActionRun;
 use crate::api::run::{ActionRunSpec, ActionRunStatus};
 
@@ -14,7 +15,7 @@ pub(super) fn object<K: Resource>(object: &mut K) {
 }
 
 /// The same, and of a run that has ended everything but what decisions about it rest on: what it was, when and how it
-/// ended, its attempts and its finalizers.
+/// ended, its attempts, its finalizers, and the Secret of a secret result, which does not stay as long as the run.
 pub(super) fn run(guard: &mut DeserializeGuard<ActionRun>) {
     object(guard);
     let Ok(run) = &mut guard.0 else { return };
@@ -22,6 +23,7 @@ pub(super) fn run(guard: &mut DeserializeGuard<ActionRun>) {
     if !phase(run).is_finished() {
         return;
     }
+    let is_secret = retention::is_answer_secret(&run.spec.action);
     run.metadata.annotations = None;
     run.metadata.owner_references = None;
     run.spec = ActionRunSpec {
@@ -37,6 +39,7 @@ pub(super) fn run(guard: &mut DeserializeGuard<ActionRun>) {
         observed_generation: status.observed_generation,
         attempts: status.attempts,
         revision: status.revision,
+        result_ref: status.result_ref.filter(|_| is_secret),
         ..ActionRunStatus::default()
     });
 }

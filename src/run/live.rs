@@ -14,7 +14,7 @@ use super::kept;
 use super::request::{self, Answers, References, Request};
 use super::rights::Rights;
 use super::secret_parameters::{self, SecretParameters};
-use super::{ask, decide::Start, retry, status, target_status};
+use super::{ask, decide::Start, report, retry, status, target_status};
 use crate::action::Verdict;
 use crate::admission::stamp;
 use crate::api::run::ActionRunStatus;
@@ -63,6 +63,11 @@ fn refusal(error: &Error) -> &str {
 
 fn message_of(run: &ActionRun) -> String {
     run.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_default()
+}
+
+/// The name of the Secret that holds what status of the run with this UID must not.
+pub(super) fn result_secret(run_uid: &str) -> String {
+    format!("arun-{run_uid}-result")
 }
 
 /// Whether an entry of a Secret may be called so.
@@ -224,8 +229,12 @@ impl Context {
     /// # Errors
     /// The API's; a conflict means that the run must be read again.
     pub async fn conclude(&self, run: &ActionRun, outcome: &Outcome) -> Result<ActionRun, Error> {
+        let outcome = &*report::as_it_was(run, outcome);
         let (extension, target) = (self.extension(run), self.target(run));
         let mut verdict = request::verdict(run, extension.as_ref(), target.as_ref(), outcome);
+        if let Some(words) = self.eviction(run).filter(|_| verdict.reason == Reason::PodDeleted) {
+            (verdict.reason, verdict.message) = (Reason::Evicted, format!("while the action ran, {words}"));
+        }
         if let Some(number) = retry::follows(run, &verdict) {
             let status = status::retrying(run, &verdict, number, Timestamp::now());
             let written = self.write(run, status).await?;
@@ -293,7 +302,7 @@ impl Context {
     /// nobody else's.
     async fn keep_secret(&self, run: &ActionRun, value: &Value) -> Result<String, Error> {
         let uid = run.metadata.uid.clone().unwrap_or_default();
-        let name = format!("arun-{uid}-result");
+        let name = result_secret(&uid);
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let entries: BTreeMap<String, String> = match value {
             Value::Object(map) if map.keys().all(|key| is_entry_name(key)) => {

@@ -8,7 +8,7 @@
 //!
 //! `claim`, `claimed`, `decide`, `job`, `kept`, `network_policy`, `queue`, `report`, `request`, `retention`, `retry`,
 //! `rights`, `secret_parameters`, `status`, `target_status`, `turn` and `view` are pure; `ask`, `authenticate`, `check`,
-//! `collect`, `context`, `controller`, `entrypoint`, `live`, `output`, `restrict`, `routes`, `slots`, `sweep` and `watching` do I/O, or
+//! `collect`, `context`, `controller`, `entrypoint`, `expire`, `live`, `output`, `restrict`, `routes`, `slots`, `sweep`, `unreadable` and `watching` do I/O, or
 //! remember, and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod ask;
@@ -21,6 +21,7 @@ pub mod context;
 pub mod controller;
 pub mod decide;
 mod entrypoint;
+mod expire;
 #[cfg(test)]
 mod fixture;
 pub mod job;
@@ -44,6 +45,7 @@ pub mod status;
 pub mod sweep;
 pub mod target_status;
 mod turn;
+mod unreadable;
 pub mod view;
 mod watching;
 

@@ -194,10 +194,10 @@ pub enum SweepError {
 }
 
 /// Removes the outputs whose run the API, asked now, does not have, and what is beyond `retention` at `now`. Returns how
-/// many. The caches must be filled.
+/// many. The caches must be filled. One that cannot be removed keeps no other.
 ///
 /// # Errors
-/// [`SweepError`].
+/// [`SweepError`], the first one, once all were tried.
 pub async fn sweep(
     context: &Context,
     outputs: &Outputs,
@@ -210,15 +210,32 @@ pub async fn sweep(
     };
     let runs = context.caches.runs.state();
     let uids: BTreeSet<&str> = runs.iter().filter_map(|run| run.meta().uid.as_deref()).collect();
-    let (mut unwanted, mut wanted) = (Vec::new(), Vec::new());
+    let (mut unwanted, mut wanted, mut failed) = (Vec::new(), Vec::new(), None);
     for output in kept {
-        let is_gone = !uids.contains(output.key.uid()) && is_gone(context, &output).await?;
+        let is_gone = match uids.contains(output.key.uid()) {
+            true => Ok(false),
+            false => is_gone(context, &output).await,
+        };
+        let is_gone = is_gone.unwrap_or_else(|error| {
+            failed.get_or_insert(SweepError::Api(error));
+            false
+        });
         if is_gone { &mut unwanted } else { &mut wanted }.push(output);
     }
     unwanted.extend(retention.expired(wanted, now));
     let outputs = outputs.clone();
-    let remove = move || unwanted.iter().try_for_each(|output| outputs.remove(output)).map(|()| unwanted.len());
-    Ok(tokio::task::spawn_blocking(remove).await??)
+    let remove = move || unwanted.iter().map(|output| outputs.remove(output)).collect::<Vec<_>>();
+    let mut removed = 0;
+    for result in tokio::task::spawn_blocking(remove).await? {
+        match result {
+            Ok(()) => removed += 1,
+            Err(error) => {
+                tracing::warn!(%error, "an output of a run was not removed");
+                failed.get_or_insert(SweepError::Store(error));
+            }
+        }
+    }
+    failed.map_or(Ok(removed), Err)
 }
 
 async fn is_gone(context: &Context, output: &KeptOutput) -> Result<bool, kube::Error> {

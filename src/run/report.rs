@@ -1,8 +1,10 @@
 //! What a progress note or a report may change: pure (rules 8, 10 and 11).
 
+use std::borrow::Cow;
+
 use super::decide::phase;
 use crate::api::{ActionRun, Phase};
-use crate::protocol::Nonce;
+use crate::protocol::{Ending, Nonce, Outcome};
 
 /// What to do with a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +47,22 @@ pub fn evaluate_of(run: &ActionRun, attempt: u32) -> Acceptance {
 
 /// Whether the script of `attempt` is to be stopped: cancelled, being deleted, given up, or over.
 pub fn must_stop(run: &ActionRun, attempt: u32) -> bool {
-    let is_stopping = run.spec.cancel == Some(true) || run.metadata.deletion_timestamp.is_some();
-    is_stopping || !is_current(run, attempt)
+    is_unwanted(run) || !is_current(run, attempt)
+}
+
+/// Whether somebody cancelled or deleted the run. Neither can be taken back.
+fn is_unwanted(run: &ActionRun) -> bool {
+    run.spec.cancel == Some(true) || run.metadata.deletion_timestamp.is_some()
+}
+
+/// The outcome as it is to be stored. A runner hears "stop" also of a run that was given up, whose Job is deleted, and calls
+/// that cancelled; but `Canceled` is only what somebody cancelled (rule 8).
+pub fn as_it_was<'a>(run: &ActionRun, outcome: &'a Outcome) -> Cow<'a, Outcome> {
+    if outcome.ending != Ending::Canceled || is_unwanted(run) {
+        return Cow::Borrowed(outcome);
+    }
+    let message = "stopped because the run had been given up: its outcome was unknown, and its pod told to end";
+    Cow::Owned(Outcome { ending: Ending::PodDeleted, message: Some(message.into()), ..outcome.clone() })
 }
 
 /// Whether `attempt` is the one that runs now.

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 
 use super::decide::{after, phase};
+use crate::action::may_answer_with_password;
 use crate::api::ActionRun;
+use crate::validate::{ActionKind, LifecycleAction};
 
 /// Seconds that a run is kept although there are enough newer ones: whoever waits for it sees how it ended.
 const SEEN_SECONDS: i64 = 30;
@@ -43,6 +45,25 @@ pub fn expired<'a>(
     }
     expired.sort_by_key(|(ended, run)| (*ended, run.metadata.uid.as_deref()));
     expired.into_iter().map(|(_, run)| run).collect()
+}
+
+/// Those of `runs` whose secret result was kept for so many `seconds` after their end. The runs are as the cache keeps them:
+/// a Secret that they name is one of a secret result.
+pub fn secrets_expired<'a>(
+    runs: impl IntoIterator<Item = &'a ActionRun>,
+    seconds: u64,
+    now: Timestamp,
+) -> Vec<&'a ActionRun> {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    let names_secret = |run: &ActionRun| run.status.as_ref().is_some_and(|status| status.result_ref.is_some());
+    let is_over = |run: &ActionRun| ended(run).is_some_and(|ended| now >= after(ended, seconds));
+    runs.into_iter().filter(|run| names_secret(run) && is_over(run)).collect()
+}
+
+/// Whether the Secret with the answer of this action holds passwords, and not only what is too large for status.
+pub fn is_answer_secret(action: &str) -> bool {
+    let kind = LifecycleAction::named(action).map_or(ActionKind::Custom, ActionKind::Lifecycle);
+    may_answer_with_password(kind)
 }
 
 /// When the run ended, unless it is being deleted already.

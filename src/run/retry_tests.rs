@@ -67,7 +67,17 @@ fn failed() -> ActionRun {
 
 fn planned(run: &ActionRun, start: &Start, now: Timestamp) -> Plan {
     let job = JobView { name: job_name(UID, 1, 1), ..JobView::default() };
-    decide(&Observed { run, start, jobs: &[job], pods: &[], queued: None, warning: None, stop_since: None, now })
+    decide(&Observed {
+        run,
+        start,
+        jobs: &[job],
+        pods: &[],
+        queued: None,
+        warning: None,
+        stop_since: None,
+        leading_since: None,
+        now,
+    })
 }
 
 fn value(plan: &Plan) -> Value {

@@ -271,6 +271,9 @@ async fn store_report(context: &Context, uid: &str, report: &Report) -> Result<(
         report::holds_claim(&run, uid, report.attempt, &report.nonce).map_err(No::Refused)?;
         match report::evaluate_of(&run, report.attempt) {
             Acceptance::Stored => return Ok(()),
+            Acceptance::Store if context.may_be_evicted(&run, &report.outcome) => {
+                return Err(No::Later("kubelet ends the pod, and has not said why yet".into()));
+            }
             Acceptance::Store => match context.conclude(&run, &report.outcome).await {
                 Ok(_) => return Ok(()),
                 Err(error) if is_conflict(&error) => {}
@@ -289,7 +292,7 @@ async fn pause(tries: u32) {
 
 #[cfg(test)]
 #[path = "routes_tests.rs"]
-mod tests;
+pub(super) mod tests;
 
 #[cfg(test)]
 #[path = "routes_report_tests.rs"]

@@ -74,6 +74,67 @@ async fn a_late_report_replaces_an_unknown_outcome_once() {
     assert_eq!(fixture.status()["power"], "PowerOn");
 }
 
+fn ended_as(ending: &str, message: &str) -> Value {
+    let mut report = report_of(1, "half of it");
+    report["outcome"]["ending"] = json!(ending);
+    report["outcome"]["message"] = json!(message);
+    report
+}
+
+#[tokio::test]
+async fn a_script_that_was_stopped_because_its_run_was_given_up_is_not_called_cancelled() {
+    let fixture = claimed().await;
+    fixture.api.change(RUN, |run| run["status"]["phase"] = json!("OutcomeUnknown"));
+    let progress = json!({"attempt": 1, "nonce": Nonce::from_bytes([1; 16]), "stdoutTail": "", "stderrTail": ""});
+    assert_eq!(send(&fixture, "progress", progress).await, (200, json!({"cancel": true})));
+    let report = ended_as("Canceled", "stopped because the run was cancelled");
+    assert_eq!(send(&fixture, "report", report.clone()).await.0, 200);
+    let status = fixture.status();
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("PodDeleted")), "{status}");
+    let expected = "stopped because the run had been given up: its outcome was unknown, and its pod told to end";
+    assert!(status["message"].as_str().unwrap().contains(expected), "{status}");
+    // Deletion and cancel are what a runner may call so.
+    for (path, value) in [("/spec/cancel", json!(true)), ("/metadata/deletionTimestamp", json!("2026-11-23T10:00:00Z"))]
+    {
+        let fixture = claimed().await;
+        let (parent, key) = path.rsplit_once('/').unwrap();
+        fixture.api.change(RUN, |run| run.pointer_mut(parent).unwrap()[key] = value);
+        assert_eq!(send(&fixture, "report", report.clone()).await.0, 200);
+        assert_eq!(fixture.status()["phase"], "Canceled", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_ends_at_kubelets_eviction_keeps_kubelets_words() {
+    let mut fixture = claimed().await;
+    fixture.refresh();
+    let report = ended_as("PodDeleted", "stopped because its pod was told to end");
+    // Nobody deleted the pod, so kubelet ends it, and says why once the container is gone.
+    let (code, refusal) = send(&fixture, "report", report.clone()).await;
+    assert_eq!((code, &refusal["message"]), (503, &json!("kubelet ends the pod, and has not said why yet")));
+    assert_eq!(fixture.status()["phase"], "Running");
+    let words = "Usage of EmptyDir volume \"scratch\" exceeds the limit \"256Mi\".";
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": words});
+    fixture.api.change(&format!("{PODS}/pod-p1"), |pod| pod["status"] = evicted);
+    fixture.refresh();
+    assert_eq!(send(&fixture, "report", report).await.0, 200);
+    let status = fixture.status();
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("Evicted")), "{status}");
+    assert_eq!(status["message"], format!("while the action ran, the pod failed, Evicted: {words}"));
+}
+
+#[tokio::test]
+async fn a_script_that_ends_because_its_pod_was_deleted_is_believed_at_once() {
+    let mut fixture = claimed().await;
+    fixture.api.change(&format!("{PODS}/pod-p1"), |pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2126-11-23T10:00:00Z");
+    });
+    fixture.refresh();
+    let report = ended_as("PodDeleted", "stopped because its pod was told to end");
+    assert_eq!(send(&fixture, "report", report).await.0, 200);
+    assert_eq!(fixture.status()["reason"], "PodDeleted");
+}
+
 #[tokio::test]
 async fn progress_writes_tails_at_a_bounded_rate_and_carries_cancel() {
     let fixture = claimed().await;

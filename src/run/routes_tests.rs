@@ -11,7 +11,7 @@ use super::*;
 use crate::digest::Digest;
 use crate::protocol::Nonce;
 
-pub(super) async fn post_as(fixture: &Fixture, token: &str, what: &str, body: Value) -> (u16, Value) {
+pub(in crate::run) async fn post_as(fixture: &Fixture, token: &str, what: &str, body: Value) -> (u16, Value) {
     let request = Request::post(format!("/v1/runs/{UID}/{what}"))
         .header("authorization", format!("Bearer {token}"))
         .body(Body::from(body.to_string()))

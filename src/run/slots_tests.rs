@@ -27,7 +27,10 @@ fn add(fixture: &Fixture, namespace: &str, name: &str, age: i64) {
 fn limited(operator: Option<u32>, of_extension: Option<u32>) -> Fixture {
     let mut fixture = Fixture::new();
     fixture.api.remove(RUN);
-    std::sync::Arc::get_mut(&mut fixture.context).unwrap().settings.max_concurrent_runs = operator;
+    let context = std::sync::Arc::get_mut(&mut fixture.context).unwrap();
+    context.settings.max_concurrent_runs = operator;
+    // Every question is a look of its own, so that no test waits.
+    context.slots.interval = Duration::ZERO;
     fixture.extend(with_limit(of_extension));
     fixture
 }
@@ -81,10 +84,10 @@ async fn one(fixture: &mut Fixture, namespace: &str, name: &str) {
     reconcile(run, fixture.context.clone()).await.unwrap();
 }
 
-fn woken(receiver: &mut UnboundedReceiver<Reference>) -> Vec<String> {
-    let mut names: Vec<String> = std::iter::from_fn(|| receiver.try_recv().ok()).map(|run| run.name).collect();
-    names.dedup();
-    names
+/// Looks, if something has changed, as the controller does; whom that and all looks before have woken.
+fn woken(fixture: &Fixture, receiver: &mut UnboundedReceiver<Reference>) -> Vec<String> {
+    fixture.context.look_at_change();
+    std::iter::from_fn(|| receiver.try_recv().ok()).map(|run| run.name).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -123,10 +126,10 @@ async fn the_next_in_line_is_woken_when_a_run_ends_and_nobody_else_writes() {
     assert_eq!(status(&fixture, &path("a", "second"))["queuePosition"], 1);
     assert_eq!(status(&fixture, &path("a", "third"))["queuePosition"], 2);
     let mut receiver = fixture.context.slots.woken().unwrap();
-    assert_eq!(woken(&mut receiver), [""; 0]);
+    assert_eq!(woken(&fixture, &mut receiver), [""; 0]);
     ends(&fixture, &path("a", "first"));
     one(&mut fixture, "a", "first").await;
-    assert_eq!(woken(&mut receiver), ["second"]);
+    assert_eq!(woken(&fixture, &mut receiver), ["second"]);
     one(&mut fixture, "a", "second").await;
     assert_eq!(active(&fixture), [path("a", "second")]);
     assert!(status(&fixture, &path("a", "second")).get("queuePosition").is_none());
@@ -157,11 +160,11 @@ async fn the_next_in_line_is_woken_whoever_sees_first_that_a_slot_is_free() {
         let mut receiver = fixture.context.slots.woken().unwrap();
         fixture.api.change(&path("a", "first"), frees);
         one(&mut fixture, "a", "third").await;
-        assert_eq!(woken(&mut receiver), ["second"]);
+        assert_eq!(woken(&fixture, &mut receiver), ["second"]);
         one(&mut fixture, "a", "first").await;
-        assert!(!woken(&mut receiver).contains(&"third".to_owned()));
+        assert!(!woken(&fixture, &mut receiver).contains(&"third".to_owned()));
         one(&mut fixture, "a", "second").await;
-        assert_eq!(woken(&mut receiver), [""; 0]);
+        assert_eq!(woken(&fixture, &mut receiver), [""; 0]);
         assert!(status(&fixture, &path("a", "second"))["attempts"].is_array());
     }
 }
@@ -178,10 +181,10 @@ async fn a_run_that_vanishes_or_no_longer_waits_lets_the_next_one_through() {
     fixture.api.remove(&path("a", "first"));
     fixture.refresh();
     fixture.context.wake_next();
-    assert_eq!(woken(&mut receiver), ["second"]);
+    assert_eq!(woken(&fixture, &mut receiver), ["second"]);
     fixture.api.change(&path("a", "second"), |run| run["spec"]["cancel"] = json!(true));
     one(&mut fixture, "a", "second").await;
-    assert_eq!(woken(&mut receiver), ["third"]);
+    assert_eq!(woken(&fixture, &mut receiver), ["third"]);
 }
 
 #[tokio::test]
@@ -221,7 +224,8 @@ async fn a_new_leader_knows_from_the_caches_who_runs_and_who_waits() {
         add(&fixture, "a", name, age);
         one(&mut fixture, "a", name).await;
     }
-    std::sync::Arc::get_mut(&mut fixture.context).unwrap().slots = Slots::default();
+    std::sync::Arc::get_mut(&mut fixture.context).unwrap().slots =
+        Slots { interval: Duration::ZERO, ..Slots::default() };
     one(&mut fixture, "a", "third").await;
     assert_eq!(active(&fixture), [path("a", "first")]);
     ends(&fixture, &path("a", "first"));
@@ -282,7 +286,7 @@ async fn a_run_that_pauses_between_attempts_gives_its_slot_away_and_waits_for_an
     let now = Timestamp::now();
     fails(&fixture, now);
     one(&mut fixture, "a", "flaky").await;
-    assert_eq!(woken(&mut receiver), ["second"]);
+    assert_eq!(woken(&fixture, &mut receiver), ["second"]);
     one(&mut fixture, "a", "second").await;
     assert!(status(&fixture, &path("a", "second"))["attempts"].is_array());
 
@@ -294,7 +298,91 @@ async fn a_run_that_pauses_between_attempts_gives_its_slot_away_and_waits_for_an
     assert_eq!(waiting["attempts"].as_array().unwrap().len(), 1);
     ends(&fixture, &path("a", "second"));
     one(&mut fixture, "a", "second").await;
-    assert_eq!(woken(&mut receiver), ["flaky"]);
+    assert_eq!(woken(&fixture, &mut receiver), ["flaky"]);
     one(&mut fixture, "a", "flaky").await;
     assert_eq!(status(&fixture, &path("a", "flaky"))["attempts"][1]["number"], 2);
+}
+
+#[tokio::test]
+async fn two_thousand_that_wait_cost_few_looks_and_each_is_woken_once() {
+    let mut fixture = limited(None, Some(1));
+    for number in 0..2000 {
+        add(&fixture, &format!("team-{}", number % 7), &format!("run-{number}"), 60);
+    }
+    fixture.refresh();
+    // Longer than this test takes.
+    std::sync::Arc::get_mut(&mut fixture.context).unwrap().slots.interval = Duration::from_secs(3600);
+    let context = fixture.context.clone();
+    let guards = context.caches.runs.state();
+    let runs: Vec<&ActionRun> = guards.iter().map(|guard| guard.0.as_ref().unwrap()).collect();
+    let looks = || context.slots.state().looks;
+    let mut receiver = context.slots.woken().unwrap();
+    let ask = |run| match context.turn(run) {
+        Turn::Now(slot) => {
+            slot.keep();
+            "now"
+        }
+        Turn::Later(_) => "later",
+        Turn::Soon(_) => "soon",
+    };
+    assert_eq!(ask(runs[0]), "now");
+    // One look serves all who come within a moment.
+    assert!(runs[1..].iter().all(|run| ask(run) == "soon"));
+    assert_eq!(looks(), 1);
+    context.look_again();
+    assert!(runs[1..].iter().all(|run| ask(run) == "later"));
+    assert_eq!(looks(), 2);
+    // So does one for whatever changes within a moment: half of them no longer wait.
+    runs[1000..].iter().for_each(|run| context.left(run));
+    context.look_at_change();
+    context.look_at_change();
+    assert_eq!(looks(), 3);
+    assert_eq!(woken(&fixture, &mut receiver), [""; 0]);
+    // There is room for all: each is woken once, however often somebody looks before it has asked.
+    fixture.extend(with_limit(Some(10_000)));
+    (0..20).for_each(|_| context.look_again());
+    assert_eq!(woken(&fixture, &mut receiver).len(), 999);
+    // Who failed after that is not woken by what others do.
+    let Turn::Now(slot) = context.turn(runs[1]) else { panic!("it is its turn") };
+    drop(slot);
+    context.left(runs[2]);
+    context.look_at_change();
+    assert_eq!(woken(&fixture, &mut receiver), [""; 0]);
+}
+
+#[tokio::test]
+async fn who_comes_alone_starts_at_once_while_there_is_room() {
+    let mut fixture = limited(Some(2), None);
+    for (name, age) in [("first", 30), ("second", 20), ("third", 10)] {
+        add(&fixture, "a", name, age);
+    }
+    std::sync::Arc::get_mut(&mut fixture.context).unwrap().slots.interval = Duration::from_secs(3600);
+    for name in ["first", "second", "third"] {
+        one(&mut fixture, "a", name).await;
+    }
+    assert_eq!(active(&fixture), [path("a", "first"), path("a", "second")]);
+    // The third asks again before it says anything.
+    assert!(status(&fixture, &path("a", "third")).is_null());
+}
+
+#[tokio::test]
+async fn a_slot_whose_decision_was_lost_is_free_again_once_the_caches_would_show_it() {
+    let mut fixture = limited(Some(1), None);
+    add(&fixture, "a", "first", 30);
+    add(&fixture, "a", "second", 20);
+    let lost = axum::http::StatusCode::GATEWAY_TIMEOUT;
+    fixture.api.before(move |_, method, path| (method == "PUT" && path.ends_with("first/status")).then_some(lost));
+    fixture.refresh();
+    let first = fixture.context.caches.runs.get(&ObjectRef::new("first").within("a")).unwrap();
+    assert!(reconcile(first, fixture.context.clone()).await.is_err());
+    fixture.api.before(|_, _, _| None);
+    // Now it only waits, and so never comes back for its slot.
+    fixture.api.change(&path("a", "first"), |run| run["spec"]["extensionRef"]["name"] = json!("other"));
+    one(&mut fixture, "a", "first").await;
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(active(&fixture), [""; 0], "it may have been stored");
+    fixture.context.slots.state().taken.get_mut("a-first").unwrap().kept = Instant::now().checked_sub(CACHE_LAG);
+    one(&mut fixture, "a", "first").await;
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(active(&fixture), [path("a", "second")]);
 }

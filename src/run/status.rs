@@ -85,6 +85,16 @@ pub fn claimed(run: &ActionRun, pod_uid: &str, nonce: &Nonce, now: Timestamp) ->
     status
 }
 
+/// The claim is taken back: the runner that held it says that the script never started.
+pub fn given_back(run: &ActionRun, message: &str, now: Timestamp) -> ActionRunStatus {
+    let mut status = waiting(run, Reason::Pending, message, now);
+    status.start_time = None;
+    if let Some(attempt) = status.attempts.last_mut() {
+        (attempt.pod_uid, attempt.nonce_hash, attempt.claimed_at) = (None, None, None);
+    }
+    status
+}
+
 /// The script's streams so far.
 pub fn progressed(run: &ActionRun, stdout: &str, stderr: &str) -> ActionRunStatus {
     let mut status = run.status.clone().unwrap_or_default();
@@ -151,6 +161,11 @@ pub fn observed(run: &ActionRun) -> ActionRunStatus {
     status.observed_generation = run.metadata.generation;
     status.conditions.iter_mut().for_each(|condition| condition.observed_generation = run.metadata.generation);
     status
+}
+
+/// The Secret of the result is gone.
+pub fn without_secret(run: &ActionRun) -> ActionRunStatus {
+    ActionRunStatus { result_ref: None, ..run.status.clone().unwrap_or_default() }
 }
 
 /// A tail, unless it is empty.

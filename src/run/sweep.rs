@@ -26,30 +26,41 @@ pub async fn run(context: Arc<Context>) {
     }
 }
 
-/// Deletes every Job of a run that the API, asked now, does not have. Returns how many.
+/// Deletes every Job of a run that the API, asked now, does not have. Returns how many. One that cannot be deleted keeps no
+/// other.
 ///
 /// # Errors
-/// The API's.
+/// The API's first one, once all were tried.
 pub async fn sweep(context: &Context) -> Result<usize, kube::Error> {
     context.caches.wait_until_filled().await;
     context.forget_gone();
     let jobs = Api::<Job>::namespaced(context.client.clone(), &context.settings.operator.namespace);
-    let mut swept = 0;
+    let (mut swept, mut failed) = (0, None);
     for job in context.caches.jobs.state() {
-        let Some(uid) = job.labels().get(RUN_UID_LABEL) else { continue };
-        if job.metadata.deletion_timestamp.is_some() || context.run(uid).is_some() || context.read(uid).await?.is_some()
-        {
-            continue;
-        }
-        let params = DeleteParams {
-            propagation_policy: Some(PropagationPolicy::Background),
-            preconditions: Some(Preconditions { uid: job.metadata.uid.clone(), resource_version: None }),
-            ..DeleteParams::default()
-        };
-        match jobs.delete(&job.name_any(), &params).await {
-            Err(error) if !is_gone(&error) => return Err(error),
-            _ => swept += 1,
+        match sweep_one(context, &jobs, &job).await {
+            Ok(is_swept) => swept += usize::from(is_swept),
+            Err(error) => {
+                tracing::warn!(job = %job.name_any(), %error, "an orphaned Job was not swept");
+                failed.get_or_insert(error);
+            }
         }
     }
-    Ok(swept)
+    failed.map_or(Ok(swept), Err)
+}
+
+/// Whether the Job was an orphan, and is deleted.
+async fn sweep_one(context: &Context, jobs: &Api<Job>, job: &Job) -> Result<bool, kube::Error> {
+    let Some(uid) = job.labels().get(RUN_UID_LABEL) else { return Ok(false) };
+    if job.metadata.deletion_timestamp.is_some() || context.is_cached(uid) || context.read(uid).await?.is_some() {
+        return Ok(false);
+    }
+    let params = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Background),
+        preconditions: Some(Preconditions { uid: job.metadata.uid.clone(), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match jobs.delete(&job.name_any(), &params).await {
+        Err(error) if !is_gone(&error) => Err(error),
+        _ => Ok(true),
+    }
 }

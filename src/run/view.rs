@@ -32,8 +32,8 @@ pub struct PodView {
     pub job: String,
     /// When it ended, if it did.
     pub ended: Option<Timestamp>,
-    /// It is being deleted.
-    pub deleting: bool,
+    /// If it is being deleted: when its grace period ends, after which only a lost node keeps it.
+    pub deleted_by: Option<Timestamp>,
     /// Authentic termination messages of its container, the newest first.
     pub messages: Vec<TerminationMessage>,
     /// Its container was killed because it ran out of memory.
@@ -96,7 +96,7 @@ pub fn pod(pod: &Pod, token: &Token) -> PodView {
             .cloned()
             .unwrap_or_default(),
         ended: is_ended.then_some(ended_at),
-        deleting: metadata.deletion_timestamp.is_some(),
+        deleted_by: metadata.deletion_timestamp.as_ref().map(|time| time.0),
         oom_killed: terminated.iter().any(|state| state.reason.as_deref() == Some("OOMKilled")),
         evicted: is_failed(&status) && status.reason.as_deref() == Some("Evicted"),
         trouble: trouble(pod, &states[0], &messages),
@@ -128,13 +128,15 @@ fn trouble(pod: &Pod, state: &ContainerState, messages: &[TerminationMessage]) -
             | "InvalidImageName"
             | "ErrImageNeverPull"
             | "ImageInspectError"
-            | "RegistryUnavailable" => "the image cannot be pulled",
+            | "RegistryUnavailable" => Some("the image cannot be pulled"),
             "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-                "the container cannot be created"
+                Some("the container cannot be created")
             }
-            _ => return None,
+            _ => None,
         };
-        return Some(with(what, waiting.message.as_ref()));
+        if let Some(what) = what {
+            return Some(with(what, waiting.message.as_ref()));
+        }
     }
     if let Some(terminated) = &state.terminated {
         let what = match terminated.reason.as_deref() {
@@ -146,12 +148,31 @@ fn trouble(pod: &Pod, state: &ContainerState, messages: &[TerminationMessage]) -
         let detail = matches!(terminated.reason.as_deref(), Some("StartError" | "ContainerCannotRun"));
         return Some(with(&what, terminated.message.as_ref().filter(|_| detail)));
     }
-    status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("Unschedulable"))
-        .map(|condition| with("no node can run the pod", condition.message.as_ref()))
+    let condition = |kind: &str, value: &str| {
+        status.conditions.iter().flatten().find(|condition| condition.type_ == kind && condition.status == value)
+    };
+    let unschedulable =
+        condition("PodScheduled", "False").filter(|found| found.reason.as_deref() == Some("Unschedulable"));
+    if let Some(found) = unschedulable {
+        return Some(with("no node can run the pod", found.message.as_ref()));
+    }
+    // Written by the node controller in kubelet's place: all that is said of a node that is lost.
+    if status.reason.as_deref() == Some("NodeLost") {
+        return Some(with("the pod's node is lost", status.message.as_ref()));
+    }
+    if let Some(found) = condition("DisruptionTarget", "True") {
+        let reason = found.reason.as_deref().unwrap_or("DisruptionTarget");
+        return Some(with(&format!("the pod is taken from its node, {reason}"), found.message.as_ref()));
+    }
+    // Kubelet gives a reason whenever it says that a pod is not ready.
+    let is_silent = state.running.is_some()
+        && condition("Ready", "False").is_some_and(|ready| ready.reason.as_deref().is_none_or(str::is_empty));
+    is_silent.then(|| format!("the pod's node{} does not answer", named(pod)))
+}
+
+fn named(pod: &Pod) -> String {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    node.map(|node| format!(" {node:?}")).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -194,6 +215,35 @@ mod tests {
             assert_eq!(seen(status).trouble.as_deref(), Some(expected));
         }
         assert_eq!(seen(json!({"phase": "Pending"})).trouble, None);
+        let created = json!({"waiting": {"reason": "ContainerCreating"}});
+        let creating = json!({"phase": "Pending", "containerStatuses": [{"name": "runner", "state": created}]});
+        assert_eq!(seen(creating).trouble, None);
+    }
+
+    #[test]
+    fn a_pod_whose_node_is_lost_says_so() {
+        let container = json!([{"name": "runner", "state": {"running": {"startedAt": "2026-11-23T10:00:00Z"}}}]);
+        let seen = |more: serde_json::Value| {
+            let mut status = json!({"phase": "Running", "containerStatuses": container});
+            status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            seen(status).trouble
+        };
+        let conditions = |condition: serde_json::Value| json!({"conditions": [condition]});
+        let taken =
+            conditions(json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint"}));
+        let expected =
+            "the pod is taken from its node, DeletionByTaintManager: Taint manager: deleting due to NoExecute taint";
+        assert_eq!(seen(taken).as_deref(), Some(expected));
+        let silent = conditions(json!({"type": "Ready", "status": "False"}));
+        assert_eq!(seen(silent).as_deref(), Some("the pod's node does not answer"));
+        let lost = json!({"reason": "NodeLost", "message": "Node n1 which was running pod p is unresponsive"});
+        let expected = "the pod's node is lost: Node n1 which was running pod p is unresponsive";
+        assert_eq!(seen(lost).as_deref(), Some(expected));
+        // What kubelet itself says of a pod that is not ready is nothing unusual.
+        let starting = conditions(json!({"type": "Ready", "status": "False", "reason": "ContainersNotReady"}));
+        assert_eq!(seen(starting), None);
+        assert_eq!(seen(conditions(json!({"type": "Ready", "status": "True"}))), None);
     }
 
     #[test]

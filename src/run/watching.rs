@@ -18,7 +18,7 @@ use super::decide::phase;
 use super::job::{RUN_NAME_ANNOTATION, RUN_NAMESPACE_ANNOTATION};
 use super::kept;
 use crate::api::conditions::{INSTALLED, READY, find};
-use crate::api::{ActionRun, MANAGED_BY_LABEL, MANAGER, OrchestratorExtension, RUN_UID_LABEL};
+use crate::api::{ActionRun, ExtensionTarget, MANAGED_BY_LABEL, MANAGER, OrchestratorExtension, RUN_UID_LABEL};
 use crate::digest::Digest;
 
 /// A run as the watch gives it: one that cannot be read is no reason to stop.
@@ -48,13 +48,18 @@ pub fn watches(client: &Client, namespace: &str) -> (Caches, Triggers) {
         let name = extension.name_any();
         let is_there = present.get(&ObjectRef::from_obj(&extension)).is_some();
         let is_wanted = |run: &ActionRun| run.spec.extension_ref.name == name;
-        let runs = if seen.is_news(&extension, is_there) { unfinished(&waiting, is_wanted) } else { Vec::new() };
+        let is_news = seen.is_news(&name, extension.0.as_ref().ok().filter(|_| is_there).map(facts_of_extension));
+        let runs = if is_news { unfinished(&waiting, is_wanted) } else { Vec::new() };
         stream::iter(runs.into_iter().map(Ok))
     };
-    let of_target = move |target: DeserializeGuard<crate::api::ExtensionTarget>| {
+    let (mut seen, present) = (Seen::default(), caches.targets.clone());
+    let of_target = move |target: DeserializeGuard<ExtensionTarget>| {
         let name = target.name_any();
+        let is_there = present.get(&ObjectRef::from_obj(&target)).is_some();
         let refers = |run: &ActionRun| run.spec.target_ref.as_ref().is_some_and(|target| target.name == name);
-        stream::iter(unfinished(&runs, refers).into_iter().map(Ok))
+        let is_news = seen.is_news(&name, target.0.as_ref().ok().filter(|_| is_there).map(facts_of_target));
+        let runs = if is_news { unfinished(&runs, refers) } else { Vec::new() };
+        stream::iter(runs.into_iter().map(Ok))
     };
     let triggers = stream::select_all([
         run_stream.map_ok(|run| ObjectRef::from_obj(&run)).boxed(),
@@ -83,37 +88,48 @@ fn unfinished(runs: &Store<Guard>, refers: impl Fn(&ActionRun) -> bool) -> Vec<O
     runs.state_filter(is_wanted).iter().map(|run| ObjectRef::from_obj(run.as_ref())).collect()
 }
 
-/// What was last seen of each extension, as far as runs depend on it: its status is written far more often than that
-/// changes, and each time all its runs would be looked at.
+/// What was last seen of each extension or target, as far as runs depend on it: its status is written far more often than
+/// that changes, and each time all its runs would be looked at.
 #[derive(Default)]
 struct Seen(HashMap<String, Digest>);
 
+/// What runs depend on, serialised.
+type Facts = serde_json::Result<Vec<u8>>;
+
 impl Seen {
-    /// Whether something changed that runs depend on. `is_there`: it was not deleted.
-    fn is_news(&mut self, extension: &DeserializeGuard<OrchestratorExtension>, is_there: bool) -> bool {
-        let name = extension.name_any();
-        let (true, Ok(extension)) = (is_there, &extension.0) else {
-            self.0.remove(&name);
+    /// Whether something changed that runs depend on. No `facts`: it was deleted, or cannot be read.
+    fn is_news(&mut self, name: &str, facts: Option<Facts>) -> bool {
+        let Some(Ok(facts)) = facts else {
+            self.0.remove(name);
             return true;
         };
-        let status = extension.status.as_ref();
-        let condition = |kind: &str| {
-            let found = status.and_then(|status| find(&status.conditions, kind));
-            found.map(|condition| (&condition.status, &condition.message))
-        };
-        let artifact = status.and_then(|status| status.artifact.as_ref());
-        let resolved = status.and_then(|status| status.resolved.as_ref());
-        // A run that waits for the installation says what Ready says.
-        let ready = condition(READY).filter(|_| artifact.is_none() || resolved.is_none());
-        let facts = serde_json::to_vec(&(
-            (&extension.metadata.uid, &extension.metadata.deletion_timestamp, &extension.spec),
-            artifact.map(|artifact| (&artifact.tree_digest, &artifact.manifest_digest)),
-            resolved,
-            (condition(INSTALLED), ready),
-        ));
-        let Ok(digest) = facts.map(Digest::of) else { return true };
-        self.0.insert(name, digest).is_none_or(|last| last != digest)
+        let digest = Digest::of(facts);
+        self.0.insert(name.to_owned(), digest).is_none_or(|last| last != digest)
     }
+}
+
+fn facts_of_extension(extension: &OrchestratorExtension) -> Facts {
+    let status = extension.status.as_ref();
+    let condition = |kind: &str| {
+        let found = status.and_then(|status| find(&status.conditions, kind));
+        found.map(|condition| (&condition.status, &condition.message))
+    };
+    let artifact = status.and_then(|status| status.artifact.as_ref());
+    let resolved = status.and_then(|status| status.resolved.as_ref());
+    // A run that waits for the installation says what Ready says.
+    let ready = condition(READY).filter(|_| artifact.is_none() || resolved.is_none());
+    serde_json::to_vec(&(
+        (&extension.metadata.uid, &extension.metadata.deletion_timestamp, &extension.spec),
+        artifact.map(|artifact| (&artifact.tree_digest, &artifact.manifest_digest)),
+        resolved,
+        (condition(INSTALLED), ready),
+    ))
+}
+
+/// Every run that ends writes its target's power state and name: none of that changes another run.
+fn facts_of_target(target: &ExtensionTarget) -> Facts {
+    let details = target.status.as_ref().map(|status| &status.details);
+    serde_json::to_vec(&(&target.metadata.uid, &target.metadata.deletion_timestamp, &target.spec, details))
 }
 
 /// The run that a Job or pod belongs to.
@@ -130,7 +146,8 @@ mod tests {
     use super::*;
 
     fn is_news(seen: &mut Seen, extension: &Value) -> bool {
-        seen.is_news(&serde_json::from_value(extension.clone()).unwrap(), true)
+        let extension: OrchestratorExtension = serde_json::from_value(extension.clone()).unwrap();
+        seen.is_news(&extension.name_any(), Some(facts_of_extension(&extension)))
     }
 
     fn condition(kind: &str, status: &str, message: &str) -> Value {
@@ -185,7 +202,36 @@ mod tests {
     fn a_deletion_is_news_and_so_is_what_comes_after_it() {
         let (mut seen, extension) = (Seen::default(), fixture::extension());
         is_news(&mut seen, &extension);
-        assert!(seen.is_news(&serde_json::from_value(extension.clone()).unwrap(), false));
+        assert!(seen.is_news("redfish", None));
         assert!(is_news(&mut seen, &extension));
+    }
+
+    #[test]
+    fn what_a_run_finds_out_about_its_target_is_no_news_for_others_but_its_details_are() {
+        let mut seen = Seen::default();
+        let mut is_news = |target: &Value| {
+            let target: ExtensionTarget = serde_json::from_value(target.clone()).unwrap();
+            seen.is_news(&target.name_any(), Some(facts_of_target(&target)))
+        };
+        let mut target = fixture::target();
+        assert!(is_news(&target));
+        target["metadata"]["resourceVersion"] = json!("7");
+        target["status"] = json!({"powerState": "PowerOn", "lastRun": "team-a/backup"});
+        target["status"]["powerStateTime"] = json!("2026-11-23T10:00:00.000000Z");
+        assert!(!is_news(&target));
+        target["status"]["powerState"] = json!("PowerOff");
+        target["status"]["lastRun"] = json!("team-a/other");
+        assert!(!is_news(&target));
+        for (path, value) in [
+            ("/status/details", json!({"disk": "sda"})),
+            ("/spec/allowedNamespaces", json!({"names": ["team-b"]})),
+            ("/metadata/uid", json!("another")),
+            ("/metadata/deletionTimestamp", json!("2026-11-23T10:00:00Z")),
+        ] {
+            let (parent, key) = path.rsplit_once('/').unwrap();
+            target.pointer_mut(parent).unwrap()[key] = value;
+            assert!(is_news(&target), "{path}");
+            assert!(!is_news(&target), "{path}");
+        }
     }
 }

@@ -1,0 +1,130 @@
+//! Takes secret results away some time after their run has ended: passwords of consoles and machines are not to lie about
+//! for as long as somebody keeps the run.
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DeleteParams};
+use kube::{Error, ResourceExt as _};
+
+use super::context::Context;
+use super::live::{is_conflict, is_gone, result_secret};
+use super::{retention, status};
+use crate::api::ActionRun;
+
+/// Runs whose Secret is deleted in one look at most, so that the API has time for others.
+const BATCH: usize = 100;
+
+/// Deletes the Secrets that are kept no longer, and says so in their runs. Returns how many. One that cannot be deleted
+/// keeps no other. The caches must be filled.
+///
+/// # Access
+/// `delete` on Secrets of all namespaces. The operator deletes none but those that it made, whose names hold their run's
+/// UID.
+///
+/// # Errors
+/// The API's first one, once all were tried.
+pub async fn expire(context: &Context) -> Result<usize, Error> {
+    let Some(seconds) = context.settings.secret_result_seconds else { return Ok(0) };
+    let guards = context.caches.runs.state();
+    let runs = guards.iter().filter_map(|guard| guard.0.as_ref().ok());
+    let (mut expired, mut failed) = (0, None);
+    for run in retention::secrets_expired(runs, seconds, Timestamp::now()).into_iter().take(BATCH) {
+        match take_away(context, run).await {
+            Ok(()) => expired += 1,
+            // The next look sees what changed.
+            Err(error) if is_gone(&error) || is_conflict(&error) => {}
+            Err(error) => {
+                tracing::warn!(run = %run.name_any(), namespace = run.namespace(), %error, "a secret result was not deleted");
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    failed.map_or(Ok(expired), Err)
+}
+
+/// First the Secret, then the word about it: a crash in between repeats both.
+async fn take_away(context: &Context, run: &ActionRun) -> Result<(), Error> {
+    let uid = run.metadata.uid.as_deref().unwrap_or_default();
+    let name = result_secret(uid);
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), &run.namespace().unwrap_or_default());
+    match secrets.delete(&name, &DeleteParams::default()).await {
+        Err(error) if !is_gone(&error) => return Err(error),
+        _ => {}
+    }
+    match context.whole(run).await? {
+        Some(run) => context.write(&run, status::without_secret(&run)).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixture::{Fixture, RUN, UID};
+    use super::*;
+
+    const SECRETS: &str = "/api/v1/namespaces/team-a/secrets";
+
+    fn ended(action: &str, ended: Timestamp) -> Fixture {
+        let mut fixture = Fixture::new();
+        std::sync::Arc::get_mut(&mut fixture.context).unwrap().settings.secret_result_seconds = Some(3600);
+        let name = result_secret(UID);
+        fixture.api.change(RUN, |run| {
+            run["spec"]["action"] = json!(action);
+            run["status"] = json!({"phase": "Succeeded", "message": "done", "completionTime": ended.to_string(),
+                "console": {"protocol": "vnc"}, "resultRef": {"name": name}});
+        });
+        fixture.api.put(&format!("{SECRETS}/{name}"), json!({"metadata": {"name": name}}));
+        fixture.api.put(&format!("{SECRETS}/other"), json!({"metadata": {"name": "other"}}));
+        fixture.refresh();
+        fixture
+    }
+
+    fn ago(seconds: i64) -> Timestamp {
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
+        now - k8s_openapi::jiff::SignedDuration::from_secs(seconds)
+    }
+
+    #[tokio::test]
+    async fn a_secret_result_goes_an_hour_after_its_run_has_ended_and_the_run_stays() {
+        let mut fixture = ended("getconsole", ago(3500));
+        assert_eq!(expire(&fixture.context).await.unwrap(), 0);
+        fixture = ended("getconsole", ago(3601));
+        assert_eq!(expire(&fixture.context).await.unwrap(), 1);
+        let left: Vec<_> = fixture.api.under(SECRETS).into_iter().map(|(path, _)| path).collect();
+        assert_eq!(left, [format!("{SECRETS}/other")]);
+        let status = fixture.status();
+        assert!(status.get("resultRef").is_none(), "{status}");
+        assert_eq!((&status["phase"], &status["console"]["protocol"]), (&json!("Succeeded"), &json!("vnc")));
+        fixture.refresh();
+        let requests = fixture.api.log().len();
+        assert_eq!(expire(&fixture.context).await.unwrap(), 0);
+        assert_eq!(fixture.api.log().len(), requests, "it is done");
+    }
+
+    #[tokio::test]
+    async fn a_result_that_is_only_large_stays_with_its_run() {
+        let fixture = ended("status", ago(100_000));
+        assert_eq!(expire(&fixture.context).await.unwrap(), 0);
+        assert_eq!(fixture.api.under(SECRETS).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_names_another_secret_does_not_have_that_deleted() {
+        let mut fixture = ended("getconsole", ago(3601));
+        fixture.api.change(RUN, |run| run["status"]["resultRef"]["name"] = json!("other"));
+        fixture.refresh();
+        expire(&fixture.context).await.unwrap();
+        assert!(fixture.api.get(&format!("{SECRETS}/other")).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_cannot_be_deleted_is_still_named() {
+        let fixture = ended("prepare", ago(3601));
+        let refused = axum::http::StatusCode::FORBIDDEN;
+        fixture.api.before(move |_, method, _| (method == "DELETE").then_some(refused));
+        assert!(expire(&fixture.context).await.is_err());
+        assert!(fixture.status()["resultRef"].is_object());
+    }
+}
