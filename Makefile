@@ -133,9 +133,9 @@ clean-demo: ## undo "make demo"
 .PHONY: bench bench-run bench-install
 export BENCH_RUNS ?= 20
 export BENCH_BURST ?= 100
-export BENCH_WITHOUT_REPORT ?= 10
+export BENCH_WITHOUT_REPORT ?= 20
 
-bench: ## measure runs against bare Jobs (BENCH_RUNS=20 BENCH_BURST=100 BENCH_WITHOUT_REPORT=10), and installs
+bench: ## measure runs against bare Jobs (BENCH_RUNS=20 BENCH_BURST=100 BENCH_WITHOUT_REPORT=20), and installs
 	@hack/step cluster-up $(MAKE) cluster-up
 	hack/step image $(MAKE) image
 	hack/step bench-run $(MAKE) bench-run
@@ -148,7 +148,7 @@ bench-run:
 	environment=$$($(CLUSTER) env)
 	eval "$$environment"
 	mkdir -p "$(TARGET)/bench"
-	rm -f "$(TARGET)/bench/runner.json"
+	rm -f "$(TARGET)/bench/runner.json" "$(TARGET)/bench/run.json"
 	overhead=0
 	OUTRIGGER_TEST_RUNNER="$(TARGET)/image/outrigger-runner" OUTRIGGER_OVERHEAD_JSON="$(TARGET)/bench/runner.json" \
 	  cargo test --test runner overhead -- --ignored --nocapture || overhead=$$?

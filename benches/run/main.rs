@@ -15,12 +15,14 @@
 //! Runs and Jobs take turns in one process, and each pair swaps who is first, so that both meet the same machine. The
 //! next starts when the last one's pod is gone. One of each is made before and not counted. With `--burst`, so many
 //! are created at once, first Jobs, then runs; `burst_ratio` is that of the times until the last has finished. The operator
-//! limits neither: it is installed with `actions.maxConcurrentRuns=0`.
+//! limits neither: it is installed with `actions.maxConcurrentRuns=0`. That is done twice, the second time with runs
+//! first; `burst_ratio` is that of the sums.
 //!
 //! `writes_per_run` and `requests_per_run` are what the operator's replicas count of their requests to the API from the first
 //! run to when the last is deleted and gone, events included, divided by the runs; the Lease and watches are not counted,
 //! and access reviews are requests, but no writes. With `--without-report` pairs are measured once more with an operator
 //! that is told to learn outcomes from the pods alone: `without_report_p50_ratio` is to the bare Jobs of that time.
+//! `peak_memory_bytes` is the most that a replica had during the pairs and the bursts, looked at every second.
 //! `runner_overhead_ms` is taken from `bench/runner.json`, which `make bench-run` lets the runner's own measurement write.
 //!
 //! Percentiles are by nearest rank: of 20 values p50 is the 10th, p95 the 19th. Nothing is asserted about time: the
@@ -46,7 +48,7 @@ use kube::Client;
 use measure::Measure;
 use report::{Pairs, Report};
 use setup::World;
-use usage::Usage;
+use usage::{Memory, Usage};
 
 /// Measures ActionRuns against bare Jobs on the cluster that KUBECONFIG points to.
 #[derive(Parser)]
@@ -59,7 +61,7 @@ struct Options {
     #[arg(value_parser = value_parser!(u32).range(1..=1000))]
     burst: Option<u32>,
     /// Also measure so many pairs without the runners' reports.
-    #[arg(long, env = "BENCH_WITHOUT_REPORT", num_args = 0..=1, default_missing_value = "10")]
+    #[arg(long, env = "BENCH_WITHOUT_REPORT", num_args = 0..=1, default_missing_value = "20")]
     #[arg(value_parser = value_parser!(u32).range(1..=1000))]
     without_report: Option<u32>,
     /// Given by "cargo bench"; means nothing here.
@@ -80,6 +82,7 @@ async fn main() -> ExitCode {
 }
 
 async fn bench(options: &Options) -> anyhow::Result<()> {
+    report::remove()?;
     let client = Client::try_default().await?;
     println!("installing the chart and the extension");
     let world = World::start(&client).await?;
@@ -87,15 +90,21 @@ async fn bench(options: &Options) -> anyhow::Result<()> {
     println!("measuring {} runs and {0} bare Jobs, one after the other", options.runs);
     let mut report = Report::default();
     let before = Usage::now(&client).await?;
+    let memory = Memory::start(&client);
     report.pairs = pairs(&measure, "", options.runs).await?;
     for pair in 0..options.runs {
         measure.remove_run(&format!("run-{pair}")).await?;
     }
     report.usage = Some(Usage::now(&client).await?.per_run_since(&before, options.runs));
     if let Some(count) = options.burst {
-        println!("measuring {count} bare Jobs at once, then {count} runs");
-        report.burst(count, measure.jobs_at_once(count).await?, measure.runs_at_once(count).await?);
+        println!("measuring {count} bare Jobs and {count} runs at once, twice");
+        let mut jobs = vec![measure.jobs_at_once("first", count).await?];
+        let mut runs = vec![measure.runs_at_once("first", count).await?];
+        runs.push(measure.runs_at_once("second", count).await?);
+        jobs.push(measure.jobs_at_once("second", count).await?);
+        report.burst(count, &jobs, &runs);
     }
+    report.peak_memory = memory.peak().await?;
     if let Some(count) = options.without_report {
         println!("measuring {count} runs and {count} bare Jobs, one after the other, without reports");
         let arguments = setup::add_argument(&client, "--no-direct-report").await?;
@@ -103,8 +112,9 @@ async fn bench(options: &Options) -> anyhow::Result<()> {
         report.without_report = Some(pairs(&measure, "unreported-", count).await?);
         setup::set_arguments(&client, &arguments).await?;
     }
-    print!("{}", report.table());
-    println!("written to {}", report.write()?.display());
+    let json = report.whole()?;
+    print!("{}", report.table(&json));
+    println!("written to {}", report::write(&json)?.display());
     drop(measure);
     world.finish(&client).await
 }

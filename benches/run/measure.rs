@@ -100,8 +100,8 @@ impl Measure {
     }
 
     /// Creates runs all at once; how long it took until the last had ended.
-    pub async fn runs_at_once(&self, count: u32) -> anyhow::Result<Duration> {
-        let names: Vec<_> = (0..count).map(|number| self.name(&format!("burst-run-{number}"))).collect();
+    pub async fn runs_at_once(&self, round: &str, count: u32) -> anyhow::Result<Duration> {
+        let names: Vec<_> = (0..count).map(|number| self.name(&format!("{round}-burst-run-{number}"))).collect();
         let started = Instant::now();
         let ends = try_join_all(names.iter().map(|name| self.finish_run(name))).await?;
         try_join_all(ends.iter().map(|(_, job)| self.container_ends.gone(job))).await?;
@@ -110,8 +110,8 @@ impl Measure {
     }
 
     /// Creates bare Jobs all at once; how long it took until the last had ended.
-    pub async fn jobs_at_once(&self, count: u32) -> anyhow::Result<Duration> {
-        let jobs = (0..count).map(|number| self.bare_job(&format!("burst-job-{number}")));
+    pub async fn jobs_at_once(&self, round: &str, count: u32) -> anyhow::Result<Duration> {
+        let jobs = (0..count).map(|number| self.bare_job(&format!("{round}-burst-job-{number}")));
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
         let started = Instant::now();
         let ends = try_join_all(jobs.iter().map(|job| self.finish_job(job))).await?;

@@ -29,14 +29,39 @@ pub struct Report {
     pub without_report: Option<Pairs>,
     /// What the operator did for each run of the pairs.
     pub usage: Option<Usage>,
+    /// The most memory that a replica of the operator had, in bytes.
+    pub peak_memory: f64,
     burst: Option<Burst>,
 }
 
+/// Seconds of each round.
 struct Burst {
     count: u32,
-    jobs: f64,
-    runs: f64,
+    jobs: Vec<f64>,
+    runs: Vec<f64>,
 }
+
+impl Burst {
+    fn ratio(&self) -> f64 {
+        self.runs.iter().sum::<f64>() / self.jobs.iter().sum::<f64>()
+    }
+}
+
+/// What a ratio must not exceed.
+struct Target {
+    /// Its key in the JSON file.
+    key: &'static str,
+    most: f64,
+}
+
+const TARGETS: [Target; 6] = [
+    Target { key: "p50_ratio", most: 0.2 },
+    Target { key: "p95_ratio", most: 0.35 },
+    Target { key: "without_report_p50_ratio", most: 0.45 },
+    Target { key: "burst_ratio", most: 1.15 },
+    Target { key: "writes_per_run", most: 8.0 },
+    Target { key: "runner_overhead_ms", most: 5.0 },
+];
 
 impl Pairs {
     /// Adds a run.
@@ -90,13 +115,14 @@ impl Pairs {
 }
 
 impl Report {
-    /// Notes how long `count` bare Jobs took that were created at once, and as many runs.
-    pub fn burst(&mut self, count: u32, jobs: Duration, runs: Duration) {
-        self.burst = Some(Burst { count, jobs: jobs.as_secs_f64(), runs: runs.as_secs_f64() });
+    /// Notes how long `count` bare Jobs took that were created at once, and as many runs, in each round.
+    pub fn burst(&mut self, count: u32, jobs: &[Duration], runs: &[Duration]) {
+        let seconds = |times: &[Duration]| times.iter().map(Duration::as_secs_f64).collect();
+        self.burst = Some(Burst { count, jobs: seconds(jobs), runs: seconds(runs) });
     }
 
-    /// For people.
-    pub fn table(&self) -> String {
+    /// For people; `json` is what is written.
+    pub fn table(&self, json: &Value) -> String {
         let mut table =
             format!("{:44}{:>9}{:>9}{:>9}{:>9}\n", "seconds from create until seen", "p50", "p95", "min", "max");
         table.push_str(&self.pairs.table());
@@ -110,28 +136,31 @@ impl Report {
                 "for each run {writes:.1} writes and {requests:.1} requests; the operator has {memory:.1} MiB"
             );
         }
-        if let Some(Burst { count, jobs, runs }) = &self.burst {
-            let _ = writeln!(
-                table,
-                "{count} at once, until the last: ActionRuns {runs:.1} s, bare Jobs {jobs:.1} s: {:.2}×",
-                runs / jobs
-            );
+        let _ = writeln!(table, "at most, bursts included, it had {:.1} MiB", self.peak_memory / f64::from(1 << 20));
+        if let Some(burst) = &self.burst {
+            for (runs, jobs) in burst.runs.iter().zip(&burst.jobs) {
+                let count = burst.count;
+                let _ = writeln!(
+                    table,
+                    "{count} at once, until the last: ActionRuns {runs:.1} s, bare Jobs {jobs:.1} s: {:.2}×",
+                    runs / jobs
+                );
+            }
         }
+        for (key, value) in json.as_object().into_iter().flatten().filter(|(key, _)| key.ends_with("_ms")) {
+            let _ = writeln!(table, "{key:44}{:9.3}", value.as_f64().unwrap_or(f64::NAN));
+        }
+        table.push_str(&verdicts(json));
         table
     }
 
-    /// Writes the JSON file; its path.
-    pub fn write(&self) -> anyhow::Result<PathBuf> {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-        let path = target.join("bench/run.json");
+    /// All that is written, what the runner's own measurement left included.
+    pub fn whole(&self) -> anyhow::Result<Value> {
         let mut json = self.json();
-        for (key, value) in runner(&target.join("bench/runner.json"))? {
+        for (key, value) in runner(&directory().join("runner.json"))? {
             json[key] = value;
         }
-        std::fs::create_dir_all(target.join("bench"))
-            .and_then(|()| std::fs::write(&path, format!("{json:#}\n")))
-            .with_context(|| format!("{} cannot be written", path.display()))?;
-        Ok(path)
+        Ok(json)
     }
 
     fn json(&self) -> Value {
@@ -153,15 +182,56 @@ impl Report {
             json["requests_per_run"] = json!(rounded(usage.requests));
             json["operator_memory_bytes"] = json!(usage.memory);
         }
+        json["peak_memory_bytes"] = json!(self.peak_memory);
         if let Some(burst) = &self.burst {
-            json["burst_ratio"] = json!(rounded(burst.runs / burst.jobs));
+            let rounds = |seconds: &[f64]| seconds.iter().copied().map(rounded).collect::<Vec<_>>();
+            json["burst_ratio"] = json!(rounded(burst.ratio()));
             json["burst"] = json!({
                 "count": burst.count,
-                "action_runs_seconds": rounded(burst.runs),
-                "bare_jobs_seconds": rounded(burst.jobs),
+                "first": ["bare_jobs", "action_runs"],
+                "action_runs_seconds": rounds(&burst.runs),
+                "bare_jobs_seconds": rounds(&burst.jobs),
             });
         }
         json
+    }
+}
+
+/// What was measured of each target, and whether it is met.
+fn verdicts(json: &Value) -> String {
+    let mut table = format!("{:44}{:>9}{:>9}\n", "target", "measured", "at most");
+    for Target { key, most } in TARGETS {
+        let line = match json[key].as_f64() {
+            Some(value) => format!("{value:9.3}{most:9.2}  {}", if value <= most { "met" } else { "MISSED" }),
+            None => format!("{:>9}{most:9.2}", "-"),
+        };
+        let _ = writeln!(table, "{key:44}{line}");
+    }
+    table
+}
+
+/// Where results are written.
+fn directory() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("bench")
+}
+
+/// Writes the JSON file; its path.
+pub fn write(json: &Value) -> anyhow::Result<PathBuf> {
+    let path = directory().join("run.json");
+    std::fs::create_dir_all(directory())
+        .and_then(|()| std::fs::write(&path, format!("{json:#}\n")))
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(path)
+}
+
+/// Removes the file of an earlier benchmark, so that one that fails leaves none.
+pub fn remove() -> anyhow::Result<()> {
+    let path = directory().join("run.json");
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,9 +1,13 @@
 //! What the operator's replicas say of themselves: requests to the API, and memory.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::installation::NAMESPACE;
 
@@ -67,6 +71,45 @@ impl Usage {
                 }
             }
         }
+    }
+}
+
+/// Time between two looks at the memory.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Looks at the operator's memory for as long as something is measured.
+pub struct Memory {
+    end: oneshot::Sender<()>,
+    peak: JoinHandle<f64>,
+}
+
+impl Memory {
+    /// Looks from now on.
+    pub fn start(client: &Client) -> Self {
+        let (end, mut ended) = oneshot::channel();
+        let client = client.clone();
+        let peak = tokio::spawn(async move {
+            let mut peak = 0.0_f64;
+            loop {
+                // A replica that is too busy to answer does so the next time.
+                if let Ok(usage) = Usage::now(&client).await {
+                    peak = peak.max(usage.memory);
+                }
+                match tokio::time::timeout(LOOK, &mut ended).await {
+                    Ok(_) => return peak,
+                    Err(_) => continue,
+                }
+            }
+        });
+        Self { end, peak }
+    }
+
+    /// The most that a replica has had since, in bytes.
+    pub async fn peak(self) -> anyhow::Result<f64> {
+        drop(self.end);
+        let peak = self.peak.await?;
+        ensure!(peak > 0.0, "no replica of the operator told its memory");
+        Ok(peak)
     }
 }
 
