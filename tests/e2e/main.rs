@@ -8,6 +8,7 @@
 mod harness;
 mod installation;
 
+mod answers;
 mod beside;
 mod disruption;
 mod extensions;
@@ -39,7 +40,7 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let runs = [runs::TESTS, retries::TESTS, outputs::TESTS].concat();
+    let runs = [runs::TESTS, retries::TESTS, outputs::TESTS, answers::TESTS].concat();
     let groups: [(&str, &[Test], usize); 12] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", &runs, 4),

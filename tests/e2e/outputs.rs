@@ -10,14 +10,15 @@ use crate::runs::{finished, probe};
 pub const TESTS: &[Test] =
     &[("what_a_run_printed_is_kept_and_goes_with_the_run", what_a_run_printed_is_kept_and_goes_with_the_run)];
 
-fn output(world: &World, run: &str, more: &[&str]) -> Printed {
+/// What is kept of a run, read in the operator's pod.
+pub fn output(world: &World, run: &str, more: &[&str]) -> Printed {
     let exec = ["-n", NAMESPACE, "exec", "deployment/outrigger", "--"];
     let command = ["outrigger", "store", "output", run, "--store", "/var/lib/outrigger"];
     world.kubectl(&[&exec[..], &command, more].concat())
 }
 
 /// Asks until the answer is what is wanted.
-fn eventually(seconds: u64, ask: impl Fn() -> Printed, is_wanted: impl Fn(&Printed) -> bool) {
+pub fn eventually(seconds: u64, ask: impl Fn() -> Printed, is_wanted: impl Fn(&Printed) -> bool) {
     let started = Instant::now();
     loop {
         let answer = ask();

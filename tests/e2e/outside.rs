@@ -5,11 +5,15 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 
 use crate::Test;
+use crate::faulty::{Bench, OWN};
 use crate::harness::{NAMESPACE, World, cluster, end_group, run as command};
 use crate::runs::{finished, probe, run};
 
 /// The tests. They end with the chart uninstalled.
-pub const TESTS: &[Test] = &[("the_controller_runs_outside_the_cluster", the_controller_runs_outside_the_cluster)];
+pub const TESTS: &[Test] = &[
+    ("the_controller_runs_outside_the_cluster", the_controller_runs_outside_the_cluster),
+    ("a_volume_that_cannot_be_mounted_ends_the_run_with_its_words", a_volume_that_cannot_be_mounted_ends_the_run),
+];
 
 struct Controller(Child);
 
@@ -66,4 +70,31 @@ fn the_controller_runs_outside_the_cluster(world: &World) {
     // Helm takes over nothing that it did not make
     world.kubectl(&["-n", NAMESPACE, "delete", "serviceaccount", "outrigger-action"]);
     world.kubectl(&["-n", NAMESPACE, "delete", "pvc", "outside", "--wait=false"]);
+}
+
+/// The claim that Jobs mount is bound to a directory that no node has.
+fn a_volume_that_cannot_be_mounted_ends_the_run(world: &World) {
+    let bench = Bench::new(world, "2m");
+    bench.installed("unmounted", "one");
+    world.applied(&format!(
+        "apiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: e2e-missing}}\nspec: {{storageClassName: '', accessModes: \
+         [ReadWriteMany], capacity: {{storage: 1Mi}}, persistentVolumeReclaimPolicy: Retain, hostPath: {{path: \
+         /no/such/outrigger, type: Directory}}}}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: outrigger-store, \
+         namespace: {OWN}}}\nspec: {{storageClassName: '', volumeName: e2e-missing, accessModes: [ReadWriteMany], resources: \
+         {{requests: {{storage: 1Mi}}}}}}\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: outrigger-action, \
+         namespace: {OWN}}}\nautomountServiceAccountToken: false\n---\napiVersion: outrigger.dev/v1alpha1\nkind: \
+         ActionRun\nmetadata: {{name: unmounted, namespace: {OWN}}}\nspec: {{extensionRef: {{name: unmounted}}, action: Act, \
+         startDeadlineSeconds: 15}}\n"
+    ));
+    let ended = world.finished(OWN, "unmounted");
+    assert_eq!(ended["status"]["phase"], "Failed", "{ended}");
+    assert_eq!(ended["status"]["reason"], "StartDeadlineExceeded", "{ended}");
+    let message = ended["status"]["message"].as_str().unwrap();
+    assert!(message.starts_with("the action did not start within 15 s: FailedMount: "), "{message}");
+    assert!(message.contains("/no/such/outrigger"), "{message}");
+    bench.end(&["unmounted"]);
+    for object in [["serviceaccount", "outrigger-action"], ["pvc", "outrigger-store"]] {
+        world.kubectl(&["-n", OWN, "delete", object[0], object[1], "--timeout=60s"]);
+    }
+    world.kubectl(&["delete", "pv", "e2e-missing", "--timeout=60s"]);
 }

@@ -74,6 +74,13 @@ fn a_queued_run_that_is_too_late_says_where_it_stood(world: &World) {
     assert_eq!(late["status"]["reason"], "StartDeadlineExceeded", "{late}");
     let message = late["status"]["message"].as_str().unwrap();
     assert!(message.contains("within 3 s: queued at position 1"), "{message}");
+    // one that is cancelled does not wait for its turn
+    world.applied(&run("late", "third", &append(world, "late", 0)));
+    queued(world, "late", "third", 1);
+    world.kubectl(&["-n", "late", "patch", "arun", "third", "--type=merge", "-p", "{\"spec\":{\"cancel\":true}}"]);
+    let third = world.finished("late", "third");
+    assert_eq!(third["status"]["phase"], "Canceled", "{third}");
+    assert!(third["status"].get("attempts").is_none(), "{third}");
     assert!(world.kubectl(&["-n", "late", "delete", "arun", "first", "--timeout=60s"]).success);
     assert_eq!(world.appended("late").len(), 1);
 }
@@ -95,6 +102,8 @@ fn finished_runs_are_collected_as_they_ask_for(world: &World) {
         .collect();
     let spec = append(world, "kept", 0);
     let fixed = finished(world, "kept", "fixed", &spec);
+    let spec_with_ttl = format!("{}, ttlSecondsAfterFinished: 3600", append(world, "kept-ttl", 0));
+    let with_ttl = finished(world, "kept", "with-ttl", &spec_with_ttl);
     finished(world, "kept", "short", "action: Echo, parameters: {text: x}, ttlSecondsAfterFinished: 2");
     let gone = |name: &str| {
         world.wait(&format!("-n kept arun/{name}"), "collection", |run| run.is_null().then_some(()));
@@ -108,4 +117,9 @@ fn finished_runs_are_collected_as_they_ask_for(world: &World) {
     assert!(applied.success && applied.text.contains("unchanged"), "{}", applied.text);
     assert_eq!(world.get("-n kept arun/fixed")["status"], fixed["status"]);
     assert_eq!(world.appended("kept").len(), 1);
+    // so it is with a TTL, until that is over
+    let applied = world.apply(&run("kept", "with-ttl", &spec_with_ttl));
+    assert!(applied.success && applied.text.contains("unchanged"), "{}", applied.text);
+    assert_eq!(world.get("-n kept arun/with-ttl")["status"], with_ttl["status"]);
+    assert_eq!(world.appended("kept-ttl").len(), 1);
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::Test;
 use crate::harness::{World, condition};
+use crate::outputs::{eventually, output};
 use crate::rights::{bind, payload, refused, taken};
 use crate::runs::{finished, probe, run, slash};
 
@@ -44,6 +45,11 @@ fn an_attempt_that_fails_is_repeated_until_it_succeeds(world: &World) {
         .map(|(code, reason)| (Value::from(code), Value::from(reason)));
     assert!(ends.into_iter().eq(expected.iter().map(|(code, reason)| (code, reason))), "{ended}");
     let uid = ended["metadata"]["uid"].as_str().unwrap();
+    // what each attempt printed is kept
+    let first = || output(world, "flaky/one", &["--attempt", "1", "--stream", "stderr"]);
+    eventually(20, first, |printed| printed.text == "not yet, this is attempt 1\n");
+    let last = || output(world, "flaky/one", &["--stream", "stdout"]);
+    eventually(20, last, |printed| printed.text.contains("\"attempt\":\"3\""));
     assert_eq!(world.appended("flaky"), [format!("1 {uid}"), format!("2 {uid}"), format!("3 {uid}")]);
 }
 

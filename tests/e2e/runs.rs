@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("a_cancelled_run_is_stopped", a_cancelled_run_is_stopped),
     ("a_deleted_run_leaves_nothing", a_deleted_run_leaves_nothing),
     ("a_deleted_job_or_pod_ends_the_run", a_deleted_job_or_pod_ends_the_run),
+    ("a_job_or_pod_deleted_before_the_claim_is_made_again", a_job_or_pod_deleted_before_the_claim_is_made_again),
     ("a_finished_run_is_not_run_again", a_finished_run_is_not_run_again),
     ("bad_requests_are_refused_at_apply", bad_requests_are_refused_at_apply),
     ("the_caller_is_who_created_the_run", the_caller_is_who_created_the_run),
@@ -196,10 +197,41 @@ fn a_deleted_job_or_pod_ends_the_run(world: &World) {
         let deleted = world.kubectl(&["-n", NAMESPACE, "delete", kind, "-l", &label, "--wait=false"]);
         assert!(deleted.success, "{}", deleted.text);
         let ended = world.finished("torn", name);
-        // the runner hears TERM, stops the script and reports; were it killed, nobody would know
-        let reason = ended["status"]["reason"].as_str().unwrap();
-        assert!(["PodDeleted", "OutcomeUnknown"].contains(&reason), "{ended}");
+        // the runner hears TERM, stops the script and reports
+        assert_eq!(ended["status"]["reason"], "PodDeleted", "{ended}");
+        assert_eq!(ended["status"]["phase"], "Failed", "{ended}");
         assert_eq!(world.appended(&format!("torn-{name}")).len(), 1, "started once");
+    }
+}
+
+/// No node has the label until both are gone, so that no pod can claim before that.
+fn a_job_or_pod_deleted_before_the_claim_is_made_again(world: &World) {
+    probe_with(world, "unclaimed", ", runtime: {nodeSelector: {outrigger.dev/test-unclaimed: open}}");
+    let names = ["jobs", "pods"];
+    for kind in names {
+        let spec = format!("action: Append, parameters: {{url: '{}append/unclaimed-{kind}'}}", slash(&world.append));
+        world.applied(&run("unclaimed", kind, &spec));
+    }
+    for kind in names {
+        let label = format!("outrigger.dev/run-uid={}", uid(&world.get(&format!("-n unclaimed arun/{kind}"))));
+        let pods = format!("-n {NAMESPACE} pods -l {label}");
+        let pod = world.wait(&pods, "pod", |pods| pods["items"].get(0).cloned());
+        let deleted = world.kubectl(&["-n", NAMESPACE, "delete", kind, "-l", &label, "--wait=false"]);
+        assert!(deleted.success, "{}", deleted.text);
+        // the pod of a deleted Job is deleted a little later
+        world.wait(&pods, "deletion of the pod", |pods| {
+            let is_it = |other: &Value| uid(other) == uid(&pod) && other["metadata"]["deletionTimestamp"].is_null();
+            (!pods["items"].as_array()?.iter().any(is_it)).then_some(())
+        });
+    }
+    let node = world.kubectl(&["get", "nodes", "-o", "name"]).text.lines().next().unwrap_or_default().to_owned();
+    assert!(world.kubectl(&["label", "--overwrite", &node, "outrigger.dev/test-unclaimed=open"]).success);
+    let ended = names.map(|kind| world.finished("unclaimed", kind));
+    world.kubectl(&["label", &node, "outrigger.dev/test-unclaimed-"]);
+    for (kind, ended) in names.iter().zip(&ended) {
+        assert_eq!(ended["status"]["phase"], "Succeeded", "{ended}");
+        assert_eq!(ended["status"]["attempts"].as_array().unwrap().len(), 1, "{ended}");
+        assert_eq!(world.appended(&format!("unclaimed-{kind}")).len(), 1, "started once");
     }
 }
 
@@ -212,6 +244,13 @@ fn a_finished_run_is_not_run_again(world: &World) {
     assert!(applied.success && applied.text.contains("unchanged"), "{}", applied.text);
     let changed = world.apply(&run("again", "one", &spec.replace("again'", "other'")));
     assert!(!changed.success && changed.text.contains("immutable"), "{}", changed.text);
+    // nor does anybody rewrite how it ended, an administrator included
+    for field in ["\"exitCode\":3", "\"reason\":\"Forged\"", "\"message\":\"forged\"", "\"completionTime\":null"] {
+        let patch = format!("{{\"status\":{{{field}}}}}");
+        let status = ["patch", "arun", "one", "--subresource=status", "--type=merge", "-p", &patch];
+        let printed = world.kubectl(&[&["-n", "again"], &status[..]].concat());
+        assert!(!printed.success && printed.text.contains("of a finished run stay as they are"), "{}", printed.text);
+    }
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(world.get("-n again arun/one")["status"], first["status"]);
     assert_eq!(world.appended("again").len(), 1);

@@ -49,7 +49,8 @@ fn a_pod_that_no_node_takes_ends_the_run(world: &World) {
     assert!(message.contains("node") && message.contains("selector"), "{message}");
 }
 
-/// Kubelet looks at the limits of volumes every ten seconds or so.
+/// Kubelet looks at the limits of volumes every ten seconds or so. The script heeds its TERM, and the runner would tell that
+/// the pod was told to end before kubelet says why.
 fn a_full_scratch_directory_ends_the_run(world: &World) {
     probe(world, "scratch");
     let run = finished(world, "scratch", "one", "action: Fill");

@@ -11,7 +11,7 @@ case $action in
         echo "the secret is $(parameter secret)" >&2
         jq -c --arg timeout "$timeout" '{status: "success", text: .parameters.text, count: .parameters.count, timeout: $timeout}' "$payload"
         ;;
-    Payload | Open | Guarded)
+    Payload | Open | Guarded | create)
         jq -c --arg path "$payload" --arg home "$HOME" --arg user "$(id -u)" --arg mode "$(stat -c %a "$payload")" \
             --arg environment "$(env | sed -n 's/^\(OUTRIGGER_[A-Z_]*\)=.*/\1/p' | sort | paste -sd ' ')" \
             '. + {seen: {path: $path, home: $home, user: $user, mode: $mode, environment: $environment}}' "$payload"
@@ -23,6 +23,24 @@ case $action in
     Noise)
         echo "connecting…"
         printf 'no JSON at all'
+        ;;
+    Print)
+        echo '{"printmessage": "True", "message": [{"disk": "sda", "size": 3}]}'
+        ;;
+    Large)
+        jq -nc '{text: ("x" * 102400)}'
+        ;;
+    Noisy)
+        head -c 10M /dev/zero | tr '\0' x
+        printf '\n{"status": "success"}'
+        ;;
+    Binary)
+        printf '\377\376\000\001 no text at all'
+        ;;
+    Slow)
+        echo "half way"
+        sleep 8
+        echo "all the way"
         ;;
     Children)
         (trap '' TERM; setsid sleep 1000) &
@@ -43,8 +61,6 @@ case $action in
         jq -nc --arg attempt "$OUTRIGGER_ATTEMPT" '{status: "success", attempt: $attempt}'
         ;;
     Fill)
-        # Kubelet gives an evicted pod a second: what heeds TERM may tell its own end first.
-        trap '' TERM
         head -c 300M /dev/zero >/tmp/full
         sleep 70
         ;;
@@ -53,6 +69,15 @@ case $action in
         ;;
     status)
         echo '{"status": "success", "power_state": "poweron"}'
+        ;;
+    statuses)
+        echo '{"status": "success", "power_state": {"i-2-1-VM": "poweron", "i-2-2-VM": "gone"}}'
+        ;;
+    prepare)
+        echo '{"details": {"slot": "9"}, "vncPassword": "hunter2-prepared"}'
+        ;;
+    getconsole)
+        echo '{"status": "success", "console": {"host": "console-7.example.com", "port": "5901", "password": "hunter2-console", "protocol": "vnc"}}'
         ;;
     *)
         echo "{\"error\": \"unknown action $action\"}"
