@@ -205,6 +205,9 @@ impl Context {
             self.look(state, Some(uid));
             return None;
         }
+        if is_raised {
+            self.slots.changed(state);
+        }
         (!is_known && !self.is_alone_and_fits(state, uid)).then_some(pause)
     }
 

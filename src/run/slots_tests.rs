@@ -254,6 +254,23 @@ async fn a_raised_limit_counts_at_the_next_look() {
 }
 
 #[tokio::test]
+async fn a_limit_that_is_raised_just_after_a_look_is_not_forgotten() {
+    let mut fixture = limited(None, Some(1));
+    for (name, age) in [("first", 30), ("second", 20)] {
+        add(&fixture, "a", name, age);
+        one(&mut fixture, "a", name).await;
+    }
+    std::sync::Arc::get_mut(&mut fixture.context).unwrap().slots.interval = Duration::from_secs(3600);
+    fixture.extend(with_limit(Some(2)));
+    let mut receiver = fixture.context.slots.woken().unwrap();
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(active(&fixture).len(), 1);
+    assert_eq!(woken(&fixture, &mut receiver), ["second"]);
+    one(&mut fixture, "a", "second").await;
+    assert_eq!(active(&fixture).len(), 2);
+}
+
+#[tokio::test]
 async fn a_run_of_a_missing_extension_is_not_in_the_queue() {
     let mut fixture = limited(Some(1), None);
     add(&fixture, "a", "lost", 30);
