@@ -36,33 +36,29 @@ pub fn read(
     let mut read = Parameters::default();
     for (name, value) in given {
         let definition = definitions.iter().find(|definition| definition.name == *name);
-        match (definition, text(value)) {
-            (None, _) if !allow_unknown => problems.push(unknown(&field(name), name, definitions)),
-            (_, None) => {
-                let found = if value.is_null() {
-                    "null"
-                } else if value.is_array() {
-                    "a list"
-                } else {
-                    "an object"
-                };
-                problems.push(format!("{}: is {found}; allowed are strings, numbers and booleans", field(name)));
+        if definition.is_none() && !allow_unknown {
+            problems.push(unknown(&field(name), name, definitions));
+            continue;
+        }
+        let text = match fit(name, value) {
+            Ok(text) => text,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
             }
-            (_, Some(text)) if text.len() > VALUE_BYTES => {
-                problems.push(format!("{}: has {} bytes; allowed are {VALUE_BYTES}", field(name), text.len()));
-            }
-            (None, Some(text)) => {
-                read.values.insert(name.clone(), Value::String(text));
-            }
-            (Some(definition), Some(text)) => match one(definition, &text, false) {
-                Err(message) => problems.push(format!("{}: {message}", field(name))),
-                Ok(typed) => {
-                    read.values.insert(name.clone(), typed.to_json());
-                    if definition.kind == ParameterKind::Password {
-                        read.password_values.push(text);
-                    }
+        };
+        let Some(definition) = definition else {
+            read.values.insert(name.clone(), Value::String(text));
+            continue;
+        };
+        match one(definition, &text, false) {
+            Err(message) => problems.push(format!("{}: {message}", field(name))),
+            Ok(typed) => {
+                read.values.insert(name.clone(), typed.to_json());
+                if definition.kind == ParameterKind::Password {
+                    read.password_values.push(text);
                 }
-            },
+            }
         }
     }
     for (name, text) in secret {
@@ -108,14 +104,24 @@ fn secret_field(name: &str) -> String {
     format!("spec.parametersFrom: parameter {}", quoted(name))
 }
 
-/// A scalar as a user would have typed it.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(boolean) => Some(boolean.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+/// The value of parameter `name` as a user would have typed it, whatever its definition. Errors: it is no string, number or
+/// boolean, or has more than [`VALUE_BYTES`] as JSON.
+pub fn fit(name: &str, value: &Value) -> Result<String, String> {
+    let text = match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(boolean) => Ok(boolean.to_string()),
+        Value::Null => Err("null"),
+        Value::Array(_) => Err("a list"),
+        Value::Object(_) => Err("an object"),
+    };
+    let text =
+        text.map_err(|found| format!("{}: is {found}; allowed are strings, numbers and booleans", field(name)))?;
+    let bytes = value.to_string().len();
+    if bytes > VALUE_BYTES {
+        return Err(format!("{}: has {bytes} bytes as JSON; allowed are {VALUE_BYTES}", field(name)));
     }
+    Ok(text)
 }
 
 fn one(definition: &ParameterDefinition, text: &str, from_secret: bool) -> Result<Typed, String> {

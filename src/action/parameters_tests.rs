@@ -70,7 +70,7 @@ fn each_kind_says_what_it_expects() {
             json!(""),
             "spec.parameters.p: is empty; leave it out, or give a value; expected is text",
         ),
-        (ParameterKind::Text, json!("x".repeat(9000)), "spec.parameters.p: has 9000 bytes; allowed are 8192"),
+        (ParameterKind::Text, json!("x".repeat(9000)), "spec.parameters.p: has 9002 bytes as JSON; allowed are 8192"),
     ];
     for (kind, value, text) in texts {
         assert_eq!(problem(definition("p", kind), value), text);

@@ -157,7 +157,7 @@ fn stamped(mut run: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_run_is_checked_once_it_is_stamped_and_right_on_its_own() {
+async fn a_stamped_run_is_checked_and_all_that_is_wrong_is_told_at_once() {
     let of = async |run: Value| {
         answered(VALIDATE_RUNS, review("actionruns", "CREATE", run)).await["status"]["message"].clone()
     };
@@ -167,7 +167,8 @@ async fn a_run_is_checked_once_it_is_stamped_and_right_on_its_own() {
     let mut large = a_run();
     large["spec"]["parameters"] = json!({"a": [1]});
     let large = of(stamped(large)).await;
-    assert_eq!(large, "spec.parameters.a is a list: allowed are strings, numbers and booleans");
+    let expected = "spec.parameters.a: is a list; allowed are strings, numbers and booleans; a is wrong; b is wrong";
+    assert_eq!(large, expected);
 }
 
 #[tokio::test]

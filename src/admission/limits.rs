@@ -1,13 +1,10 @@
 //! What a run's schema cannot bound: sizes, and types of parameters. Pure.
 
-use serde_json::Value;
-
+use crate::action::parameters;
 use crate::api::ActionRunSpec;
 
 /// Largest spec, in bytes of its JSON without `caller` and `cancel`.
 pub const SPEC_BYTES: usize = 96 * 1024;
-/// Largest value of a parameter, in bytes of its JSON.
-pub const PARAMETER_BYTES: usize = 8 * 1024;
 
 /// Everything that is wrong with `spec` on its own: its sizes and its parameters' types.
 pub fn problems(spec: &ActionRunSpec) -> Vec<String> {
@@ -17,29 +14,13 @@ pub fn problems(spec: &ActionRunSpec) -> Vec<String> {
     if bytes > SPEC_BYTES {
         problems.push(format!("spec has {bytes} bytes as JSON: at most {SPEC_BYTES} are allowed"));
     }
-    for (name, value) in &spec.parameters {
-        let kind = match value {
-            Value::String(_) | Value::Number(_) | Value::Bool(_) => {
-                let bytes = value.to_string().len();
-                if bytes > PARAMETER_BYTES {
-                    problems.push(format!(
-                        "spec.parameters.{name} has {bytes} bytes as JSON: at most {PARAMETER_BYTES} are allowed"
-                    ));
-                }
-                continue;
-            }
-            Value::Null => "null",
-            Value::Array(_) => "a list",
-            Value::Object(_) => "an object",
-        };
-        problems.push(format!("spec.parameters.{name} is {kind}: allowed are strings, numbers and booleans"));
-    }
+    problems.extend(spec.parameters.iter().filter_map(|(name, value)| parameters::fit(name, value).err()));
     problems
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -60,9 +41,9 @@ mod tests {
         assert_eq!(
             problems_of(json!({"parameters": {"a": null, "b": [1], "c": {}}})),
             [
-                "spec.parameters.a is null: allowed are strings, numbers and booleans",
-                "spec.parameters.b is a list: allowed are strings, numbers and booleans",
-                "spec.parameters.c is an object: allowed are strings, numbers and booleans",
+                "spec.parameters.a: is null; allowed are strings, numbers and booleans",
+                "spec.parameters.b: is a list; allowed are strings, numbers and booleans",
+                "spec.parameters.c: is an object; allowed are strings, numbers and booleans",
             ]
         );
     }
@@ -73,8 +54,8 @@ mod tests {
         assert_eq!(
             problems_of(json!({"parameters": {"a": "x".repeat(8191), "b": "\u{1}".repeat(1366)}})),
             [
-                "spec.parameters.a has 8193 bytes as JSON: at most 8192 are allowed",
-                "spec.parameters.b has 8198 bytes as JSON: at most 8192 are allowed",
+                "spec.parameters.a: has 8193 bytes as JSON; allowed are 8192",
+                "spec.parameters.b: has 8198 bytes as JSON; allowed are 8192",
             ]
         );
         let many: serde_json::Map<_, _> = (0..13).map(|n| (n.to_string(), json!("x".repeat(8000)))).collect();

@@ -120,8 +120,8 @@ fn restored_annotation(object: &DynamicObject, mark: &str) -> Value {
     json!({"op": "add", "path": "/metadata/annotations", "value": annotations})
 }
 
-/// The run whose meaning is to be judged: one that is created, that is right on its own, and that may start. For any
-/// other the API is not asked: who has no genuine stamp costs nothing but this.
+/// The run whose meaning is to be judged: one that is created, and that may start. For any other the API is not asked: who
+/// has no genuine stamp costs nothing but this.
 pub fn run_to_check(request: &Request, key: &[u8]) -> Option<ActionRun> {
     let object = request.object.as_ref().filter(|_| request.operation == Operation::Create)?;
     if annotation(object, RESTORED).is_some() {
@@ -129,7 +129,7 @@ pub fn run_to_check(request: &Request, key: &[u8]) -> Option<ActionRun> {
     }
     let mut run: ActionRun = parse(object).ok()?;
     run.metadata.namespace.clone_from(&request.namespace);
-    (is_genuine(key, &run).is_ok() && limits::problems(&run.spec).is_empty()).then_some(run)
+    is_genuine(key, &run).is_ok().then_some(run)
 }
 
 /// Judges a run after every mutation: on creation its stamp, its sizes and its meaning, in which the caller found
@@ -150,6 +150,8 @@ pub fn validate_run(request: &Request, key: &[u8], refusals: &[String]) -> Resul
             let mut problems = limits::problems(&run.spec);
             // A record from a backup never starts: what it refers to may be gone.
             if annotation(object, RESTORED).is_none() {
+                // What is wrong with a parameter on its own is said by its meaning too, in the same words.
+                problems.retain(|problem| !refusals.iter().any(|refusal| refusal.contains(problem)));
                 problems.extend_from_slice(refusals);
             }
             if problems.is_empty() { Ok(()) } else { Err(problems) }

@@ -9,9 +9,10 @@ use kube::{Api, Client, Error};
 
 use super::ask;
 use super::decide::Start;
-use super::request::{Answers, Policy, References, request};
+use super::request::{Answers, Policy, References, open_passwords, request};
 use crate::admission::{RunCheck, RunChecker};
 use crate::api::{ActionRun, ExtensionTarget, OrchestratorExtension};
+use crate::validate::quoted;
 
 /// Judges runs at admission. What may still come (an extension, its installation, a target) is a warning, because GitOps
 /// tools apply everything at once; the run then waits for it. A right that is missing, or cannot be asked for, is not.
@@ -75,13 +76,18 @@ fn judge(run: &ActionRun, found: &Found, answers: &Answers, policy: &Policy) -> 
         stamp: Ok(()),
         answers,
     };
-    match request(run, &references, policy) {
-        Err(Start::Never(refusal)) => refused(refusal.message),
-        Err(Start::Wait(refusal)) => {
-            RunCheck { warnings: vec![format!("the run will wait: {}", refusal.message)], ..RunCheck::default() }
-        }
-        Ok(_) | Err(Start::Ready { .. }) => RunCheck::default(),
-    }
+    let waits = match request(run, &references, policy) {
+        Err(Start::Never(refusal)) => return refused(refusal.message),
+        Err(Start::Wait(refusal)) => Some(format!("the run will wait: {}", refusal.message)),
+        Ok(_) | Err(Start::Ready { .. }) => None,
+    };
+    let passwords = open_passwords(run, found.extension.as_ref()).into_iter().map(|name| {
+        format!(
+            "spec.parameters: whoever may read the run reads the PASSWORD {}: give it by spec.parametersFrom",
+            quoted(&name)
+        )
+    });
+    RunCheck { warnings: waits.into_iter().chain(passwords).collect(), ..RunCheck::default() }
 }
 
 #[cfg(test)]

@@ -85,6 +85,127 @@ async fn a_right_that_cannot_be_asked_for_is_refused() {
 }
 
 #[tokio::test]
+async fn what_is_not_there_yet_hides_nothing_else_that_is_wrong() {
+    let api = api();
+    api.change(EXTENSION, |extension| {
+        for spec in ["/spec", "/status/resolved"] {
+            let actions = extension.pointer_mut(spec).unwrap();
+            actions["customActions"][0]["parameters"] = json!([
+                {"name": "delay", "type": "NUMBER"}, {"name": "pin", "type": "STRING", "required": true}]);
+        }
+    });
+    api.allow(&[USES[0], USES[1], "use roletypes User", "get secrets db"]);
+    api.remove(fixture::TARGET);
+    assert_eq!(checked(&api, "start").await.warnings, ["the run will wait: ExtensionTarget \"node7\" does not exist"]);
+    let refusals = checked(&api, "NoSuchAction").await.refusals.join("\n");
+    assert!(refusals.starts_with("spec.action: extension \"redfish\" has no action \"NoSuchAction\""), "{refusals}");
+    let check = async |parameters: Value| {
+        let mut run: Value = fixture::run();
+        run["spec"]["action"] = json!("PowerOff");
+        run["spec"]["parameters"] = parameters;
+        run["spec"]["parametersFrom"] = json!([{"name": "pin", "secretKeyRef": {"name": "db", "key": "pin"}}]);
+        let run = serde_json::from_value(fixture::stamped(run)).unwrap();
+        checker(api.client(), Policy::default())(run).await
+    };
+    // Neither target nor Secret is there, a parameter is wrong, one is unknown, and the role type is missing.
+    let refusals = check(json!({"delay": "soon", "x": 1})).await.refusals.join("\n");
+    for expected in
+        ["needs the role type", "spec.parameters.delay: \"soon\" is not valid", "spec.parameters.x: is unknown"]
+    {
+        assert!(refusals.contains(expected), "{expected:?} is not in: {refusals}");
+    }
+    assert!(!refusals.contains("does not exist"), "what may still come is no refusal: {refusals}");
+    api.allow(&[USES[0], USES[1], "use roletypes Admin", "get secrets db"]);
+    assert_eq!(
+        check(json!({})).await.warnings,
+        [
+            "the run will wait: ExtensionTarget \"node7\" does not exist; spec.parametersFrom: Secret \"db\" in namespace \
+          \"team-a\" does not exist"
+        ]
+    );
+    let mut target = fixture::target();
+    target["spec"]["allowedNamespaces"] = json!({});
+    target["spec"]["resourcetype"] = json!("Vpc");
+    api.put(fixture::TARGET, target);
+    let refusals = check(json!({"delay": "soon"})).await.refusals.join("\n");
+    assert!(refusals.contains("does not allow namespace") && refusals.contains("\"soon\""), "{refusals}");
+    assert!(!refusals.contains("Vpc"), "a target that may not be used is not described: {refusals}");
+}
+
+#[tokio::test]
+async fn a_password_in_the_open_is_warned_of_and_not_echoed() {
+    let api = api();
+    api.change(EXTENSION, |extension| {
+        for spec in ["/spec", "/status/resolved"] {
+            extension.pointer_mut(spec).unwrap()["customActions"][1]["parameters"] =
+                json!([{"name": "pin", "type": "STRING", "validationformat": "password"}, {"name": "who", "type": "STRING"}]);
+        }
+    });
+    api.allow(&[USES[0], USES[1], "use roletypes User"]);
+    let mut run: Value = fixture::run();
+    run["spec"]["action"] = json!("Inventory");
+    run["spec"]["parameters"] = json!({"pin": "hunter2", "who": "me"});
+    let run: ActionRun = serde_json::from_value(fixture::stamped(run)).unwrap();
+    let check = checker(api.client(), Policy::default())(run).await;
+    let warning =
+        "spec.parameters: whoever may read the run reads the PASSWORD \"pin\": give it by spec.parametersFrom";
+    assert_eq!((check.refusals, check.warnings), (vec![], vec![warning.to_owned()]));
+    assert_eq!(checked(&api, "Inventory").await.warnings, [""; 0]);
+}
+
+/// An action that became invalid after admission fails its run with the words that admission would have said now.
+#[tokio::test]
+async fn an_action_that_becomes_invalid_fails_its_run_with_admissions_words() {
+    let action = json!({"name": "Scan", "enabled": true, "allowedroletypes": ["User"],
+        "parameters": [{"name": "depth", "type": "STRING"}]});
+    let extension = |action: Value| {
+        let mut extension = fixture::extension();
+        for spec in ["/spec", "/status/resolved"] {
+            extension.pointer_mut(spec).unwrap()["customActions"] = json!([action, {"name": "Other", "enabled": true}]);
+        }
+        extension
+    };
+    let changed = |path: &str, value: Value| {
+        let mut action = action.clone();
+        *action.pointer_mut(path).unwrap() = value;
+        extension(action)
+    };
+    for (now, expected) in [
+        (
+            changed("/enabled", json!(false)),
+            "spec.action: action \"Scan\" of extension \"redfish\" is disabled; allowed are Other",
+        ),
+        (changed("/name", json!("Probe")), "spec.action: extension \"redfish\" has no action \"Scan\""),
+        (changed("/parameters/0/type", json!("NUMBER")), "spec.parameters.depth: \"deep\" is not valid"),
+        (changed("/allowedroletypes", json!(["DomainAdmin"])), "user \"alice\" may not run action \"Scan\""),
+    ] {
+        let mut fixture = fixture::Fixture::admitted();
+        fixture.api.change(fixture::RUN, |run| {
+            run["spec"]["action"] = json!("Scan");
+            run["spec"]["parameters"] = json!({"depth": "deep"});
+            *run = fixture::stamped(run.clone());
+        });
+        fixture.api.allow(&[USES[0], USES[1], "use roletypes User"]);
+        fixture.api.put("/api/v1/namespaces/team-a", json!({"metadata": {"name": "team-a"}}));
+        let run: ActionRun = serde_json::from_value(fixture.api.get(fixture::RUN).unwrap()).unwrap();
+        let check = async |api: &FakeApi| checker(api.client(), Policy::default())(run.clone()).await;
+        fixture.api.put(EXTENSION, extension(action.clone()));
+        assert_eq!(check(&fixture.api).await.refusals, [""; 0]);
+        fixture.api.put(EXTENSION, now.clone());
+        fixture.extend(now);
+        fixture.refresh();
+        let run = fixture.context.caches.runs.state().into_iter().next().unwrap();
+        super::super::controller::reconcile(run, fixture.context.clone()).await.unwrap();
+        let status = fixture.status();
+        assert_eq!(
+            (&status["phase"], check(&fixture.api).await.refusals),
+            (&json!("Failed"), vec![status["message"].as_str().unwrap().to_owned()])
+        );
+        assert!(status["message"].as_str().unwrap().starts_with(expected), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_secret_is_read_only_for_a_caller_who_may_read_it() {
     const SECRET: &str = "/api/v1/namespaces/team-a/secrets/db";
     let (api, mut run) = (api(), fixture::run());

@@ -14,7 +14,9 @@ use crate::admission::stamp::StampError;
 use crate::api::conditions::{INSTALLED, READY, find};
 use crate::api::run::RunRevision;
 use crate::api::target::AllowedNamespaces;
-use crate::api::{ActionRun, ExtensionTarget, ExtensionTargetSpec, OrchestratorExtension, Reason};
+use crate::api::{
+    ActionRun, ExtensionTarget, ExtensionTargetSpec, OrchestratorExtension, OrchestratorExtensionSpec, Reason,
+};
 use crate::manifest;
 use crate::protocol::{ClaimGrant, Outcome, script_env};
 use crate::validate::{
@@ -73,13 +75,12 @@ pub struct Request {
     target: Option<ExtensionTarget>,
 }
 
-/// Validates a run's request.
+/// Validates a run's request. What cannot be known yet, because a target or a Secret is not there, hides nothing else that is
+/// wrong.
 ///
 /// # Errors
 /// [`Start::Wait`] or [`Start::Never`], with the reason.
 pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) -> Result<Request, Start> {
-    let never = |reason, message: String| Start::Never(Refusal::new(reason, message));
-    let wait = |reason, message: String| Start::Wait(Refusal::new(reason, message));
     match &references.stamp {
         Ok(()) => {}
         Err(StampError::Restored) => return Err(never(Reason::Restored, StampError::Restored.to_string())),
@@ -89,16 +90,86 @@ pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) ->
     if let Some(refusal) = joined(references.answers.rights.refusals(run)) {
         return Err(Start::Never(refusal));
     }
+    let mut obstacles = Obstacles::default();
+    let installed = obstacles.pass(installed(run, references.extension, policy));
+    obstacles.pass(drifted(references.extension).map_or(Ok(()), Err));
+    let inline = inline_target(run);
+    let named = obstacles.pass(named_target(run, references)).flatten();
+    let target = inline.as_ref().or(named);
+    let none = BTreeMap::new();
+    let secret = match &references.answers.parameters {
+        SecretParameters::NotRead => &none,
+        SecretParameters::Values(values) => values,
+        SecretParameters::Refused(start) => obstacles.pass(Err(start.clone())).unwrap_or(&none),
+    };
+    let request = installed.and_then(|(extension, revision)| {
+        let spec = target.map(|target| &target.spec);
+        let needed = validate::roles_needed(&run.spec.action, &extension);
+        let role_type = obstacles.pass(references.answers.rights.role(run, needed).map_err(Start::Never));
+        let invocation = match validate::run(&run.spec, &extension, spec, secret, &policy.limits) {
+            Ok(invocation) => Some(invocation),
+            Err(refusals) => {
+                obstacles.refusals.extend(refusals);
+                None
+            }
+        };
+        Some(Request::validated(extension, invocation?, revision, role_type?, target.cloned()))
+    });
+    match (obstacles.start(), request) {
+        (None, Some(request)) => Ok(request),
+        (Some(start), _) => Err(start),
+        (None, None) => Err(never(Reason::ValidationFailed, "not valid".to_owned())),
+    }
+}
+
+/// What keeps a run from starting: everything is told at once.
+#[derive(Default)]
+struct Obstacles {
+    refusals: Vec<Refusal>,
+    waits: Vec<Refusal>,
+}
+
+impl Obstacles {
+    /// The value, or nothing and one obstacle more.
+    fn pass<T>(&mut self, result: Result<T, Start>) -> Option<T> {
+        match result {
+            Ok(value) => return Some(value),
+            Err(Start::Never(refusal)) => self.refusals.push(refusal),
+            Err(Start::Wait(refusal)) => self.waits.push(refusal),
+            Err(Start::Ready { .. }) => {}
+        }
+        None
+    }
+
+    /// What they come to: nothing is waited for in vain.
+    fn start(self) -> Option<Start> {
+        joined(self.refusals).map(Start::Never).or_else(|| joined(self.waits).map(Start::Wait))
+    }
+}
+
+fn never(reason: Reason, message: String) -> Start {
+    Start::Never(Refusal::new(reason, message))
+}
+
+fn wait(reason: Reason, message: String) -> Start {
+    Start::Wait(Refusal::new(reason, message))
+}
+
+/// The extension that the run names, as it is installed.
+fn installed(
+    run: &ActionRun,
+    extension: Option<&OrchestratorExtension>,
+    policy: &Policy,
+) -> Result<(Extension, RunRevision), Start> {
     let name = &run.spec.extension_ref.name;
-    let Some(object) = references.extension else {
+    let Some(object) = extension else {
         return Err(wait(Reason::ExtensionNotFound, format!("extension {name:?} does not exist")));
     };
     if object.metadata.deletion_timestamp.is_some() {
         return Err(never(Reason::ExtensionDeleted, format!("extension {name:?} is being deleted")));
     }
     let status = object.status.as_ref();
-    let (Some(artifact), Some(resolved)) =
-        (status.and_then(|status| status.artifact.as_ref()), status.and_then(|status| status.resolved.as_ref()))
+    let (Some(artifact), Some(effective)) = (status.and_then(|status| status.artifact.as_ref()), effective(object))
     else {
         let why = status
             .and_then(|status| find(&status.conditions, READY))
@@ -106,43 +177,53 @@ pub fn request(run: &ActionRun, references: &References<'_>, policy: &Policy) ->
             .unwrap_or_default();
         return Err(wait(Reason::ExtensionNotInstalled, format!("extension {name:?} is not installed yet{why}")));
     };
-    let installed = status.and_then(|status| find(&status.conditions, INSTALLED));
-    if let Some(broken) = installed.filter(|installed| installed.status == "False") {
-        let message = format!("extension {name:?} is not installed as it should be: {}", broken.message);
-        return Err(wait(Reason::ExtensionNotInstalled, message));
-    }
-    let effective = manifest::effective(resolved, &object.spec);
     let extension = validate::extension(name, &effective, &policy.contracts)
         .map_err(|problems| wait(problems.reason(), format!("extension {name:?}: {}", problems.in_one_line())))?;
-    if let (Some(reference), None) = (&run.spec.target_ref, references.target) {
-        return Err(wait(Reason::InvalidTarget, format!("ExtensionTarget {:?} does not exist", reference.name)));
-    }
+    let revision =
+        RunRevision { tree_digest: artifact.tree_digest.clone(), manifest_digest: artifact.manifest_digest.clone() };
+    Ok((extension, revision))
+}
+
+/// The manifest that counts, of an extension that has one.
+fn effective(extension: &OrchestratorExtension) -> Option<OrchestratorExtensionSpec> {
+    let resolved = extension.status.as_ref()?.resolved.as_ref()?;
+    Some(manifest::effective(resolved, &extension.spec))
+}
+
+/// An extension whose tree is not what was installed.
+fn drifted(extension: Option<&OrchestratorExtension>) -> Option<Start> {
+    let extension = extension?;
+    let status = extension.status.as_ref().filter(|status| status.artifact.is_some())?;
+    let installed = find(&status.conditions, INSTALLED).filter(|installed| installed.status == "False")?;
+    let name = extension.metadata.name.as_deref().unwrap_or_default();
+    let message = format!("extension {name:?} is not installed as it should be: {}", installed.message);
+    Some(wait(Reason::ExtensionNotInstalled, message))
+}
+
+/// The target that the run names, if it names one.
+fn named_target<'a>(run: &ActionRun, references: &References<'a>) -> Result<Option<&'a ExtensionTarget>, Start> {
+    let Some(reference) = &run.spec.target_ref else { return Ok(None) };
+    let name = &reference.name;
+    let Some(target) = references.target else {
+        return Err(wait(Reason::InvalidTarget, format!("ExtensionTarget {name:?} does not exist")));
+    };
     let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
-    if let Some(target) = references.target
-        && !is_allowed(target.spec.allowed_namespaces.as_ref(), namespace, references.namespace_labels)
-    {
-        let target = target.metadata.name.as_deref().unwrap_or_default();
+    if !is_allowed(target.spec.allowed_namespaces.as_ref(), namespace, references.namespace_labels) {
         let message = format!(
-            "ExtensionTarget {target:?} does not allow namespace {namespace:?}: its administrator can add it to spec.allowedNamespaces"
+            "ExtensionTarget {name:?} does not allow namespace {namespace:?}: its administrator can add it to spec.allowedNamespaces"
         );
         return Err(never(Reason::TargetNotAllowed, message));
     }
-    let inline = inline_target(run);
-    let target = inline.as_ref().or(references.target);
-    let none = BTreeMap::new();
-    let secret = match &references.answers.parameters {
-        SecretParameters::NotRead => &none,
-        SecretParameters::Values(values) => values,
-        SecretParameters::Refused(start) => return Err(start.clone()),
-    };
-    let invocation = validate::run(&run.spec, &extension, target.map(|target| &target.spec), secret, &policy.limits)
-        .map_err(|refusals| {
-            Start::Never(joined(refusals).unwrap_or_else(|| Refusal::new(Reason::ValidationFailed, "not valid")))
-        })?;
-    let role_type = references.answers.rights.role(run, &invocation).map_err(Start::Never)?;
-    let revision =
-        RunRevision { tree_digest: artifact.tree_digest.clone(), manifest_digest: artifact.manifest_digest.clone() };
-    Ok(Request::validated(extension, invocation, revision, role_type, target.cloned()))
+    Ok(Some(target))
+}
+
+/// Names of the PASSWORD parameters that the run gives in its spec, where whoever may read the run reads them.
+pub fn open_passwords(run: &ActionRun, extension: Option<&OrchestratorExtension>) -> Vec<String> {
+    let actions = extension.and_then(effective).and_then(|spec| spec.custom_actions).unwrap_or_default();
+    let parameters = actions.into_iter().find(|action| action.name == run.spec.action).and_then(|a| a.parameters);
+    let is_password = |format: &Option<String>| format.as_ref().is_some_and(|f| f.eq_ignore_ascii_case("PASSWORD"));
+    let passwords = parameters.into_iter().flatten().filter(|parameter| is_password(&parameter.validationformat));
+    passwords.map(|parameter| parameter.name).filter(|name| run.spec.parameters.contains_key(name)).collect()
 }
 
 /// The target that a run gives in place. It has no Secrets and no status.

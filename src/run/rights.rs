@@ -7,7 +7,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 
 use crate::api::run::Caller;
 use crate::api::{ActionRun, GROUP, Reason};
-use crate::validate::{ActionKind, Invocation, Refusal, RoleType};
+use crate::validate::{Refusal, RoleType};
 
 /// A right that is asked for in the run's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub fn is_granted(review: &SubjectAccessReview) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rights {
     /// Not asked: nothing is refused, and the caller counts as `User`. So it is before there is something to decide, for
-    /// a claim, whose attempt was decided with the answers, and without admission, where no caller is known.
+    /// a claim soon after the decision, and without admission, where no caller is known.
     NotAsked,
     /// Asked; these are held.
     Held(Vec<Right>),
@@ -101,15 +101,16 @@ impl Rights {
         missing.filter_map(|right| refusal(&right, run)).collect()
     }
 
-    /// The caller's role type: the highest one held, `User` if none is.
+    /// The caller's role type: the highest one held, `User` if none is. `needed` are those of which the action needs one,
+    /// if it needs any.
     ///
     /// # Errors
-    /// A custom action needs one of `invocation.roles`, of which `Admin` is always one; the caller holds none of them.
-    pub fn role(&self, run: &ActionRun, invocation: &Invocation) -> Result<RoleType, Refusal> {
+    /// The caller holds none of `needed`, of which `Admin` is always one.
+    pub fn role(&self, run: &ActionRun, needed: Option<&[RoleType]>) -> Result<RoleType, Refusal> {
         let Self::Held(held) = self else { return Ok(RoleType::User) };
         let holds = |role: &&RoleType| held.contains(&Right::Role(**role));
-        if invocation.kind == ActionKind::Custom && !invocation.roles.iter().any(|role| holds(&role)) {
-            return Err(role_refusal(run, &invocation.roles));
+        if let Some(needed) = needed.filter(|needed| !needed.iter().any(|role| holds(&role))) {
+            return Err(role_refusal(run, needed));
         }
         Ok(RoleType::ALL.iter().find(holds).copied().unwrap_or(RoleType::User))
     }

@@ -19,7 +19,7 @@ pub use duration::interval_or_default;
 pub use extension::extension;
 pub use parameter::{ParameterDefinition, ParameterKind, Typed};
 pub use problem::{Location, Problem, Problems, did_you_mean, quoted};
-pub use run::{ActionKind, Invocation, Refusal, RunLimits, run};
+pub use run::{ActionKind, Invocation, Refusal, RunLimits, roles_needed, run};
 pub use source::{Source, SourceKind, source};
 pub use types::{
     Action, ActionName, EgressPort, EgressRule, Entrypoint, Extension, LifecycleAction, Protocol, ResourceType,

@@ -69,9 +69,6 @@ pub struct Invocation {
     pub action: String,
     /// What kind it is.
     pub kind: ActionKind,
-    /// Role types of which the caller needs one. A lifecycle action is open to all of them, as in CloudStack: there the
-    /// right to the extension and its target decides.
-    pub roles: Vec<RoleType>,
     /// Typed parameters for the payload.
     pub parameters: Map<String, Value>,
     /// Values of PASSWORD parameters, which must not appear in any output.
@@ -86,9 +83,16 @@ pub struct Invocation {
     pub error_message: Option<String>,
 }
 
-/// Checks `spec` against the extension, and against the target that `spec.targetRef` names or `spec.target` is (`None`: there
-/// is no such target, or none is given). `secret` are the values of `spec.parametersFrom` by the parameters' names, as far as they were
-/// read. Errors: everything that is wrong, at least one refusal.
+/// Role types of which the caller needs one to run this action. `None`: it is no custom action. A lifecycle action is open
+/// to all of them, as in CloudStack: there the right to the extension and its target decides.
+pub fn roles_needed<'a>(action: &str, extension: &'a Extension) -> Option<&'a [RoleType]> {
+    let custom = extension.action(action).filter(|_| LifecycleAction::named(action).is_none());
+    custom.map(|action| action.roles.as_slice())
+}
+
+/// Checks `spec` against the extension, and against the target that `spec.targetRef` names or `spec.target` is (`None`: none
+/// is given, or it is not there yet, about which nothing is said). `secret` are the values of `spec.parametersFrom` by the
+/// parameters' names, as far as they were read. Errors: everything that is wrong, at least one refusal.
 pub fn run(
     spec: &ActionRunSpec,
     extension: &Extension,
@@ -115,7 +119,6 @@ pub fn run(
         name: spec.action.clone(),
         action: extension.aliases.get(&spec.action).unwrap_or(&spec.action).clone(),
         kind,
-        roles: custom.map_or_else(|| RoleType::ALL.to_vec(), |action| action.roles.clone()),
         parameters: Map::new(),
         password_values: Vec::new(),
         timeout_seconds: limits.default_timeout_seconds,
@@ -125,7 +128,11 @@ pub fn run(
     };
     if let Some(action) = custom {
         if !action.enabled {
-            let message = format!("action {:?} of extension {name:?} is disabled", action.name.as_str());
+            let message = format!(
+                "spec.action: action {:?} of extension {name:?} is disabled; {}",
+                action.name.as_str(),
+                allowed(extension)
+            );
             refusals.push(Refusal::new(Reason::ActionDisabled, message));
         }
         let from_secrets = spec.parameters_from.iter().map(|from| (from.name.clone(), secret.get(&from.name).cloned()));
@@ -168,18 +175,28 @@ fn given_twice(spec: &ActionRunSpec) -> Vec<Refusal> {
 }
 
 fn unknown_action(spec: &ActionRunSpec, extension: &Extension) -> Refusal {
-    let custom: Vec<&str> = extension.actions.iter().map(|action| action.name.as_str()).collect();
-    let lifecycle: Vec<&str> = LifecycleAction::ALL.iter().map(|action| action.as_str()).collect();
-    let suggestion = did_you_mean(&spec.action, custom.iter().chain(&lifecycle).copied());
-    let own =
-        if custom.is_empty() { String::new() } else { format!("{}; and the lifecycle actions ", custom.join(", ")) };
+    let lifecycle = LifecycleAction::ALL.iter().map(|action| action.as_str());
+    let suggestion = did_you_mean(&spec.action, enabled(extension).chain(lifecycle));
     let message = format!(
-        "spec.action: extension {:?} has no action {}{suggestion}; allowed are {own}{}",
+        "spec.action: extension {:?} has no action {}{suggestion}; {}",
         extension.object_name,
         quoted(&spec.action),
-        lifecycle.join(", "),
+        allowed(extension),
     );
     Refusal::new(Reason::UnknownAction, message)
+}
+
+fn enabled(extension: &Extension) -> impl Iterator<Item = &str> {
+    extension.actions.iter().filter(|action| action.enabled).map(|action| action.name.as_str())
+}
+
+/// The actions that a run can ask for.
+fn allowed(extension: &Extension) -> String {
+    let custom: Vec<&str> = enabled(extension).collect();
+    let lifecycle: Vec<&str> = LifecycleAction::ALL.iter().map(|action| action.as_str()).collect();
+    let own =
+        if custom.is_empty() { String::new() } else { format!("{}; and the lifecycle actions ", custom.join(", ")) };
+    format!("allowed are {own}{}", lifecycle.join(", "))
 }
 
 fn target_refusal(
@@ -194,14 +211,19 @@ fn target_refusal(
         (Some(reference), None) => format!("spec.targetRef: ExtensionTarget {:?}", reference.name),
         (None, Some(_)) => "spec.target.resourcetype: the target".to_owned(),
     };
-    let Some(target) = target else { return refusal(format!("{subject} does not exist")) };
+    let target = target?;
     if target.extension_ref.name != extension.object_name {
         return refusal(format!(
             "{subject} belongs to extension {:?}, not to {:?}",
             target.extension_ref.name, extension.object_name
         ));
     }
-    let wanted = extension.action(&spec.action).map_or(ResourceType::VirtualMachine, |action| action.resource_type);
+    let wanted = match (LifecycleAction::named(&spec.action), extension.action(&spec.action)) {
+        (Some(_), _) => ResourceType::VirtualMachine,
+        (None, Some(action)) => action.resource_type,
+        // What an action that does not exist acts on is nobody's to say.
+        (None, None) => return None,
+    };
     let given = target.resourcetype.as_deref().filter(|type_| !type_.is_empty())?;
     if given.eq_ignore_ascii_case(wanted.as_str()) {
         return None;

@@ -42,7 +42,8 @@ fn a_custom_action_is_invoked_with_typed_parameters() {
     assert_eq!(Value::Object(invocation.parameters), json!({"kind": "full", "secret": "hunter2!"}));
     assert_eq!(invocation.password_values, ["hunter2!"]);
     assert_eq!(invocation.timeout_seconds, 60, "never more than the action allows");
-    assert_eq!(invocation.roles, [RoleType::Admin, RoleType::User]);
+    assert_eq!(roles_needed("Backup", &redfish(json!({}))), Some(&[RoleType::Admin, RoleType::User][..]));
+    assert_eq!(roles_needed("start", &redfish(json!({}))), None);
     assert_eq!(invocation.details["vendor"], "x");
     assert_eq!((invocation.success_message.as_deref(), invocation.error_message), (Some("ok"), None));
 }
@@ -73,11 +74,13 @@ fn an_unknown_action_is_refused_with_a_suggestion_and_the_allowed_ones() {
         refusals(json!({"action": "backup"}), &redfish(json!({})), None),
         [(
             Reason::UnknownAction,
-            "spec.action: extension \"redfish\" has no action \"backup\" (did you mean \"Backup\"?); allowed are Backup, Asleep; and the \
+            "spec.action: extension \"redfish\" has no action \"backup\" (did you mean \"Backup\"?); allowed are Backup; and the \
              lifecycle actions prepare, create, start, stop, reboot, delete, status, statuses, getconsole"
                 .to_owned()
         )]
     );
+    let message = refusals(json!({"action": "Aslep"}), &redfish(json!({})), None)[0].1.clone();
+    assert!(!message.contains("did you mean"), "a disabled action is no choice: {message}");
     let bare = redfish(json!({"customActions": []}));
     assert_eq!(
         refusals(json!({"action": "deploy"}), &bare, None)[0].1,
@@ -93,29 +96,38 @@ fn disabled_extensions_and_actions_run_nothing() {
         refusals(json!({"action": "Asleep"}), &disabled, None),
         [
             (Reason::ExtensionDisabled, "extension \"redfish\" is disabled".to_owned()),
-            (Reason::ActionDisabled, "action \"Asleep\" of extension \"redfish\" is disabled".to_owned()),
+            (
+                Reason::ActionDisabled,
+                "spec.action: action \"Asleep\" of extension \"redfish\" is disabled; allowed are Backup; and the lifecycle \
+                 actions prepare, create, start, stop, reboot, delete, status, statuses, getconsole"
+                    .to_owned()
+            ),
         ]
     );
 }
 
 #[test]
-fn a_target_must_exist_belong_and_fit() {
+fn a_target_must_belong_and_fit() {
     let named = json!({"targetRef": {"name": "node7"}});
     let extension = redfish(json!({}));
-    let message = |target: Option<ExtensionTargetSpec>| {
-        let refusals = refusals(named.clone(), &extension, target.as_ref());
+    let message = |target: ExtensionTargetSpec| {
+        let refusals = refusals(named.clone(), &extension, Some(&target));
         assert_eq!(refusals[0].0, Reason::InvalidTarget);
         refusals[0].1.clone()
     };
-    assert_eq!(message(None), "spec.targetRef: ExtensionTarget \"node7\" does not exist");
     assert_eq!(
-        message(Some(target(json!({"extensionRef": {"name": "other"}})))),
+        message(target(json!({"extensionRef": {"name": "other"}}))),
         "spec.targetRef: ExtensionTarget \"node7\" belongs to extension \"other\", not to \"redfish\""
     );
     assert_eq!(
-        message(Some(target(json!({"resourcetype": "Vpc"})))),
+        message(target(json!({"resourcetype": "Vpc"}))),
         "spec.targetRef: ExtensionTarget \"node7\" is a \"Vpc\"; action \"start\" acts on a VirtualMachine"
     );
+    let unknown = json!({"action": "Nonsense", "targetRef": {"name": "node7"}});
+    let unknown = refusals(unknown, &extension, Some(&target(json!({"resourcetype": "Vpc"}))));
+    assert_eq!(unknown.len(), 1, "nobody knows what it acts on: {unknown:?}");
+    let not_there_yet = run(&request(named.clone()), &extension, None, &BTreeMap::new(), &RunLimits::default());
+    assert!(not_there_yet.is_ok(), "who asks says that it is not there");
     let fits = target(json!({"resourcetype": "virtualmachine"}));
     assert!(run(&request(named.clone()), &extension, Some(&fits), &BTreeMap::new(), &RunLimits::default()).is_ok());
 }

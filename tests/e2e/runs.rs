@@ -266,14 +266,21 @@ fn bad_requests_are_refused_at_apply(world: &World) {
         }
     };
     refused("action: Ecko", &["Ecko", "Echo", "Fail", "getconsole"]);
-    refused("action: Disabled", &["Disabled", "is disabled"]);
+    refused("action: Disabled", &["Disabled", "is disabled", "allowed are", "Echo", "getconsole"]);
     refused("action: Echo", &["text"]);
     // several problems come back together, and a password is not echoed
     refused(
         "action: Echo, parameters: {text: x, count: many, mode: medium, colour: red, secret: ' '}",
         &["count", "many", "mode", "fast", "slow", "colour", "secret"],
     );
-    refused("action: Echo, parameters: {text: [1]}", &["text"]);
+    refused("action: Echo, parameters: {text: [1], count: many}", &["text: is a list", "many"]);
+    // what is not there yet hides nothing
+    let early =
+        "targetRef: {name: not-there-yet}, parametersFrom: [{name: secret, secretKeyRef: {name: none, key: x}}]";
+    refused(&format!("action: Ecko, {early}"), &["has no action", "getconsole"]);
+    refused(&format!("action: Echo, parameters: {{text: x, count: many, colour: red}}, {early}"), &["many", "colour"]);
+    let warned = world.apply(&run("refused", "open", "action: Echo, parameters: {text: x, secret: swordfish-9}"));
+    assert!(warned.success && warned.text.contains("give it by spec.parametersFrom"), "{}", warned.text);
     refused("action: Echo, parameters: {text: x}, retries: 10", &["retries", "9"]);
     let both = "action: Echo, parameters: {text: x}, target: {name: node-9}, targetRef: {name: node-9}";
     refused(both, &["targetRef and target exclude each other"]);
