@@ -1,11 +1,14 @@
 //! Who may start an attempt: pure. The one place that says yes (rule 4).
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::decide::{phase, start_deadline};
 use crate::api::run::Attempt;
 use crate::api::{ActionRun, Phase};
 use crate::protocol::ClaimRequest;
+
+/// How long the caller's rights count after they were asked for a decision.
+const RIGHTS_AGE: SignedDuration = SignedDuration::from_secs(30);
 
 /// What a claim may lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,13 @@ pub fn evaluate(
     }
 }
 
+/// Whether the newest attempt was decided so short a time ago that the rights which were asked then still count. A pod
+/// usually claims a second or two after that; one that could not be scheduled may come days later.
+pub fn is_fresh(run: &ActionRun, now: Timestamp) -> bool {
+    let decided = run.status.as_ref().and_then(|status| status.attempts.last()?.decided_at.as_ref());
+    decided.is_some_and(|decided| now.duration_since(decided.0).abs() <= RIGHTS_AGE)
+}
+
 fn is_pod_of(attempt: &Attempt, request: &ClaimRequest) -> bool {
     attempt.pod_uid.as_deref() == Some(request.pod_uid.as_str())
 }
@@ -101,6 +111,15 @@ mod tests {
 
     fn evaluated(run: &ActionRun) -> Result<Claim, String> {
         evaluate(run, "uid", &request(1), Some("j1"), at("2026-11-23T10:00:01Z"))
+    }
+
+    #[test]
+    fn rights_count_for_half_a_minute_after_the_decision() {
+        let decided = |at: &str| run(|run| run["status"]["attempts"][0]["decidedAt"] = json!(at));
+        let run_at = decided("2026-11-23T10:00:00.000000Z");
+        assert!(is_fresh(&run_at, at("2026-11-23T10:00:30Z")));
+        assert!(!is_fresh(&run_at, at("2026-11-23T10:00:31Z")));
+        assert!(!is_fresh(&run(|_| {}), at("2026-11-23T10:00:01Z")), "when it was decided is not known");
     }
 
     #[test]

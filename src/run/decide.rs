@@ -193,6 +193,14 @@ pub(super) fn end_unclaimed(observed: &Observed<'_>, phase: Phase, reason: Reaso
     }
 }
 
+/// What a run says that failed because attempt `number` may not start: of the first one admission's own words.
+pub(super) fn cannot_start(number: u32, refused: &Refusal) -> String {
+    match number {
+        1 => refused.message.clone(),
+        _ => format!("attempt {number} of the action cannot start: {}", refused.message),
+    }
+}
+
 /// A run of which no attempt is claimed: `newest` is one that was decided, or one that failed and is to be repeated.
 fn unclaimed(observed: &Observed<'_>, newest: Option<&Attempt>) -> Plan {
     let Observed { run, now, .. } = *observed;
@@ -209,11 +217,7 @@ fn unclaimed(observed: &Observed<'_>, newest: Option<&Attempt>) -> Plan {
         return end_unclaimed(observed, Phase::Canceled, Reason::Canceled, &message);
     }
     if let Start::Never(refused) = observed.start {
-        let message = match number {
-            1 => refused.message.clone(),
-            _ => format!("{what} cannot start: {}", refused.message),
-        };
-        return end_unclaimed(observed, Phase::Failed, refused.reason, &message);
+        return end_unclaimed(observed, Phase::Failed, refused.reason, &cannot_start(number, refused));
     }
     if let Some(next) = failed.and_then(|failed| retry::starts_at(run, failed)).filter(|next| now < *next) {
         return Plan { steps: delete_jobs(observed, None), again: Some(until(next, now)), ..Plan::default() };

@@ -9,6 +9,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::{Error, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::claim::{self, Claim};
 use super::context::{Context, api_version, texts};
 use super::kept;
 use super::request::{self, Answers, References, Request};
@@ -157,12 +158,16 @@ impl Context {
         self.answers(run, rights).await
     }
 
-    /// What a claim needs: parameters from Secrets. The rights were asked when the attempt was decided.
+    /// What a claim needs: parameters from Secrets, and the rights again if the decision that asked for them is not
+    /// [fresh](claim::is_fresh): its pod may have waited for days.
     ///
     /// # Errors
     /// The API's.
-    pub async fn ask_for_claim(&self, run: &ActionRun) -> Result<Answers, Error> {
-        self.answers(run, Rights::NotAsked).await
+    pub async fn ask_for_claim(&self, run: &ActionRun, kind: Claim, now: Timestamp) -> Result<Answers, Error> {
+        match kind == Claim::Again || claim::is_fresh(run, now) {
+            true => self.answers(run, Rights::NotAsked).await,
+            false => self.ask(run).await,
+        }
     }
 
     async fn answers(&self, run: &ActionRun, rights: Rights) -> Result<Answers, Error> {

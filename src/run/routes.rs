@@ -16,13 +16,15 @@ use serde::de::DeserializeOwned;
 
 use super::claim::{self, Claim};
 use super::context::Context;
-use super::decide::Start;
+use super::decide::{self, Start};
 use super::live::{SecretsError, is_conflict, is_gone};
 use super::report::{self, Acceptance};
+use super::rights::Rights;
 use super::{output, status};
 use crate::api::{ActionRun, Phase, Reason};
 use crate::protocol::{ClaimGrant, ClaimRequest, Progress, ProgressAnswer, Refusal, Report, Token};
 use crate::telemetry::RequestResult;
+use crate::validate::Refusal as Refused;
 
 /// Largest body of a request in bytes: both streams of a report, of which escaping makes each byte up to six. A report
 /// that is too large here would be sent again until its pod's deadline.
@@ -189,15 +191,18 @@ async fn claim(context: &Context, uid: &str, request: &ClaimRequest) -> Result<C
                 return Ok(grant);
             }
         }
-        let grant = grant(context, &run).await?;
+        let (run, grant) = match grant(context, run, kind, now).await? {
+            Granted::Yes(run, grant) => (run, grant),
+            Granted::Changed => continue,
+        };
         if kind == Claim::Again {
-            return Ok(grant);
+            return Ok(*grant);
         }
         match context.write(&run, status::claimed(&run, &request.pod_uid, &request.nonce, now)).await {
             Ok(written) => {
-                context.memory().grants.insert(uid.to_owned(), (request.nonce.hash(), grant.clone()));
+                context.memory().grants.insert(uid.to_owned(), (request.nonce.hash(), (*grant).clone()));
                 context.publish(&written, "Run", Reason::Running, &format!("action {:?} started", run.spec.action));
-                return Ok(grant);
+                return Ok(*grant);
             }
             Err(error) if is_conflict(&error) => {}
             // Whether it was stored is not known: the same nonce finds out.
@@ -211,15 +216,28 @@ fn last_nonce(run: &ActionRun) -> Option<&str> {
     run.status.as_ref()?.attempts.last()?.nonce_hash.as_deref()
 }
 
+/// Whether a runner that may claim gets what it asks for.
+enum Granted {
+    /// The run, with the role type that its caller holds now, and what the runner gets.
+    Yes(ActionRun, Box<ClaimGrant>),
+    /// The run changed meanwhile: read it again.
+    Changed,
+}
+
 /// What the runner is to get, built from a spec that verifies now. Missing Secrets are found before the claim, while
-/// waiting for them is still safe. The caller's rights were asked when the attempt was decided.
-async fn grant(context: &Context, run: &ActionRun) -> Result<ClaimGrant, No> {
-    let request = match context.request(run, &context.ask_for_claim(run).await?).await? {
+/// waiting for them is still safe. A run that may not start any more ends here: another Job would be told the same.
+async fn grant(context: &Context, mut run: ActionRun, kind: Claim, now: Timestamp) -> Result<Granted, No> {
+    let answers = context.ask_for_claim(&run, kind, now).await?;
+    let request = match context.request(&run, &answers).await? {
         Ok(request) => request,
+        Err(Start::Never(refusal)) if kind == Claim::New => return refuse(context, &run, &refusal, now).await,
         Err(Start::Never(refusal)) => return Err(No::Refused(refusal.message)),
         Err(Start::Wait(refusal)) => return Err(No::Later(refusal.message)),
         Err(Start::Ready { .. }) => return Err(No::Later("the run is not validated".into())),
     };
+    if let (Rights::Held(_), Some(status)) = (&answers.rights, &mut run.status) {
+        status.role_type = Some(request.role_type.to_string());
+    }
     let pinned = run.status.as_ref().and_then(|status| status.revision.as_ref());
     if pinned != Some(&request.revision) {
         // The controller is about to replace the Job by one with the new revision.
@@ -230,20 +248,38 @@ async fn grant(context: &Context, run: &ActionRun) -> Result<ClaimGrant, No> {
     match entries.await {
         Ok((host, details)) => {
             let (output_bytes, skip_report) = (context.settings.output_bytes, context.settings.skip_report);
-            Ok(ClaimGrant { output_bytes, skip_report, ..request.grant(run, host, details) })
+            let grant = ClaimGrant { output_bytes, skip_report, ..request.grant(&run, host, details) };
+            Ok(Granted::Yes(run, Box::new(grant)))
         }
         Err(SecretsError::Api(error)) => Err(error.into()),
         Err(SecretsError::NotUsable(message)) => {
             let message = format!("waiting: {message}");
             let said = run.status.as_ref().and_then(|status| status.message.as_deref());
-            if super::decide::phase(run) == Phase::Pending && said != Some(message.as_str()) {
-                let status = status::waiting(run, Reason::SecretNotUsable, &message, Timestamp::now());
-                if let Err(error) = context.write(run, status).await {
+            if decide::phase(&run) == Phase::Pending && said != Some(message.as_str()) {
+                let status = status::waiting(&run, Reason::SecretNotUsable, &message, Timestamp::now());
+                if let Err(error) = context.write(&run, status).await {
                     tracing::debug!(%error, "the run does not say which Secret it waits for");
                 }
             }
             Err(No::Later(message))
         }
+    }
+}
+
+/// Ends a run that may not start any more, which is the compare-and-swap that a claim would have been. Its Job is deleted by
+/// the controller, which sees the end.
+async fn refuse(context: &Context, run: &ActionRun, refusal: &Refused, now: Timestamp) -> Result<Granted, No> {
+    let number = run.status.as_ref().and_then(|status| status.attempts.last()).map_or(1, |attempt| attempt.number);
+    let message = decide::cannot_start(number, refusal);
+    let ended = status::ended(run, Phase::Failed, refusal.reason, &message, now);
+    match context.write(run, ended).await {
+        Ok(written) => {
+            context.publish(&written, "Run", refusal.reason, &message);
+            context.forget(run.metadata.uid.as_deref().unwrap_or_default());
+            Err(No::Refused(message))
+        }
+        Err(error) if is_conflict(&error) => Ok(Granted::Changed),
+        Err(error) => Err(error.into()),
     }
 }
 

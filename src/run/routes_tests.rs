@@ -59,12 +59,25 @@ pub(super) async fn claimed() -> Fixture {
 
 #[tokio::test]
 async fn a_claim_says_running_and_hands_out_payload_and_secrets() {
-    let fixture = decided();
+    let mut fixture = decided();
+    let mut extension = super::super::fixture::extension();
+    for spec in ["/spec", "/status/resolved"] {
+        extension.pointer_mut(spec).unwrap()["details"] = json!({"region": "north", "token": "from-the-manifest"});
+    }
+    extension["spec"]["detailsFrom"] = json!([{"secretRef": {"name": "api"}}, {"secretRef": {"name": "api-2"}}]);
+    fixture.extend(extension);
+    let secret = |name: &str, data: Value| {
+        fixture.api.put(&format!("{SECRETS}/{name}"), json!({"metadata": {"name": name}, "data": data}))
+    };
+    secret("api", json!({"token": "c3dvcmRmaXNo", "user": "b3BlcmF0b3I="}));
+    secret("api-2", json!({"user": "c3VwZXJ1c2Vy"}));
     let (code, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
     assert_eq!(code, 200, "{grant}");
     let payload: Value = serde_json::from_str(grant["payload"].as_str().unwrap()).unwrap();
     assert_eq!(payload["externaldetails"]["host"], json!({"url": "https://bmc", "password": "hunter2"}));
-    assert_eq!(grant["redact"], json!(["hunter2"]));
+    let extension = json!({"region": "north", "token": "swordfish", "user": "superuser"});
+    assert_eq!(payload["externaldetails"]["extension"], extension, "entries of Secrets win, and of them the last");
+    assert_eq!(grant["redact"], json!(["hunter2", "superuser", "swordfish"]));
     assert_eq!(grant["action"], "status");
     let status = fixture.status();
     assert_eq!(status["phase"], "Running");
@@ -221,21 +234,93 @@ fn context_remembers(fixture: &Fixture) -> bool {
     fixture.context.memory().grants.contains_key(UID)
 }
 
-#[tokio::test]
-async fn a_claim_asks_for_no_rights_and_names_the_recorded_role() {
+const USES: [&str; 2] = ["use orchestratorextensions redfish", "use extensiontargets node7"];
+
+/// A run of alice that was decided so many seconds ago with the role type DomainAdmin, and its pod.
+fn decided_for_alice(seconds_ago: i64) -> Fixture {
     let mut fixture = Fixture::admitted();
     let decided = decided().status();
+    let at = Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_secs(seconds_ago);
     fixture.api.change(RUN, |run| {
         run["status"] = decided;
         run["status"]["roletype"] = json!("DomainAdmin");
+        run["status"]["attempts"][0]["decidedAt"] = json!(format!("{at:.6}"));
     });
     fixture.api.put(&format!("{PODS}/pod-p1"), pod("p1", 1, json!({"phase": "Running"})));
     fixture.refresh();
-    let (code, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
-    assert_eq!(code, 200, "{grant}");
+    fixture
+}
+
+fn caller(grant: &Value) -> Value {
     let payload: Value = serde_json::from_str(grant["payload"].as_str().unwrap()).unwrap();
-    assert_eq!((&payload["caller"]["name"], &payload["caller"]["roletype"]), (&json!("alice"), &json!("DomainAdmin")));
+    json!([payload["caller"]["name"], payload["caller"]["roletype"]])
+}
+
+#[tokio::test]
+async fn a_claim_soon_after_the_decision_asks_for_no_rights_and_names_the_recorded_role() {
+    let fixture = decided_for_alice(5);
+    let (code, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!((code, caller(&grant)), (200, json!(["alice", "DomainAdmin"])), "{grant}");
     assert_eq!(fixture.api.reviews(), [json!(null); 0]);
+}
+
+#[tokio::test]
+async fn a_claim_long_after_the_decision_asks_again_and_names_the_role_that_is_held_now() {
+    let fixture = decided_for_alice(120);
+    fixture.api.allow(&[USES[0], USES[1], "use roletypes User"]);
+    let (code, grant) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!((code, caller(&grant)), (200, json!(["alice", "User"])), "{grant}");
+    assert_eq!(fixture.status()["roletype"], "User");
+    let asked = fixture.api.reviews().len();
+    assert_eq!(asked, 6);
+    // Who holds the claim is answered again, whatever became of the rights.
+    fixture.api.allow(&[]);
+    fixture.context.memory().grants.clear();
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await, (200, grant));
+    assert_eq!(fixture.api.reviews().len(), asked);
+}
+
+#[tokio::test]
+async fn a_right_that_is_gone_at_the_claim_fails_the_run_with_admissions_words() {
+    let fixture = decided_for_alice(120);
+    fixture.api.allow(&[USES[1], "use roletypes Admin"]);
+    fixture.api.before(|_, _, path| {
+        assert!(!path.contains("/secrets/"), "a Secret is read for somebody who lacks a right: {path}");
+        None
+    });
+    let (code, refusal) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    let message = refusal["message"].as_str().unwrap();
+    assert!(code == 409 && message.starts_with("user \"alice\" may not use OrchestratorExtension"), "{refusal}");
+    let status = fixture.status();
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("NotAllowed")));
+    assert_eq!(status["message"], message);
+    assert!(status["attempts"][0].get("nonceHash").is_none(), "{status}");
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.1["message"], "the run has ended");
+}
+
+#[tokio::test]
+async fn rights_that_cannot_be_asked_for_at_the_claim_are_waited_for() {
+    let fixture = decided_for_alice(120);
+    fixture.api.allow(&[USES[0], USES[1]]);
+    fixture
+        .api
+        .before(|_, _, path| path.ends_with("subjectaccessreviews").then_some(StatusCode::INTERNAL_SERVER_ERROR));
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 503);
+    assert_eq!(fixture.status()["phase"], "Pending");
+}
+
+#[tokio::test]
+async fn a_cancel_between_a_refusal_and_its_write_is_seen() {
+    let fixture = decided_for_alice(120);
+    let mut first = true;
+    fixture.api.before(move |api, method, path| {
+        if *method == Method::PUT && path.ends_with("/status") && std::mem::take(&mut first) {
+            api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
+        }
+        None
+    });
+    let (code, refusal) = send(&fixture, "claim", claim_of("p1", 1)).await;
+    assert_eq!((code, refusal["message"].as_str()), (409, Some("the run was cancelled")));
 }
 
 #[tokio::test]
@@ -245,6 +330,7 @@ async fn a_secret_of_the_tenant_is_handed_out_and_redacted_and_never_without_adm
         let stamp = fixture.api.get(RUN).unwrap()["spec"]["caller"].is_object();
         fixture.allow_unknown_parameters();
         let decided = decided().status();
+        fixture.api.allow(&[USES[0], USES[1], "use roletypes Admin", "get secrets db"]);
         fixture.api.change(RUN, |run| {
             run["status"] = decided;
             run["spec"]["action"] = json!("Custom");
