@@ -125,6 +125,52 @@ fn an_extension_cannot_choose_the_architecture() {
 }
 
 #[test]
+fn what_an_extension_does_not_say_is_the_operators() {
+    let job = built(&Runtime::default());
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["image"], "outrigger:test");
+    assert_eq!(
+        pod["containers"][0]["resources"],
+        json!({"limits": {"cpu": "1", "memory": "512Mi"}, "requests": {"cpu": "10m", "memory": "32Mi"}})
+    );
+    assert_eq!((&pod["tolerations"], &pod["imagePullSecrets"]), (&json!([]), &json!([])));
+}
+
+#[test]
+fn an_extension_shapes_its_pod_in_the_fields_that_are_listed_and_no_other() {
+    let given: crate::api::extension::Runtime = serde_json::from_value(json!({
+        "image": "example.com/own:1", "imagePullSecrets": [{"name": "pull"}],
+        "resources": {"limits": {"memory": "2Gi"}, "requests": {"cpu": "2"}},
+        "env": {"HOME": "/root", "PATH": "/evil", "GREETING": "hello"}, "nodeSelector": {"zone": "a"},
+        "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}], "maxConcurrentRuns": 2,
+        "terminationGracePeriodSeconds": 45, "networkPolicy": {"egress": [{"cidr": "192.0.2.0/24"}]}, "runHistoryLimit": 3,
+    }))
+    .unwrap();
+    let spec =
+        json!({"source": {"url": "https://example.com/x.git"}, "entrypoint": {"path": "x.sh"}, "runtime": given});
+    let extension =
+        crate::validate::extension("x", &serde_json::from_value(spec).unwrap(), &Default::default()).unwrap();
+    let mut shaped = built(&extension.runtime);
+    let plain = built(&Runtime { grace_seconds: 10, ..Runtime::default() });
+    for (path, expected) in [
+        ("/containers/0/image", json!("example.com/own:1")),
+        ("/containers/0/resources", json!({"limits": {"memory": "2Gi"}, "requests": {"cpu": "2"}})),
+        ("/imagePullSecrets", json!([{"name": "pull"}])),
+        ("/nodeSelector", json!({"kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux", "zone": "a"})),
+        ("/tolerations", json!([{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}])),
+        ("/terminationGracePeriodSeconds", json!(60)),
+        ("/activeDeadlineSeconds", json!(300 + 60 + 45 + 120)),
+    ] {
+        let path = format!("/spec/template/spec{path}");
+        let field = shaped.pointer_mut(&path).unwrap();
+        assert_eq!(*field, expected, "{path}");
+        *field = plain.pointer(&path).unwrap().clone();
+    }
+    // Its variables are the script's: the runner, which starts in the same container, has none of them.
+    assert_eq!(shaped, plain);
+}
+
+#[test]
 fn a_job_is_recognised_by_its_labels_only() {
     let job: Job = serde_json::from_value(built(&Runtime::default())).unwrap();
     assert!(is_job_of(&job, "6f1c0000-0000-0000-0000-000000000000", 1));

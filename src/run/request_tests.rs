@@ -94,6 +94,18 @@ fn the_payload_names_the_role_type_that_was_recorded_with_the_decision() {
 }
 
 #[test]
+fn the_script_gets_the_extensions_variables_beside_the_runs_own() {
+    let request = asked(|_, extension, _| {
+        extension["spec"]["runtime"] = json!({"env": {"HOME": "/data", "PATH": "/opt/bin:/bin", "GREETING": "hello"}});
+    });
+    let run = serde_json::from_value(fixture::run()).unwrap();
+    let grant = request.unwrap().grant(&run, BTreeMap::new(), BTreeMap::new());
+    let expected = json!({"HOME": "/data", "PATH": "/opt/bin:/bin", "GREETING": "hello",
+        "OUTRIGGER_IDEMPOTENCY_KEY": fixture::UID, "OUTRIGGER_ATTEMPT": "1"});
+    assert_eq!(serde_json::to_value(grant.env).unwrap(), expected);
+}
+
+#[test]
 fn an_unstamped_or_restored_run_never_starts() {
     let run: ActionRun = serde_json::from_value(fixture::run()).unwrap();
     for (stamp, reason) in [(StampError::Missing, Reason::NotAdmitted), (StampError::Restored, Reason::Restored)] {

@@ -78,6 +78,22 @@ fn runs_fail_closed_and_extensions_open() {
     assert_eq!(mutating["webhooks"][1]["reinvocationPolicy"], "IfNeeded");
 }
 
+/// The chart's rendering, in which two files claim to hold the same as the code.
+#[test]
+fn the_chart_registers_the_same_webhooks() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/outrigger.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let documents = text.split("\n---\n").filter(|document| document.contains("WebhookConfiguration"));
+    let rendered: Vec<Value> = documents.map(|document| serde_yaml::from_str(document).unwrap()).collect();
+    assert_eq!(rendered.len(), 2);
+    for ours in definitions(&service(), None, OPERATOR) {
+        let kind = if ours["webhooks"][0]["reinvocationPolicy"].is_string() { "Mutating" } else { "Validating" };
+        let chart = rendered.iter().find(|chart| chart["kind"].as_str().unwrap().starts_with(kind)).unwrap();
+        assert_eq!(chart["metadata"]["name"], ours["metadata"]["name"]);
+        assert_eq!(chart["webhooks"], ours["webhooks"], "{kind}");
+    }
+}
+
 #[test]
 fn an_operator_outside_the_cluster_is_found_by_url_with_its_ca() {
     let [mutating, _] = definitions(&Endpoint::Url("https://192.0.2.7:8443/".to_owned()), Some("ca"), OPERATOR);
