@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::review::{self, Request};
 use super::size;
 use crate::api::{ActionRun, GROUP, OrchestratorExtension};
+use crate::protocol::REQUEST_BYTES;
 
 /// Judges what a run means: extension, action, parameters, target. May ask the API.
 pub type RunChecker = Arc<dyn Fn(ActionRun) -> BoxFuture<'static, RunCheck> + Send + Sync>;
@@ -42,10 +43,6 @@ pub const VALIDATE_RUNS: &str = "/admission/actionruns/validate";
 /// Path of the webhook that judges extensions and adds their finalizer.
 pub const MUTATE_EXTENSIONS: &str = "/admission/extensions/mutate";
 
-/// Largest review that is taken in: two objects of the API server's largest request, and the review around them. What is
-/// parsed of it is less, see [`size`].
-const BODY_BYTES: usize = 8 << 20;
-
 /// What the webhooks need to know.
 #[derive(Clone)]
 pub struct Admission {
@@ -65,7 +62,7 @@ pub fn router(admission: Admission) -> Router {
         .route(MUTATE_RUNS, post(mutate_runs))
         .route(VALIDATE_RUNS, post(validate_runs))
         .route(MUTATE_EXTENSIONS, post(mutate_extensions))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES))
         .with_state(Arc::new(admission))
 }
 

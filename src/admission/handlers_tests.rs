@@ -145,7 +145,7 @@ async fn a_review_that_is_none_is_refused_with_what_is_wrong() {
 
 #[tokio::test]
 async fn a_review_that_is_too_large_is_refused() {
-    let (status, _) = post_to(MUTATE_RUNS, vec![b' '; BODY_BYTES + 1]).await;
+    let (status, _) = post_to(MUTATE_RUNS, vec![b' '; REQUEST_BYTES + 1]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 

@@ -19,7 +19,7 @@ mod output;
 
 pub use auth::{Nonce, Token};
 pub use message::{MessageError, TERMINATION_MESSAGE_BYTES, TerminationMessage};
-pub use output::{OUTPUT_UPLOAD_BYTES, OutputSizes, OutputUpload};
+pub use output::{OutputSizes, OutputUpload};
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,11 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+
+/// The most bytes of a request's body that the operator takes in, from a runner, a standby or the API server. It fits both
+/// streams of a [`Report`], of which escaping makes each byte up to six; an [`OutputUpload`]; and a review of two objects of
+/// the API server's largest request. What a runner sends is never larger: it would be sent again until its pod's deadline.
+pub const REQUEST_BYTES: usize = 8 << 20;
 
 /// The name for which the operator's certificates are always valid.
 pub const SERVER_NAME: &str = "outrigger.internal";

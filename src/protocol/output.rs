@@ -7,9 +7,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Nonce;
 
-/// The largest [`OutputUpload`] that is taken, in bytes of JSON: also what a standby passes on.
-pub const OUTPUT_UPLOAD_BYTES: usize = 8 << 20;
-
 /// How much an attempt printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -15,7 +15,7 @@ use super::context::Context;
 use super::live::is_conflict;
 use super::routes::{Asked, No, OfAttempt};
 use crate::api::{ActionRun, Reason, RunOutput};
-use crate::protocol::{OUTPUT_UPLOAD_BYTES, OutputUpload, Report};
+use crate::protocol::{OutputUpload, REQUEST_BYTES, Report};
 use crate::store::{KeptOutput, OutputKey, Outputs, Retention, StoreError};
 
 /// How often it is looked whether more is kept than may be.
@@ -43,7 +43,7 @@ pub fn routes(context: Arc<Context>, outputs: Outputs) -> Router {
     let keeper = Keeper { context, outputs, writers: Arc::new(Semaphore::new(WRITERS)) };
     Router::new()
         .route("/v1/runs/{uid}/output", post(output_route))
-        .layer(DefaultBodyLimit::max(OUTPUT_UPLOAD_BYTES))
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES))
         .with_state(keeper)
 }
 

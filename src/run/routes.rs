@@ -22,13 +22,10 @@ use super::report::{self, Acceptance};
 use super::rights::Rights;
 use super::{output, status};
 use crate::api::{ActionRun, Phase, Reason};
-use crate::protocol::{ClaimGrant, ClaimRequest, Progress, ProgressAnswer, Refusal, Report, Token};
+use crate::protocol::{ClaimGrant, ClaimRequest, Progress, ProgressAnswer, REQUEST_BYTES, Refusal, Report, Token};
 use crate::telemetry::RequestResult;
 use crate::validate::Refusal as Refused;
 
-/// Largest body of a request in bytes: both streams of a report, of which escaping makes each byte up to six. A report
-/// that is too large here would be sent again until its pod's deadline.
-const BODY_BYTES: usize = 8 << 20;
 /// How often a write that lost against another is tried again before the runner is asked to come back.
 const TRIES: u32 = 8;
 
@@ -79,7 +76,7 @@ pub fn routes(context: Arc<Context>) -> Router {
         .route("/v1/runs/{uid}/claim", post(claim_route))
         .route("/v1/runs/{uid}/progress", post(progress_route))
         .route("/v1/runs/{uid}/report", post(report_route))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES))
         .with_state(context)
 }
 

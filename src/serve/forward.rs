@@ -17,10 +17,8 @@ use tracing::debug;
 use super::certificates::Trust;
 use super::issue::{IssueError, provider, roots};
 use crate::lease::Leadership;
-use crate::protocol::SERVER_NAME;
+use crate::protocol::{REQUEST_BYTES, SERVER_NAME};
 
-/// Largest body that is passed on, in bytes. Reports with large results are the largest.
-const BODY_BYTES: usize = 8 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -69,7 +67,7 @@ impl Forwarder {
 
     async fn forward(&self, address: &str, request: Request) -> Result<Response, ForwardError> {
         let (parts, body) = request.into_parts();
-        let Ok(body) = to_bytes(body, BODY_BYTES).await else {
+        let Ok(body) = to_bytes(body, REQUEST_BYTES).await else {
             return Ok(
                 (StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too large or was cut short\n").into_response()
             );

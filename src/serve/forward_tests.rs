@@ -109,6 +109,6 @@ async fn a_leader_with_a_certificate_of_another_ca_gets_no_token() {
 #[tokio::test]
 async fn a_body_that_is_too_large_is_not_passed_on() {
     let standby = replica(false, Some("https://127.0.0.1:1"), &certificates().current.ca.certificate);
-    let request = Request::post(CLAIM).body(Body::from(vec![b'x'; BODY_BYTES + 1])).unwrap();
+    let request = Request::post(CLAIM).body(Body::from(vec![b'x'; REQUEST_BYTES + 1])).unwrap();
     assert_eq!(standby.oneshot(request).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
 }

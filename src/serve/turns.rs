@@ -14,13 +14,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::budget::Peer;
+use crate::protocol::REQUEST_BYTES;
 
 /// Requests that are worked on at a time: each may take tens of megabytes.
 const PLACES: usize = 8;
 /// Of them, those of one peer.
 const OF_ONE_PEER: usize = 4;
-/// Largest body that is read.
-const BODY_BYTES: usize = 8 << 20;
 /// Time for a request that has come in whole, waiting included: shorter than the API server waits for a webhook.
 const PATIENCE: Duration = Duration::from_millis(4500);
 
@@ -32,7 +31,7 @@ pub fn in_turn(routes: Router) -> Router {
 async fn wait(State(turns): State<Arc<Turns>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().copied();
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, BODY_BYTES).await else {
+    let Ok(body) = to_bytes(body, REQUEST_BYTES).await else {
         return (StatusCode::PAYLOAD_TOO_LARGE, "the request is too large, or did not come in whole\n").into_response();
     };
     let answer = async {
