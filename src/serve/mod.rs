@@ -8,6 +8,8 @@ pub mod health;
 mod held;
 pub mod issue;
 pub mod keys;
+#[cfg(test)]
+mod load_tests;
 pub mod rotation;
 pub mod serving;
 pub mod tls;
