@@ -20,6 +20,7 @@ mod outside;
 mod queue;
 mod redfish;
 mod registry;
+mod removal;
 mod repositories;
 mod retries;
 mod rights;
@@ -27,6 +28,7 @@ mod runs;
 mod soak;
 mod storm;
 mod trouble;
+mod unadmitted;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,7 +42,8 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let runs = [runs::TESTS, retries::TESTS, outputs::TESTS, answers::TESTS].concat();
+    let runs = [runs::TESTS, retries::TESTS, outputs::TESTS, answers::TESTS, removal::TESTS].concat();
+    let disruption = [disruption::TESTS, unadmitted::TESTS].concat();
     let groups: [(&str, &[Test], usize); 12] = [
         ("extensions", extensions::TESTS, 4),
         ("runs", &runs, 4),
@@ -48,7 +51,7 @@ fn main() -> ExitCode {
         ("rights", rights::TESTS, 4),
         ("network", network::TESTS, 2),
         ("redfish", redfish::TESTS, 1),
-        ("disruption", disruption::TESTS, 1),
+        ("disruption", &disruption, 1),
         ("trouble", trouble::TESTS, 1),
         ("storm", storm::TESTS, 1),
         ("outside", outside::TESTS, 1),

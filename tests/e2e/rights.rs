@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("a_role_type_opens_an_action", a_role_type_opens_an_action),
     ("a_secret_of_the_namespace_reaches_the_script_alone", a_secret_of_the_namespace_reaches_the_script_alone),
     ("a_right_that_is_taken_away_stops_a_waiting_run", a_right_that_is_taken_away_stops_a_waiting_run),
+    ("every_role_gives_what_it_says_and_no_more", every_role_gives_what_it_says_and_no_more),
 ];
 
 /// The ServiceAccount `tenant` of a namespace, bound there to a ClusterRole.
@@ -167,4 +168,88 @@ fn a_right_that_is_taken_away_stops_a_waiting_run(world: &World) {
     let ended = world.finished("taken", "one");
     assert_eq!(ended["status"]["reason"], "NotAllowed", "{ended}");
     assert!(ended["status"].get("attempts").is_none(), "{ended}");
+}
+
+/// What is asked: `<verb> <group>/<resource> <name>`, the name empty for any. No group is the core's.
+const ASKED: [&str; 17] = [
+    "create outrigger.dev/actionruns ",
+    "get outrigger.dev/actionruns ",
+    "patch outrigger.dev/actionruns/status ",
+    "create outrigger.dev/orchestratorextensions ",
+    "get outrigger.dev/orchestratorextensions ",
+    "create outrigger.dev/extensiontargets ",
+    "patch outrigger.dev/extensiontargets ",
+    "get outrigger.dev/extensiontargets ",
+    "use outrigger.dev/orchestratorextensions any",
+    "use outrigger.dev/extensiontargets any",
+    "use outrigger.dev/freeformtargets any",
+    "use outrigger.dev/roletypes Admin",
+    "use outrigger.dev/roletypes ResourceAdmin",
+    "use outrigger.dev/roletypes DomainAdmin",
+    "use outrigger.dev/roletypes User",
+    "get /secrets any",
+    "create outrigger.dev/extensiontargets/status ",
+];
+
+fn review(user: &str, asked: &str) -> Value {
+    let [verb, path, name] = asked.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{asked}") };
+    let (group, resource) = path.split_once('/').unwrap();
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    serde_json::json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": {"namespace": "roles", "verb": verb, "group": group,
+            "resource": resource, "subresource": subresource, "name": name}},
+    })
+}
+
+/// Of what is asked, what these users may, as the API server's authorizer says.
+fn may(world: &World, users: &[&str]) -> Vec<Vec<&'static str>> {
+    let asked = users.iter().flat_map(|user| ASKED.iter().map(|asked| review(user, asked).to_string()));
+    let path = world.dir.path().join("reviews.json");
+    std::fs::write(&path, asked.collect::<Vec<_>>().join("\n---\n")).unwrap();
+    let printed = world.kubectl(&["create", "-o", "json", "-f", &path.display().to_string()]);
+    let answers = serde_json::Deserializer::from_str(&printed.text).into_iter::<Value>().map_while(Result::ok);
+    let answers = answers.flat_map(|answer| answer["items"].as_array().cloned().unwrap_or_else(|| vec![answer]));
+    let allowed: Vec<bool> = answers.map(|answer| answer["status"]["allowed"] == true).collect();
+    assert_eq!(allowed.len(), users.len() * ASKED.len(), "{}", printed.text);
+    let of = |allowed: &[bool]| ASKED.iter().zip(allowed).filter(|(_, is)| **is).map(|(asked, _)| *asked).collect();
+    allowed.chunks(ASKED.len()).map(of).collect()
+}
+
+fn every_role_gives_what_it_says_and_no_more(world: &World) {
+    // every role for a user of its own, in one namespace: the cluster-wide ones too, of which only that namespace is asked
+    let expected: [(&str, &[usize]); 9] = [
+        ("outrigger-author", &[0, 1, 3, 4, 7, 8, 10, 11, 12, 13, 14]),
+        ("outrigger-admin", &[0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
+        ("outrigger-tenant", &[0, 1, 8, 9, 14]),
+        ("outrigger-viewer", &[1]),
+        ("outrigger-role-admin", &[11]),
+        ("outrigger-role-resourceadmin", &[12]),
+        ("outrigger-role-user", &[14]),
+        // by aggregation
+        ("edit", &[0, 1, 8, 9, 14, 15]),
+        ("view", &[1]),
+    ];
+    world.namespace("roles");
+    let users: Vec<String> = expected.iter().map(|(role, _)| format!("e2e:{role}")).collect();
+    let bindings = expected.iter().zip(&users).map(|((role, _), user)| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {role}, namespace: \
+             roles}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {role}}}\nsubjects: [{{kind: \
+             User, apiGroup: rbac.authorization.k8s.io, name: '{user}'}}]\n"
+        )
+    });
+    world.applied(&bindings.collect::<Vec<_>>().join("---\n"));
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    let held = || users.iter().copied().zip(may(world, &users)).collect::<Vec<_>>();
+    let wanted = expected.iter().map(|(_, wanted)| wanted.iter().map(|index| ASKED[*index]).collect::<Vec<_>>());
+    let wanted: Vec<_> = users.iter().copied().zip(wanted).collect();
+    // the authorizer learns of bindings from a watch
+    for _ in 0..20 {
+        if held() == wanted {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    assert_eq!(held(), wanted);
 }
