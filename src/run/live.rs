@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 
 use super::claim::{self, Claim};
 use super::context::{Context, api_version, texts};
+use super::decide::{self, Start};
 use super::kept;
 use super::request::{self, Answers, References, Request};
 use super::rights::Rights;
 use super::secret_parameters::{self, SecretParameters};
-use super::{ask, decide::Start, report, retry, status, target_status};
+use super::{ask, report, retry, status, target_status};
 use crate::action::Verdict;
 use crate::admission::stamp;
 use crate::api::run::ActionRunStatus;
@@ -54,7 +55,7 @@ fn is_refused(error: &Error) -> bool {
     matches!(error, Error::Api(status) if matches!(status.code, 400 | 403 | 413 | 422))
 }
 
-/// What the API calls the refusal. Its message may quote what it refused.
+/// What the API calls the refusal. Its message may quote what it refused, so it is neither shown nor logged.
 fn refusal(error: &Error) -> &str {
     match error {
         Error::Api(status) => &status.reason,
@@ -186,14 +187,14 @@ impl Context {
     /// The API's, where the namespace's labels are needed.
     pub async fn request(&self, run: &ActionRun, answers: &Answers) -> Result<Result<Request, Start>, Error> {
         let (extension, target) = (self.extension(run), self.target(run));
-        let selects = target.as_ref().is_some_and(|target| {
-            target.spec.allowed_namespaces.as_ref().is_some_and(|allowed| allowed.selector.is_some())
-        });
+        let namespace = run.namespace().unwrap_or_default();
+        let selects =
+            |target: &ExtensionTarget| request::needs_labels(target.spec.allowed_namespaces.as_ref(), &namespace);
+        // Nothing is decided by the labels for a run that has ended: it is not worth a request.
         let mut namespace_labels = BTreeMap::new();
-        if selects {
-            let namespace =
-                Api::<Namespace>::all(self.client.clone()).get(&run.namespace().unwrap_or_default()).await?;
-            namespace_labels = namespace.metadata.labels.unwrap_or_default();
+        if !decide::phase(run).is_finished() && target.as_ref().is_some_and(selects) {
+            let found = Api::<Namespace>::all(self.client.clone()).get(&namespace).await?;
+            namespace_labels = found.metadata.labels.unwrap_or_default();
         }
         let stamp = match self.settings.insecure_without_admission {
             true => Ok(()),
@@ -250,7 +251,7 @@ impl Context {
         if let Some(target) = &target {
             match self.update_target(&target.name_any(), run, outcome, &verdict).await {
                 Err(error) if is_refused(&error) => {
-                    tracing::warn!(%error, "the API refused what a run says of its target");
+                    tracing::warn!(reason = refusal(&error), "the API refused what a run says of its target");
                     verdict.lose(&format!("its target could not be updated: {}", refusal(&error)));
                 }
                 updated => updated?,
@@ -259,8 +260,8 @@ impl Context {
         let secret = match verdict.secret.clone() {
             Some(secret) => match self.keep_secret(run, &secret).await {
                 Err(error) if is_refused(&error) => {
-                    tracing::warn!(%error, "the API refused the Secret of a result");
                     let refusal = refusal(&error);
+                    tracing::warn!(reason = refusal, "the API refused the Secret of a result");
                     verdict.lose(&format!("the result is lost, the API refused the Secret for it: {refusal}"));
                     None
                 }
@@ -271,7 +272,7 @@ impl Context {
         let status = status::concluded(run, &verdict, secret.as_deref(), Timestamp::now());
         let written = match self.write(run, status).await {
             Err(error) if is_refused(&error) => {
-                tracing::warn!(%error, "the API refused the status of a run that ended");
+                tracing::warn!(reason = refusal(&error), "the API refused the status of a run that ended");
                 verdict.result = None;
                 (verdict.stdout_tail, verdict.stderr_tail) = (None, None);
                 verdict.lose(&format!("result and output are lost, the API refused them: {}", refusal(&error)));
@@ -342,3 +343,7 @@ impl Context {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;

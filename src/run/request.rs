@@ -253,8 +253,16 @@ fn joined(refusals: Vec<Refusal>) -> Option<Refusal> {
 /// Whether a target may be used from a namespace: by name, by `*`, or by the namespace's labels. Unset means no.
 pub fn is_allowed(allowed: Option<&AllowedNamespaces>, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
     let Some(allowed) = allowed else { return false };
-    let by_name = allowed.names.iter().flatten().any(|name| name == "*" || name == namespace);
-    by_name || allowed.selector.as_ref().is_some_and(|selector| selects(selector, labels))
+    is_named(allowed, namespace) || allowed.selector.as_ref().is_some_and(|selector| selects(selector, labels))
+}
+
+/// Whether [`is_allowed`] depends on the namespace's labels.
+pub fn needs_labels(allowed: Option<&AllowedNamespaces>, namespace: &str) -> bool {
+    allowed.is_some_and(|allowed| allowed.selector.is_some() && !is_named(allowed, namespace))
+}
+
+fn is_named(allowed: &AllowedNamespaces, namespace: &str) -> bool {
+    allowed.names.iter().flatten().any(|name| name == "*" || name == namespace)
 }
 
 /// An empty selector selects everything, as everywhere in Kubernetes; a malformed one nothing.
