@@ -2,9 +2,34 @@
 
 use crate::action::parameters;
 use crate::api::ActionRunSpec;
+use crate::api::run::Caller;
+use crate::validate::quoted;
 
 /// Largest spec, in bytes of its JSON without `caller` and `cancel`.
 pub const SPEC_BYTES: usize = 96 * 1024;
+
+/// Most groups of a caller: as many as the schema has room for.
+const CALLER_GROUPS: usize = 1024;
+/// Largest stamp of a caller, in bytes of its JSON.
+const CALLER_BYTES: usize = 96 * 1024;
+
+/// Why a run of this caller cannot be recorded: groups must all be in its stamp, because rights may rest on any of them.
+pub fn caller(caller: &Caller) -> Option<String> {
+    let bytes = serde_json::to_string(caller).map_or(usize::MAX, |json| json.len());
+    let what = match caller.groups.len() {
+        groups if groups > CALLER_GROUPS => format!("is in {groups} groups, and a run records at most {CALLER_GROUPS}"),
+        _ if bytes > CALLER_BYTES => {
+            format!(
+                "has names, groups and other facts of {bytes} bytes as JSON, and a run records at most {CALLER_BYTES}"
+            )
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "user {} {what}: create the run as a user of fewer groups, such as a service account",
+        quoted(&caller.username)
+    ))
+}
 
 /// Everything that is wrong with `spec` on its own: its sizes and its parameters' types.
 pub fn problems(spec: &ActionRunSpec) -> Vec<String> {

@@ -40,7 +40,7 @@ pub fn is_exempt(request: &Request, operator: Option<&str>) -> bool {
 /// A run whose spec cannot be read is left as it is: the schema, asked next, names the field.
 ///
 /// # Errors
-/// The run brings a stamp that does not verify. It may be that of a run which was started elsewhere, or before the key was
+/// The caller is in more groups than a run records. Or the run brings a stamp that does not verify. It may be that of a run which was started elsewhere, or before the key was
 /// lost, and came back from a backup: stamped afresh it would be started again.
 pub fn mutate_run(request: &Request, key: &[u8], now: Timestamp) -> Result<Patch, Vec<String>> {
     match (&request.operation, &request.object, &request.old_object) {
@@ -66,6 +66,9 @@ fn mutate_created(request: &Request, object: &DynamicObject, key: &[u8], now: Ti
             (_, prefix) => RunName::GenerateName(prefix.unwrap_or_default()),
         };
         let caller = sign(key, &namespace, name, &request.user_info, now, &run.spec);
+        if let Some(problem) = limits::caller(&caller) {
+            return Err(vec![problem]);
+        }
         patch.push(json!({"op": "add", "path": "/spec/caller", "value": caller}));
         // The API draws a name only after this. A run that has one was not named from the prefix, and must not look so: runs
         // with drawn names are collected, and whatever applied this one would start it again.

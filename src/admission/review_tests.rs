@@ -74,6 +74,22 @@ fn a_created_run_is_stamped_with_its_creator_and_gets_the_finalizer() {
 }
 
 #[test]
+fn a_caller_of_more_groups_than_a_run_records_is_told_what_to_do() {
+    let by = |groups: Vec<String>| {
+        let mut request = create(run(json!({"name": "nightly"}), json!({})));
+        request.user_info.groups = Some(groups);
+        mutate_run(&request, KEY, now())
+    };
+    let groups = |count: usize| (0..count).map(|number| format!("team-{number}")).collect::<Vec<_>>();
+    assert!(by(groups(1024)).is_ok());
+    let advice = "create the run as a user of fewer groups, such as a service account";
+    let expected = format!("user \"alice\" is in 1025 groups, and a run records at most 1024: {advice}");
+    assert_eq!(by(groups(1025)), Err(vec![expected]));
+    let refused = by(groups(500).into_iter().map(|group| group + &"x".repeat(300)).collect()).unwrap_err().remove(0);
+    assert!(refused.contains("bytes as JSON, and a run records at most 98304: create"), "{refused}");
+}
+
+#[test]
 fn a_run_with_a_generated_name_verifies_under_the_name_that_it_gets() {
     let mut object = admitted(run(json!({"generateName": "nightly-", "finalizers": ["x/y"]}), json!({})));
     object["metadata"]["name"] = json!("nightly-abcde");

@@ -170,7 +170,7 @@ pub struct Caller {
     pub uid: String,
     /// The user's groups.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(max = 1024)))]
+    #[schemars(length(max = 1024), inner(length(max = 1024)))]
     pub groups: Vec<String>,
     /// Further facts from the authenticator.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
