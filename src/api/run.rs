@@ -370,6 +370,9 @@ pub struct Attempt {
     /// Seconds between TERM and KILL, as the newest Job was decided with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_seconds: Option<u32>,
+    /// The extension's `strictResult` when it was claimed: its outcome is read by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strict_result: Option<bool>,
     /// UID of the pod whose runner claimed.
     #[serde(rename = "podUID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

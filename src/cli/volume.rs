@@ -72,4 +72,10 @@ impl run::Trees for InstalledTrees {
     fn subpath(&self, tree: &Digest) -> String {
         tree_subpath(tree)
     }
+
+    fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, String> {
+        let store = self.store.get().map_err(|error| error.to_string())?;
+        let kept = store.manifest(digest).map_err(|error| error.to_string())?;
+        kept.ok_or_else(|| format!("manifest {digest} is not kept"))
+    }
 }

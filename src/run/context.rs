@@ -42,6 +42,14 @@ pub trait Trees: Send + Sync {
 
     /// The tree's directory, relative to the volume: what a Job mounts.
     fn subpath(&self, tree: &Digest) -> String;
+
+    /// The effective manifest with this digest, as JSON.
+    ///
+    /// # Errors
+    /// For people: it is not kept, or cannot be read.
+    fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, String> {
+        Err(format!("manifest {digest} is not kept"))
+    }
 }
 
 /// What the operator's settings say about runs.

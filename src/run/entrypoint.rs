@@ -67,6 +67,23 @@ impl Entrypoints {
         Ok(TreePin { tree, entrypoint })
     }
 
+    /// The manifest that is kept under `digest`.
+    ///
+    /// # Errors
+    /// For people: it is not there, or the volume does not answer.
+    pub(super) async fn manifest(&self, trees: &Arc<dyn Trees>, digest: Digest) -> Result<Vec<u8>, String> {
+        let until = Instant::now() + PATIENCE;
+        let silent = |_| format!("the store's volume does not answer within {} s", PATIENCE.as_secs());
+        let permit = timeout_at(until, self.permits.clone().acquire_owned()).await.map_err(silent)?;
+        let trees = trees.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let read = trees.manifest(&digest);
+            drop(permit);
+            read
+        });
+        timeout_at(until, read).await.map_err(silent)?.map_err(|_| "reading it was interrupted".to_owned())?
+    }
+
     /// Joins the look at this file, or begins one, in a thread of its own.
     async fn look(&self, trees: &Arc<dyn Trees>, tree: &Digest, path: &str) -> Look {
         let place = (*tree, path.to_owned());

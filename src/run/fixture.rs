@@ -40,6 +40,14 @@ impl Trees for FakeTrees {
     fn subpath(&self, tree: &Digest) -> String {
         format!("extensions/.store/sha256-{}", tree.hex())
     }
+
+    /// Keeps the manifest of [`extension`] alone.
+    fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, String> {
+        match *digest == Digest::of("manifest") {
+            true => Ok(extension()["status"]["resolved"].to_string().into_bytes()),
+            false => Err(format!("manifest {digest} is not kept")),
+        }
+    }
 }
 
 /// The fake API, the context over it, and the writers of its caches.
@@ -82,7 +90,7 @@ pub fn extension() -> Value {
         "type": "Orchestrator", "displayName": "Redfish", "description": "d", "version": "1.0.0", "maintainer": "m",
         "source": {"type": "git", "url": "https://example.com/redfish.git"},
         "compatibility": {"cloudstack": {"minVersion": "4.23.0"}}, "entrypoint": {"path": "redfish.sh"},
-        "customActions": [],
+        "customActions": [{"name": "Backup", "enabled": true, "successmessage": "{{resourceName}} is safe with {{extensionName}}"}],
     });
     json!({
         "apiVersion": "outrigger.dev/v1alpha1", "kind": "OrchestratorExtension",

@@ -236,7 +236,7 @@ impl Context {
     /// The API's; a conflict means that the run must be read again.
     pub async fn conclude(&self, run: &ActionRun, outcome: &Outcome) -> Result<ActionRun, Error> {
         let outcome = &*report::as_it_was(run, outcome);
-        let (extension, target) = (self.extension(run), self.target(run));
+        let (extension, target) = (self.extension_as_pinned(run).await, self.target(run));
         let mut verdict = request::verdict(run, extension.as_ref(), target.as_ref(), outcome);
         if let Some(words) = self.eviction(run).filter(|_| verdict.reason == Reason::PodDeleted) {
             (verdict.reason, verdict.message) = (Reason::Evicted, format!("while the action ran, {words}"));

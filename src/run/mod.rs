@@ -31,6 +31,7 @@ pub mod local;
 pub mod local_target;
 pub mod network_policy;
 pub mod output;
+mod pinned;
 pub mod queue;
 pub mod report;
 pub mod request;

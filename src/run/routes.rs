@@ -215,7 +215,7 @@ fn last_nonce(run: &ActionRun) -> Option<&str> {
 
 /// Whether a runner that may claim gets what it asks for.
 enum Granted {
-    /// The run, with the role type that its caller holds now, and what the runner gets.
+    /// The run, with what it is started by (its caller's role type, how its outcome is read), and what the runner gets.
     Yes(ActionRun, Box<ClaimGrant>),
     /// The run changed meanwhile: read it again.
     Changed,
@@ -232,8 +232,13 @@ async fn grant(context: &Context, mut run: ActionRun, kind: Claim, now: Timestam
         Err(Start::Wait(refusal)) => return Err(No::Later(refusal.message)),
         Err(Start::Ready { .. }) => return Err(No::Later("the run is not validated".into())),
     };
-    if let (Rights::Held(_), Some(status)) = (&answers.rights, &mut run.status) {
-        status.role_type = Some(request.role_type.to_string());
+    if let Some(status) = &mut run.status {
+        if let Rights::Held(_) = &answers.rights {
+            status.role_type = Some(request.role_type.to_string());
+        }
+        if let Some(attempt) = status.attempts.last_mut() {
+            attempt.strict_result = Some(request.extension.strict_result);
+        }
     }
     let pinned = run.status.as_ref().and_then(|status| status.revision.as_ref());
     if pinned != Some(&request.revision) {

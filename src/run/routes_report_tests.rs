@@ -394,3 +394,48 @@ async fn what_a_run_with_a_target_in_place_finds_stays_with_the_run() {
     assert_eq!(fixture.status()["power"], "PowerOn");
     assert_eq!(fixture.api.get(TARGET).unwrap()["status"], Value::Null);
 }
+
+/// A run of a custom action that is claimed, and the extension's next version: disabled, renamed, with other words.
+async fn claimed_backup() -> (Fixture, Value) {
+    let mut fixture = decided();
+    fixture.api.change(RUN, |run| run["spec"]["action"] = json!("Backup"));
+    fixture.refresh();
+    assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 200);
+    let mut next = super::super::fixture::extension();
+    next["spec"]["strictResult"] = json!(true);
+    next["status"]["artifact"]["manifestDigest"] = json!(crate::digest::Digest::of("next").to_string());
+    let resolved = &mut next["status"]["resolved"];
+    resolved["name"] = json!("Renamed");
+    resolved["customActions"] = json!([{"name": "Backup", "successmessage": "done otherwise"}]);
+    (fixture, next)
+}
+
+#[tokio::test]
+async fn an_outcome_is_read_against_the_manifest_that_the_run_was_claimed_with() {
+    let (mut fixture, next) = claimed_backup().await;
+    fixture.extend(next);
+    // What is strict now was not at the claim.
+    assert_eq!(send(&fixture, "report", report_of(1, r#"{"status": "error"}"#)).await.0, 200);
+    let status = fixture.status();
+    assert_eq!((&status["phase"], &status["message"]), (&json!("Succeeded"), &json!("node7 is safe with redfish")));
+}
+
+#[tokio::test]
+async fn an_outcome_whose_manifest_is_lost_is_read_against_the_one_that_is_installed() {
+    let (mut fixture, next) = claimed_backup().await;
+    fixture.extend(next);
+    fixture.api.change(RUN, |run| {
+        run["status"]["revision"]["manifestDigest"] = json!(crate::digest::Digest::of("lost").to_string());
+    });
+    assert_eq!(send(&fixture, "report", report_of(1, "{}")).await.0, 200);
+    assert_eq!(fixture.status()["message"], "done otherwise");
+}
+
+#[tokio::test]
+async fn a_target_that_is_gone_at_the_report_is_called_by_the_name_that_the_run_gave() {
+    let (mut fixture, _) = claimed_backup().await;
+    fixture.api.remove(TARGET);
+    fixture.refresh();
+    assert_eq!(send(&fixture, "report", report_of(1, "{}")).await.0, 200);
+    assert_eq!(fixture.status()["message"], "node7 is safe with redfish");
+}
