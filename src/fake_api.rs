@@ -212,10 +212,13 @@ fn failure(code: StatusCode) -> (StatusCode, Value) {
         StatusCode::CONFLICT => "Conflict",
         StatusCode::NOT_FOUND => "NotFound",
         StatusCode::FORBIDDEN => "Forbidden",
+        StatusCode::UNPROCESSABLE_ENTITY => "Invalid",
         _ => "InternalError",
     };
+    // As the API does where a value breaks a rule.
+    let message = if reason == "Invalid" { "Invalid value: \"<a quotation>\"" } else { reason };
     let body = json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": reason, "reason": reason,
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason,
         "code": code.as_u16(),
     });
     (code, body)

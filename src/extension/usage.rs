@@ -42,9 +42,11 @@ pub fn kept_by_extension(extension: &DynamicObject) -> Vec<Digest> {
         .collect()
 }
 
-/// The tree that a run which has not ended is pinned to.
-pub fn pinned_by_run(run: &DynamicObject) -> Option<Digest> {
-    if has_ended(run) { None } else { digest(&run.data["status"]["revision"]["treeDigest"]) }
+/// The tree that a run which has not ended is pinned to, and the manifest by which its outcome will be read.
+pub fn pinned_by_run(run: &DynamicObject) -> Vec<Digest> {
+    let revision = &run.data["status"]["revision"];
+    let pinned = [&revision["treeDigest"], &revision["manifestDigest"]];
+    if has_ended(run) { Vec::new() } else { pinned.into_iter().filter_map(digest).collect() }
 }
 
 /// Whether a run of `extension` has a Job and has not ended.
@@ -88,19 +90,19 @@ mod tests {
 
     #[test]
     fn only_a_run_that_has_not_ended_uses_its_tree() {
-        let tree = Digest::of("a");
+        let (tree, manifest) = (Digest::of("a"), Digest::of("m"));
         let run = |phase: &str| {
             object(json!({
                 "spec": {"extensionRef": {"name": "probe"}, "timeoutSeconds": "soon"},
-                "status": {"phase": phase, "attempts": [{}], "revision": {"treeDigest": tree}},
+                "status": {"phase": phase, "attempts": [{}], "revision": {"treeDigest": tree, "manifestDigest": manifest}},
             }))
         };
         for phase in ["Pending", "Running"] {
-            assert_eq!(pinned_by_run(&run(phase)), Some(tree));
+            assert_eq!(pinned_by_run(&run(phase)), [tree, manifest]);
             assert!(is_active_run(&run(phase), "probe") && !is_active_run(&run(phase), "other"));
         }
         for phase in ["Succeeded", "Failed", "Canceled", "OutcomeUnknown"] {
-            assert_eq!(pinned_by_run(&run(phase)), None);
+            assert_eq!(pinned_by_run(&run(phase)), []);
             assert!(!is_active_run(&run(phase), "probe"));
         }
         let waiting = object(json!({"spec": {"extensionRef": {"name": "probe"}}}));

@@ -16,7 +16,7 @@ use super::kept;
 use super::request::{self, Answers, References, Request};
 use super::rights::Rights;
 use super::secret_parameters::{self, SecretParameters};
-use super::{ask, report, retry, status, target_status};
+use super::{ask, report, retry, status, target_status, verdict};
 use crate::action::Verdict;
 use crate::admission::stamp;
 use crate::api::run::ActionRunStatus;
@@ -237,7 +237,7 @@ impl Context {
     pub async fn conclude(&self, run: &ActionRun, outcome: &Outcome) -> Result<ActionRun, Error> {
         let outcome = &*report::as_it_was(run, outcome);
         let (extension, target) = (self.extension_as_pinned(run).await, self.target(run));
-        let mut verdict = request::verdict(run, extension.as_ref(), target.as_ref(), outcome);
+        let mut verdict = verdict::verdict(run, extension.as_ref(), target.as_ref(), outcome);
         if let Some(words) = self.eviction(run).filter(|_| verdict.reason == Reason::PodDeleted) {
             (verdict.reason, verdict.message) = (Reason::Evicted, format!("while the action ran, {words}"));
         }

@@ -12,8 +12,8 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::local_target::LocalTarget;
-use super::request::{self, Request};
-use super::status;
+use super::request::Request;
+use super::{status, verdict};
 use crate::api::extension::CustomAction;
 use crate::api::run::{ActionRunStatus, Attempt, Caller, RunRevision, TargetReference};
 use crate::api::target::ExtensionReference;
@@ -108,7 +108,7 @@ impl LocalRun {
     /// The status that the run would have, and whether a part of the answer is secret: in a cluster that part goes to a
     /// Secret that `status.resultRef` names.
     pub fn status(&self, outcome: &Outcome, started: Timestamp, ended: Timestamp) -> (ActionRunStatus, bool) {
-        let verdict = request::verdict(&self.run, Some(&self.extension), self.target.as_ref(), outcome);
+        let verdict = verdict::verdict(&self.run, Some(&self.extension), self.target.as_ref(), outcome);
         let mut status = status::concluded(&self.run, &verdict, None, ended);
         status.start_time = Some(Time(started));
         // There was no Job.

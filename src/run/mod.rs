@@ -7,8 +7,9 @@
 //! ```
 //!
 //! `claim`, `claimed`, `decide`, `job`, `kept`, `network_policy`, `queue`, `report`, `request`, `retention`, `retry`,
-//! `rights`, `secret_parameters`, `status`, `target_status`, `turn` and `view` are pure; `ask`, `authenticate`, `check`,
-//! `collect`, `context`, `controller`, `entrypoint`, `expire`, `live`, `output`, `restrict`, `routes`, `slots`, `sweep`, `unreadable` and `watching` do I/O, or
+//! `rights`, `secret_parameters`, `status`, `target_status`, `turn`, `verdict` and `view` are pure; `ask`, `authenticate`, `check`,
+//! `collect`, `context`, `controller`, `entrypoint`, `expire`, `live`, `output`, `pinned`, `restrict`, `routes`, `slots`, `sweep`,
+//! `unreadable` and `watching` do I/O, or
 //! remember, and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod ask;
@@ -47,6 +48,7 @@ pub mod sweep;
 pub mod target_status;
 mod turn;
 mod unreadable;
+pub mod verdict;
 pub mod view;
 mod watching;
 

@@ -1,5 +1,4 @@
-//! A run's request, validated against what is installed: pure. Whether it may start, what its runner gets, what its
-//! outcome means.
+//! A run's request, validated against what is installed: pure. Whether it may start, and what its runner gets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +8,7 @@ use kube::core::{Selector, SelectorExt as _};
 use super::decide::Start;
 use super::rights::Rights;
 use super::secret_parameters::SecretParameters;
-use crate::action::{self, Names, OutcomeInput, PayloadInput, Verdict};
+use crate::action::{self, PayloadInput};
 use crate::admission::stamp::StampError;
 use crate::api::conditions::{INSTALLED, READY, find};
 use crate::api::run::RunRevision;
@@ -18,10 +17,8 @@ use crate::api::{
     ActionRun, ExtensionTarget, ExtensionTargetSpec, OrchestratorExtension, OrchestratorExtensionSpec, Reason,
 };
 use crate::manifest;
-use crate::protocol::{ClaimGrant, Outcome, script_env};
-use crate::validate::{
-    self, ActionKind, ContractLevels, Extension, Invocation, LifecycleAction, Refusal, RoleType, RunLimits, Runtime,
-};
+use crate::protocol::{ClaimGrant, script_env};
+use crate::validate::{self, ContractLevels, Extension, Invocation, Refusal, RoleType, RunLimits, Runtime};
 
 /// What a run refers to, as it is now.
 #[derive(Clone)]
@@ -371,41 +368,9 @@ fn environment(run: &ActionRun, mut variables: BTreeMap<String, String>) -> BTre
     variables
 }
 
-fn resource_name(target: Option<&ExtensionTarget>) -> Option<&str> {
+/// What `{{resourceName}}` and the payload call a target.
+pub(super) fn resource_name(target: Option<&ExtensionTarget>) -> Option<&str> {
     target.and_then(|target| target.spec.name.as_deref().or(target.metadata.name.as_deref()))
-}
-
-/// What an outcome means, by the manifest that is resolved in `extension`. Needs less than a request: an extension that was
-/// disabled or changed since the claim, or a target that is gone, does not lose an outcome.
-pub fn verdict(
-    run: &ActionRun,
-    extension: Option<&OrchestratorExtension>,
-    target: Option<&ExtensionTarget>,
-    outcome: &Outcome,
-) -> Verdict {
-    let inline = inline_target(run);
-    let resolved = extension.and_then(|extension| extension.status.as_ref()?.resolved.as_ref());
-    let custom = resolved
-        .iter()
-        .flat_map(|spec| spec.custom_actions.iter().flatten())
-        .find(|action| action.name == run.spec.action);
-    let own_name = resolved.and_then(|spec| spec.name.as_deref());
-    let timeout = run.status.as_ref().and_then(|status| status.timeout_seconds).unwrap_or_default();
-    let claimed_as = run.status.as_ref().and_then(|status| status.attempts.last()?.strict_result);
-    let target_name = run.spec.target_ref.as_ref().map(|target| target.name.as_str());
-    let input = OutcomeInput {
-        kind: LifecycleAction::named(&run.spec.action).map_or(ActionKind::Custom, ActionKind::Lifecycle),
-        strict_result: claimed_as.or(extension.and_then(|extension| extension.spec.strict_result)).unwrap_or_default(),
-        success_message: custom.and_then(|action| action.successmessage.as_deref()),
-        error_message: custom.and_then(|action| action.errormessage.as_deref()),
-        names: Names {
-            action: &run.spec.action,
-            extension: own_name.unwrap_or(&run.spec.extension_ref.name),
-            resource: resource_name(inline.as_ref().or(target)).or(target_name).unwrap_or("VirtualMachine"),
-        },
-        timeout_seconds: u64::try_from(timeout).unwrap_or_default(),
-    };
-    action::outcome(&input, outcome)
 }
 
 #[cfg(test)]

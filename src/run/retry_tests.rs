@@ -6,7 +6,7 @@ use super::super::decide::{Observed, Plan, Start, Step, decide, start_deadline};
 use super::super::fixture::UID;
 use super::super::job::job_name;
 use super::super::view::JobView;
-use super::super::{request, status};
+use super::super::{status, verdict};
 use super::*;
 use crate::api::run::RunRevision;
 use crate::api::{ActionRunStatus, RUN_FINALIZER};
@@ -55,7 +55,7 @@ fn verdict(run: &ActionRun, ending: Ending, exit_code: i32) -> Verdict {
         stderr: Stream { text: "the disk is on fire".into(), dropped_bytes: 0 },
         duration_millis: 1,
     };
-    request::verdict(run, None, None, &outcome)
+    verdict::verdict(run, None, None, &outcome)
 }
 
 fn failed() -> ActionRun {

@@ -188,18 +188,15 @@ async fn claim(context: &Context, uid: &str, request: &ClaimRequest) -> Result<C
                 return Ok(grant);
             }
         }
-        let (run, grant) = match grant(context, run, kind, now).await? {
-            Granted::Yes(run, grant) => (run, grant),
-            Granted::Changed => continue,
-        };
+        let Some((run, grant)) = grant(context, run, kind, now).await? else { continue };
         if kind == Claim::Again {
-            return Ok(*grant);
+            return Ok(grant);
         }
         match context.write(&run, status::claimed(&run, &request.pod_uid, &request.nonce, now)).await {
             Ok(written) => {
-                context.memory().grants.insert(uid.to_owned(), (request.nonce.hash(), (*grant).clone()));
+                context.memory().grants.insert(uid.to_owned(), (request.nonce.hash(), grant.clone()));
                 context.publish(&written, "Run", Reason::Running, &format!("action {:?} started", run.spec.action));
-                return Ok(*grant);
+                return Ok(grant);
             }
             Err(error) if is_conflict(&error) => {}
             // Whether it was stored is not known: the same nonce finds out.
@@ -213,21 +210,23 @@ fn last_nonce(run: &ActionRun) -> Option<&str> {
     run.status.as_ref()?.attempts.last()?.nonce_hash.as_deref()
 }
 
-/// Whether a runner that may claim gets what it asks for.
-enum Granted {
-    /// The run, with what it is started by (its caller's role type, how its outcome is read), and what the runner gets.
-    Yes(ActionRun, Box<ClaimGrant>),
-    /// The run changed meanwhile: read it again.
-    Changed,
-}
-
 /// What the runner is to get, built from a spec that verifies now. Missing Secrets are found before the claim, while
 /// waiting for them is still safe. A run that may not start any more ends here: another Job would be told the same.
-async fn grant(context: &Context, mut run: ActionRun, kind: Claim, now: Timestamp) -> Result<Granted, No> {
+///
+/// With it comes the run, which holds what it is started by: its caller's role type, and how its outcome is read. `None`: the
+/// run changed meanwhile, and must be read again.
+async fn grant(
+    context: &Context,
+    mut run: ActionRun,
+    kind: Claim,
+    now: Timestamp,
+) -> Result<Option<(ActionRun, ClaimGrant)>, No> {
     let answers = context.ask_for_claim(&run, kind, now).await?;
     let request = match context.request(&run, &answers).await? {
         Ok(request) => request,
-        Err(Start::Never(refusal)) if kind == Claim::New => return refuse(context, &run, &refusal, now).await,
+        Err(Start::Never(refusal)) if kind == Claim::New => {
+            return refuse(context, &run, &refusal, now).await.map(|()| None);
+        }
         Err(Start::Never(refusal)) => return Err(No::Refused(refusal.message)),
         Err(Start::Wait(refusal)) => return Err(No::Later(refusal.message)),
         Err(Start::Ready { .. }) => return Err(No::Later("the run is not validated".into())),
@@ -251,7 +250,7 @@ async fn grant(context: &Context, mut run: ActionRun, kind: Claim, now: Timestam
         Ok((host, details)) => {
             let (output_bytes, skip_report) = (context.settings.output_bytes, context.settings.skip_report);
             let grant = ClaimGrant { output_bytes, skip_report, ..request.grant(&run, host, details) };
-            Ok(Granted::Yes(run, Box::new(grant)))
+            Ok(Some((run, grant)))
         }
         Err(SecretsError::Api(error)) => Err(error.into()),
         Err(SecretsError::NotUsable(message)) => {
@@ -268,9 +267,9 @@ async fn grant(context: &Context, mut run: ActionRun, kind: Claim, now: Timestam
     }
 }
 
-/// Ends a run that may not start any more, which is the compare-and-swap that a claim would have been. Its Job is deleted by
-/// the controller, which sees the end.
-async fn refuse(context: &Context, run: &ActionRun, refusal: &Refused, now: Timestamp) -> Result<Granted, No> {
+/// Ends a run that may not start any more, which is the compare-and-swap that a claim would have been, and tells the runner so;
+/// `Ok` where the run changed meanwhile. Its Job is deleted by the controller, which sees the end.
+async fn refuse(context: &Context, run: &ActionRun, refusal: &Refused, now: Timestamp) -> Result<(), No> {
     let number = run.status.as_ref().and_then(|status| status.attempts.last()).map_or(1, |attempt| attempt.number);
     let message = decide::cannot_start(number, refusal);
     let ended = status::ended(run, Phase::Failed, refusal.reason, &message, now);
@@ -280,7 +279,7 @@ async fn refuse(context: &Context, run: &ActionRun, refusal: &Refused, now: Time
             context.forget(run.metadata.uid.as_deref().unwrap_or_default());
             Err(No::Refused(message))
         }
-        Err(error) if is_conflict(&error) => Ok(Granted::Changed),
+        Err(error) if is_conflict(&error) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -188,11 +188,15 @@ async fn a_result_that_the_api_refuses_does_not_keep_the_run_from_ending() {
     // A quota, or a namespace that is being deleted; a detail that the target's schema does not allow; a status that no
     // schema foresaw.
     for (refused, note) in [
-        (TENANTS_SECRETS, "the result is lost, the API refused the Secret for it: InternalError"),
-        ("node7/status", "its target could not be updated: InternalError"),
-        ("backup/status", "result and output are lost, the API refused them: InternalError"),
+        (TENANTS_SECRETS, "the result is lost, the API refused the Secret for it: Invalid"),
+        ("node7/status", "its target could not be updated: Invalid"),
+        ("backup/status", "result and output are lost, the API refused them: Invalid"),
     ] {
         let fixture = claimed_as("prepare").await;
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
         let mut first = true;
         fixture.api.before(move |_, method, path| {
             let is_refused = *method != Method::GET && path.ends_with(refused) && std::mem::take(&mut first);
@@ -204,6 +208,24 @@ async fn a_result_that_the_api_refuses_does_not_keep_the_run_from_ending() {
         assert!(status["message"].as_str().unwrap().contains(note), "{status}");
         assert_eq!(status["resultRef"].is_null(), refused == TENANTS_SECRETS);
         assert!(!status.to_string().contains("hunter2"));
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains("the API refused") && log.contains("Invalid"), "{log}");
+        assert!(!log.contains("quotation") && !log.contains("hunter2"), "{log}");
+    }
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

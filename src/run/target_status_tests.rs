@@ -1,7 +1,7 @@
 //! Tests of what runs say of their target, in every order.
 
 use super::super::fixture::{self, outcome};
-use super::super::request;
+use super::super::verdict;
 use super::*;
 
 fn run(name: &str, action: &str, claimed: &str) -> ActionRun {
@@ -15,7 +15,7 @@ fn run(name: &str, action: &str, claimed: &str) -> ActionRun {
 /// Tells the target of an outcome; whether it changed.
 fn tell(target: &mut Value, run: &ActionRun, outcome: &Outcome) -> bool {
     let parsed: ExtensionTarget = serde_json::from_value(target.clone()).unwrap();
-    let verdict = request::verdict(run, None, Some(&parsed), outcome);
+    let verdict = verdict::verdict(run, None, Some(&parsed), outcome);
     let patch = after(&parsed, run, outcome, &verdict);
     for (field, value) in patch.iter().flat_map(|patch| patch.as_object().unwrap()) {
         target["status"][field] = value.clone();
