@@ -323,8 +323,8 @@ fn what_is_legal_but_deserves_a_look_is_a_note() {
     for note in notes {
         assert!(done.stdout.contains(&format!("probe/manifest.yaml: note: {note}\n")), "{}", done.stdout);
     }
-    let refused = "outrigger: spec.action: action \"Probe\" of extension \"probe\" is disabled; allowed are prepare, create, start, \
-                   stop, reboot, delete, status, statuses, getconsole\n";
+    let refused = "outrigger: spec.action: action \"Probe\" of extension \"probe\" is disabled; allowed are Quick, Strict; and the \
+                   lifecycle actions prepare, create, start, stop, reboot, delete, status, statuses, getconsole\n";
     bench.run(&["Probe"]).is(2, "", refused);
 }
 
