@@ -1,6 +1,7 @@
 //! An archive over HTTP: to a temporary file, hashed as it comes, and not again if it has not changed.
 
 use reqwest::StatusCode;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -14,6 +15,9 @@ use crate::digest::Digest;
 
 /// Bytes of a validator that is worth remembering.
 const MAX_VALIDATOR_BYTES: usize = 1024;
+
+/// As it is (RFC 9110, section 12.5.3).
+const IDENTITY: &str = "identity";
 
 /// Bytes that are written at once: each write costs a change of threads.
 pub(super) const WRITE_BYTES: usize = 64 << 10;
@@ -91,9 +95,15 @@ pub(super) async fn download(
 
 /// The bytes at `url`, of which there may be at most `limit`.
 pub(super) async fn read(session: &Session, url: &SourceUrl, limit: u64) -> Result<Vec<u8>, SourceError> {
-    let answer = session.send(url.as_url(), Outgoing::get(HeaderMap::new())).await?;
+    let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(IDENTITY))]);
+    let answer = session.send(url.as_url(), Outgoing::get(headers)).await?;
     if answer.response.status() == StatusCode::NOT_MODIFIED {
         return Err(SourceError::Status { url: url.to_string(), status: 304, retry_after: None });
+    }
+    // An archive is told by its content; a text that is not what it should be only confuses whoever reads it next.
+    if let Some(encoding) = answer.response.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != IDENTITY) {
+        let encoding = String::from_utf8_lossy(encoding.as_bytes()).chars().take(40).collect();
+        return Err(SourceError::Encoded { url: url.to_string(), encoding });
     }
     Body::new(answer, limit)?.read(session).await
 }

@@ -126,6 +126,17 @@ pub enum SourceError {
         /// Why it does not count.
         fault: Box<SignatureFault>,
     },
+    /// A text in a form that was not asked for.
+    #[error(
+        "fetch {url}: the server sends the text as {encoding:?} (Content-Encoding), though asked not to; have it served as it \
+         is"
+    )]
+    Encoded {
+        /// What was to be fetched, masked.
+        url: String,
+        /// What the server says.
+        encoding: String,
+    },
     /// More bytes than allowed.
     #[error("fetch {url}: larger than the {limit} bytes that are allowed")]
     TooLarge {
@@ -140,6 +151,19 @@ pub enum SourceError {
         /// The repository, masked.
         url: String,
         /// Bytes allowed.
+        limit: u64,
+    },
+    /// More objects than a tree within the limits can have.
+    #[error(
+        "fetch {url}: the server sends {objects} objects for one commit, and at most {limit} are taken; use an archive of \
+         what the extension needs"
+    )]
+    TooManyObjects {
+        /// The repository, masked.
+        url: String,
+        /// Objects announced.
+        objects: u32,
+        /// Objects allowed.
         limit: u64,
     },
     /// Fewer bytes than announced.
@@ -250,7 +274,7 @@ pub enum ContentFault {
     #[error("a Git LFS pointer; LFS objects are not fetched: commit the file itself, or use an archive")]
     LfsPointer,
     /// A name that no tree may hold.
-    #[error("no legal name in a git tree")]
+    #[error("no legal name in a git tree; rename it")]
     Name,
     /// A mode that git does not write.
     #[error("of no known kind; only files, directories and symbolic links are allowed")]
@@ -269,7 +293,8 @@ impl SourceError {
             Self::Oci { fault, .. } => fault.class(),
             Self::DigestMismatch { .. } | Self::TooLarge { .. } | Self::Content { .. } => FailureClass::Stalled,
             Self::SignatureInvalid { .. } => FailureClass::Stalled,
-            Self::Redirect { .. } | Self::ObjectTooLarge { .. } => FailureClass::Stalled,
+            Self::Redirect { .. } | Self::ObjectTooLarge { .. } | Self::TooManyObjects { .. } => FailureClass::Stalled,
+            Self::Encoded { .. } => FailureClass::Stalled,
             Self::Unpack { source, .. } if !source.is_transient() => FailureClass::Stalled,
             Self::Status { retry_after: Some(wait), .. } => FailureClass::Waiting(*wait),
             Self::Status { status, .. } if *status < 500 && !matches!(status, 408 | 425 | 429) => FailureClass::Stalled,
@@ -298,12 +323,12 @@ impl SourceError {
             Self::SignatureMissing { .. } => Reason::SignatureMissing,
             Self::SignatureInvalid { .. } => Reason::SignatureInvalid,
             Self::Content { .. } | Self::Unpack { .. } => Reason::UnpackRefused,
-            Self::TooLarge { .. } | Self::ObjectTooLarge { .. } => Reason::TooLarge,
+            Self::TooLarge { .. } | Self::ObjectTooLarge { .. } | Self::TooManyObjects { .. } => Reason::TooLarge,
             Self::TimedOut { .. } => Reason::TimedOut,
             Self::Status { .. } | Self::Redirect { .. } | Self::Truncated { .. } | Self::Network { .. } => {
                 Reason::FetchFailed
             }
-            Self::Git { .. } | Self::Client(_) | Self::Io { .. } => Reason::FetchFailed,
+            Self::Git { .. } | Self::Client(_) | Self::Io { .. } | Self::Encoded { .. } => Reason::FetchFailed,
         }
     }
 }

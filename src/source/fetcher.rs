@@ -168,6 +168,7 @@ pub struct Fetched {
 #[derive(Clone)]
 pub struct Fetcher {
     door: Arc<Door>,
+    git_turns: git::Turns,
 }
 
 impl Fetcher {
@@ -186,7 +187,7 @@ impl Fetcher {
     pub fn with_lookup(options: FetchOptions, lookup: Arc<dyn Lookup>) -> Result<Self, SourceError> {
         // An error says that the process has a provider already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Ok(Self { door: Arc::new(Door::new(options, lookup)?) })
+        Ok(Self { door: Arc::new(Door::new(options, lookup)?), git_turns: git::Turns::default() })
     }
 
     /// Find out which revision `request` means now. An unchanged git ref costs one listing of refs, an unchanged archive
@@ -330,7 +331,8 @@ impl Fetcher {
             Material::Git { url, selected } => {
                 let session = self.door.session(credentials)?;
                 session.check_origin(url.origin(), &url)?;
-                git::receive_commit(git::Exchange::new(session, url), selected, dest.to_owned(), limits).await?
+                let (exchange, turns) = (git::Exchange::new(session, url), self.git_turns.clone());
+                git::receive_commit(exchange, selected, dest.to_owned(), limits, turns).await?
             }
         };
         Ok(Fetched { resolved, bytes_downloaded, tree })

@@ -205,7 +205,7 @@ async fn an_object_that_inflates_beyond_memory_is_refused() {
     let dest = tempfile::tempdir().unwrap();
     let request = request(&server.http.url("/x.git"), None);
     let error = fetch_with(&fetcher, &request, None, dest.path()).await.unwrap_err();
-    assert!(error.to_string().ends_with("needs more than 134217728 bytes of memory; use an archive"), "{error}");
+    assert!(error.to_string().ends_with("needs more than 33554432 bytes of memory; use an archive"), "{error}");
     assert_eq!((error.reason(), error.class()), (Reason::TooLarge, FailureClass::Stalled));
 }
 

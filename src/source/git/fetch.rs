@@ -1,11 +1,14 @@
 //! The two conversations with a git server: list its refs, and receive one commit without its history.
 
+use std::fs::File;
+use std::io::{self, BufReader, Write as _};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gix::ObjectId;
+use gix::error::{ErrorExt as _, validation};
 use gix::hash::Kind;
 use gix::odb::pack;
 use gix::progress::Discard;
@@ -17,6 +20,9 @@ use gix::protocol::transport::client::blocking_io::http::Transport;
 use gix::protocol::transport::{Protocol, Service};
 use gix::protocol::{Handshake, LsRefsCommand};
 
+use tokio::sync::Semaphore;
+
+use super::pack::{self as cost, Bounds, PackFault};
 use super::reference::{Advertised, GitRef, Selected, prefixes};
 use super::transport::{Bridge, Shared};
 use super::tree::write_tree;
@@ -28,8 +34,18 @@ use crate::source::url::SourceUrl;
 
 /// Bytes of a ref advertisement: some hundred thousand refs.
 const MAX_LISTING_BYTES: u64 = 32 << 20;
-/// Bytes of one allocation for an object, which is held in memory with what it is a delta of.
-const MAX_OBJECT_BYTES: usize = 128 << 20;
+/// Packs that are read at the same time. Each holds some objects in memory, up to about 160 MiB of them in the worst case.
+const PACKS_AT_ONCE: usize = 2;
+
+/// Whose turn it is to read a pack that was received.
+#[derive(Clone)]
+pub(in crate::source) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(PACKS_AT_ONCE)))
+    }
+}
 
 /// One conversation with a git server.
 pub(in crate::source) struct Exchange {
@@ -103,18 +119,27 @@ pub(in crate::source) async fn receive_commit(
     selected: Selected,
     dest: PathBuf,
     limits: Limits,
+    turns: Turns,
 ) -> Result<(u64, TreeSummary), SourceError> {
     exchange
         .run(move |shared| {
             let options = &shared.session.door.options;
-            let io = |action| move |source| SourceError::Io { action, source };
             let temporary = tempfile::tempdir_in(&options.work_dir).map_err(io("create a temporary directory"))?;
             shared.set_limit(options.max_download_bytes);
-            let objects = receive_pack(shared, selected.want, temporary.path())?;
-            let tree = write_tree(&objects, &selected, &shared.url, &shared.interrupt, &dest, limits)?;
+            let bounds = Bounds::of(&limits);
+            let received = temporary.path().join("received");
+            receive_pack(shared, selected.want, temporary.path(), &received, &bounds)?;
+            // A server that sends slowly holds nobody up: the turn begins when everything is there.
+            let _turn = shared.wait(turns.0.acquire_owned())?;
+            let objects = index_pack(shared, &received, temporary.path(), &bounds)?;
+            let tree = write_tree(&objects, &selected, shared, &bounds, &dest, limits)?;
             Ok((shared.got(), tree))
         })
         .await
+}
+
+fn io(action: &'static str) -> impl Fn(io::Error) -> SourceError {
+    move |source| SourceError::Io { action, source }
 }
 
 fn connect(shared: &Arc<Shared>) -> Result<(Transport<Bridge>, Handshake), SourceError> {
@@ -129,28 +154,29 @@ fn connect(shared: &Arc<Shared>) -> Result<(Transport<Bridge>, Handshake), Sourc
     Ok((transport, handshake))
 }
 
-fn receive_pack(shared: &Arc<Shared>, want: ObjectId, dir: &Path) -> Result<pack::Bundle, SourceError> {
+/// Ask for the commit `want`, and write the pack that comes to the file `received`.
+fn receive_pack(
+    shared: &Arc<Shared>,
+    want: ObjectId,
+    dir: &Path,
+    received: &Path,
+    bounds: &Bounds,
+) -> Result<(), SourceError> {
     let (mut transport, mut handshake) = connect(shared)?;
-    let mut index_path = None;
-    let received = gix::protocol::fetch(
+    let mut came = false;
+    let store = |pack: &mut dyn io::BufRead| -> Result<(), SourceError> {
+        let unread = |fault| refused(shared, bounds, fault);
+        let header = cost::check_header(pack, bounds).map_err(unread)?;
+        let mut file = File::create(received).map_err(io("create a temporary file"))?;
+        file.write_all(&header).map_err(io("write the temporary file"))?;
+        io::copy(pack, &mut file).map_err(io("write the temporary file"))?;
+        Ok(())
+    };
+    let fetched = gix::protocol::fetch(
         &mut OneCommit(want),
-        |pack, progress, interrupt| {
-            let options = pack::bundle::write::Options {
-                thread_limit: Some(1),
-                iteration_mode: pack::data::input::Mode::Verify,
-                alloc_limit_bytes: Some(MAX_OBJECT_BYTES),
-                ..Default::default()
-            };
-            let written = pack::Bundle::write_to_directory(
-                pack,
-                Some(dir),
-                progress,
-                interrupt,
-                None::<gix::objs::find::Never>,
-                Kind::Sha1,
-                options,
-            )?;
-            index_path = written.index_path;
+        |pack, _progress, _interrupt| {
+            came = true;
+            store(pack).map_err(|error| validation(shared.fail(error).to_string()).raise())?;
             Ok(true)
         },
         Discard,
@@ -163,17 +189,41 @@ fn receive_pack(shared: &Arc<Shared>, want: ObjectId, dir: &Path) -> Result<pack
             reject_shallow_remote: false,
         },
     );
-    received.map_err(|error| match failure(shared, &error) {
+    fetched.map_err(|error| match failure(shared, &error) {
         SourceError::Git { url, cause } if cause.contains("not our ref") || cause.contains("unadvertised object") => {
             let what = format!("commit {want} that the server would hand out; name a branch or tag that holds it");
             SourceError::RefNotFound { url, what }
         }
         other => other,
     })?;
+    if came { Ok(()) } else { Err(git(&shared.url, "the server sent no objects")) }
+}
+
+/// Make the pack in the file `received` readable, once it is known to cost no more than `bounds` allows.
+fn index_pack(shared: &Arc<Shared>, received: &Path, dir: &Path, bounds: &Bounds) -> Result<pack::Bundle, SourceError> {
+    let open = || File::open(received).map(BufReader::new).map_err(io("open the temporary file"));
+    cost::check(open()?, bounds, &shared.interrupt).map_err(|fault| refused(shared, bounds, fault))?;
+    let allocation = usize::try_from(bounds.object_bytes).ok();
+    let options = pack::bundle::write::Options {
+        thread_limit: Some(1),
+        iteration_mode: pack::data::input::Mode::Verify,
+        alloc_limit_bytes: allocation,
+        ..Default::default()
+    };
+    let written = pack::Bundle::write_to_directory(
+        &mut open()?,
+        Some(dir),
+        &mut Discard,
+        &shared.interrupt,
+        None::<gix::objs::find::Never>,
+        Kind::Sha1,
+        options,
+    );
+    let index_path = written.map_err(|error| failure(shared, &error))?.index_path;
     let index_path = index_path.ok_or_else(|| git(&shared.url, "the server sent no objects"))?;
     let opened = pack::index::File::at(&index_path, Kind::Sha1).and_then(|index| {
         let data = pack::data::File::at(index_path.with_extension("pack"), Kind::Sha1)?;
-        Ok(pack::Bundle { index, pack: data.with_alloc_limit_bytes(Some(MAX_OBJECT_BYTES)) })
+        Ok(pack::Bundle { index, pack: data.with_alloc_limit_bytes(allocation) })
     });
     opened.map_err(|error| failure(shared, &error))
 }
@@ -228,11 +278,16 @@ fn advertised(entry: Ref) -> Option<Advertised> {
 
 /// What our own HTTP layer found wrong, or else what `gix` says.
 fn failure(shared: &Shared, error: &gix::Error) -> SourceError {
-    shared.take_failure().unwrap_or_else(|| {
-        if error.is_resource_exhausted() {
-            return SourceError::ObjectTooLarge { url: shared.url.to_string(), limit: MAX_OBJECT_BYTES as u64 };
-        }
-        git(&shared.url, &format!("{error:#}"))
+    shared.take_failure().unwrap_or_else(|| git(&shared.url, &format!("{error:#}")))
+}
+
+/// What our own HTTP layer found wrong, or else `fault`.
+fn refused(shared: &Shared, bounds: &Bounds, fault: PackFault) -> SourceError {
+    let url = shared.url.to_string();
+    shared.take_failure().unwrap_or_else(|| match fault {
+        PackFault::Objects(objects) => SourceError::TooManyObjects { url, objects, limit: bounds.objects },
+        PackFault::Memory(limit) => SourceError::ObjectTooLarge { url, limit },
+        PackFault::Malformed(cause) => git(&shared.url, &cause),
     })
 }
 

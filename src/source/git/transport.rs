@@ -11,6 +11,7 @@ use hyper::body::Bytes;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::runtime::Handle;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use url::Url;
 
 use crate::source::door::{Authorization, Body, Outgoing, Session};
@@ -61,10 +62,22 @@ impl Shared {
     }
 
     /// Keep `error` for later and give `gix` a word for it.
-    fn fail(&self, error: SourceError) -> io::Error {
+    pub fn fail(&self, error: SourceError) -> io::Error {
         let text = error.to_string();
         lock(&self.failure).get_or_insert(error);
         io::Error::other(text)
+    }
+
+    /// Wait for a turn, but not beyond the deadline.
+    pub fn wait(
+        &self,
+        turn: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
+    ) -> Result<OwnedSemaphorePermit, SourceError> {
+        let limit = self.session.door.options.total_timeout;
+        let url = self.url.to_string();
+        let timed_out = || SourceError::TimedOut { url, what: "waiting for other git sources", limit };
+        let waited = self.handle.block_on(async { tokio::time::timeout_at(self.session.deadline, turn).await });
+        waited.ok().and_then(Result::ok).ok_or_else(timed_out)
     }
 
     fn send(&self, url: &Url, outgoing: Outgoing) -> Result<Received, SourceError> {

@@ -1,16 +1,17 @@
 //! Write a commit's tree as files, straight from its objects: nothing of the repository is configuration.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use gix::ObjectId;
 use gix::hash::Kind as HashKind;
-use gix::objs::tree::EntryKind;
+use gix::objs::tree::{EntryKind, EntryMode};
 use gix::objs::{CommitRefIter, Kind, TagRefIter, TreeRefIter};
 use gix::odb::pack;
 
 use super::fetch::{git, interrupted};
+use super::pack::Bounds;
 use super::reference::Selected;
+use super::transport::Shared;
 use crate::archive::{Limits, TreeSummary, TreeWriter, UnpackError};
 use crate::source::error::{ContentFault, SourceError};
 use crate::source::url::SourceUrl;
@@ -22,19 +23,20 @@ const LFS_FIRST_LINE: &[u8] = b"version https://git-lfs.github.com/spec/";
 const LFS_MAX_BYTES: usize = 1024;
 
 /// Write the tree of the commit that `selected` names into the empty directory `dest`.
-pub(in crate::source) fn write_tree(
+pub(super) fn write_tree(
     objects: &pack::Bundle,
     selected: &Selected,
-    url: &SourceUrl,
-    interrupt: &AtomicBool,
+    shared: &Shared,
+    bounds: &Bounds,
     dest: &Path,
     limits: Limits,
 ) -> Result<TreeSummary, SourceError> {
+    let url = &shared.url;
     let refused = |source| SourceError::Unpack { url: url.to_string(), source };
     let objects = Objects { objects, url };
     let tree = objects.tree_of(selected)?;
     let writer = TreeWriter::new(dest, limits).map_err(refused)?;
-    let mut walk = Walk { objects, writer, interrupt };
+    let mut walk = Walk { objects, writer, shared, tree_bytes: bounds.tree_bytes };
     walk.directory(tree, &[])?;
     walk.writer.finish().map_err(refused)
 }
@@ -49,8 +51,8 @@ impl Objects<'_> {
         let mut bytes = Vec::new();
         let mut inflate = gix::zlib::Inflate::default();
         let found = self.objects.find(&id, &mut bytes, &mut inflate, &mut pack::cache::Never);
-        match found {
-            Ok(Some((data, _))) => Ok((data.kind, data.data.to_vec())),
+        match found.map(|found| found.map(|(data, _)| data.kind)) {
+            Ok(Some(kind)) => Ok((kind, bytes)),
             Ok(None) => Err(git(self.url, &format!("the server did not send object {id}"))),
             Err(error) => Err(git(self.url, &format!("object {id}: {error:#}"))),
         }
@@ -82,7 +84,9 @@ impl Objects<'_> {
 struct Walk<'a> {
     objects: Objects<'a>,
     writer: TreeWriter,
-    interrupt: &'a AtomicBool,
+    shared: &'a Shared,
+    /// Bytes of one directory: each on the way down is held in memory.
+    tree_bytes: u64,
 }
 
 impl Walk<'_> {
@@ -92,9 +96,12 @@ impl Walk<'_> {
         if kind != Kind::Tree {
             return Err(git(self.objects.url, &format!("object {id} is a {kind}, not a tree")));
         }
+        if bytes.len() as u64 > self.tree_bytes {
+            return Err(SourceError::ObjectTooLarge { url: self.objects.url.to_string(), limit: self.tree_bytes });
+        }
         for entry in TreeRefIter::from_bytes(&bytes, HashKind::Sha1) {
             let entry = entry.map_err(|error| git(self.objects.url, &format!("tree {id}: {error:#}")))?;
-            if interrupted(self.interrupt) {
+            if interrupted(&self.shared.interrupt) {
                 return Err(git(self.objects.url, "cancelled"));
             }
             let name: &[u8] = entry.filename;
@@ -107,13 +114,15 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, mode: gix::objs::tree::EntryMode, id: ObjectId, path: &[u8]) -> Result<(), SourceError> {
+    fn entry(&mut self, mode: EntryMode, id: ObjectId, path: &[u8]) -> Result<(), SourceError> {
         let written = match mode.kind() {
             EntryKind::Tree => {
                 self.writer.directory(path).map_err(|error| self.refused(error))?;
                 return self.directory(id, path);
             }
-            EntryKind::Commit => return Err(self.content(path, ContentFault::Submodule)),
+            EntryKind::Commit if mode.is_commit() => return Err(self.content(path, ContentFault::Submodule)),
+            // `kind` takes whatever it does not know for a submodule
+            EntryKind::Commit => return Err(self.content(path, ContentFault::Mode)),
             EntryKind::Link => {
                 let target = self.blob(id)?;
                 self.writer.symlink(path, &target)

@@ -1,0 +1,209 @@
+//! Packs that cost more than they weigh, and trees that git itself would not write.
+
+use std::io::Cursor;
+use std::sync::atomic::AtomicBool;
+
+use gix::ObjectId;
+use gix::objs::Kind;
+
+use super::fixtures::{BY_ID, Pack, header, number, serve};
+use super::pack::{Bounds, PackFault, check};
+use crate::api::reason::{FailureClass, Reason};
+use crate::archive::Limits;
+use crate::source::testing::fetcher;
+use crate::source::{Request, Resolution, SourceError, SourceUrl};
+
+/// What comes of the commit `commit` out of `pack`: names of the root, or the error.
+async fn fetched(pack: Vec<u8>, commit: ObjectId, limits: Limits) -> Result<Vec<String>, SourceError> {
+    let server = serve(pack).await;
+    let url = SourceUrl::parse(&server.url("/x.git")).unwrap();
+    let request = Request::Git { url, refs: Some(commit.to_string().parse().unwrap()) };
+    let Resolution::Changed(pending) = fetcher().resolve(&request, None, None).await? else { panic!("unchanged") };
+    let dest = tempfile::tempdir().unwrap();
+    fetcher().fetch(pending, None, dest.path(), limits).await?;
+    let names = std::fs::read_dir(dest.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    Ok(names.collect())
+}
+
+async fn refused(pack: Vec<u8>, commit: ObjectId, limits: Limits) -> SourceError {
+    fetched(pack, commit, limits).await.unwrap_err()
+}
+
+/// The pack and commit of a tree with one entry.
+fn single(mode: &str, name: &[u8]) -> (Vec<u8>, ObjectId) {
+    let mut pack = Pack::default();
+    let blob = pack.object(Kind::Blob, b"x");
+    let tree = pack.tree(&[(mode, name, blob)]);
+    let commit = pack.commit(tree);
+    (pack.bytes(), commit)
+}
+
+const BOUNDS: Bounds = Bounds { objects: 8, object_bytes: 1000, tree_bytes: 1000, chain_bytes: 2500 };
+
+fn checked(pack: &[u8]) -> Result<(), PackFault> {
+    check(Cursor::new(pack), &BOUNDS, &AtomicBool::new(false))
+}
+
+#[tokio::test]
+async fn a_pack_by_hand_is_taken_like_any_other() {
+    let (pack, commit) = single("100644", b"a");
+    assert_eq!(fetched(pack, commit, Limits::default()).await.unwrap(), ["a"]);
+}
+
+#[tokio::test]
+async fn a_pack_that_announces_millions_of_objects_is_refused_before_they_come() {
+    let error = refused(header(3_000_000).to_vec(), ObjectId::null(gix::hash::Kind::Sha1), Limits::default()).await;
+    let text = error.to_string();
+    let expected = "/x.git: the server sends 3000000 objects for one commit, and at most 20000 are taken; use an archive of \
+                    what the extension needs";
+    assert!(text.ends_with(expected), "{text}");
+    assert_eq!((error.reason(), error.class()), (Reason::TooLarge, FailureClass::Stalled));
+}
+
+#[tokio::test]
+async fn a_few_directories_that_hold_each_other_again_and_again_are_refused() {
+    let mut pack = Pack::default();
+    let mut inner = pack.object(Kind::Blob, b"x");
+    let names: Vec<_> = (0..10).map(|number| format!("d{number}")).collect();
+    for depth in 0..10 {
+        let mode = if depth == 0 { "100644" } else { "40000" };
+        inner = pack.tree(&names.iter().map(|name| (mode, name.as_bytes(), inner)).collect::<Vec<_>>());
+    }
+    let commit = pack.commit(inner);
+    let limits = Limits { entries: 500, ..Limits::default() };
+    let error = refused(pack.bytes(), commit, limits).await;
+    assert!(error.to_string().ends_with("has more than 500 files, links and directories"), "{error}");
+    assert_eq!((error.reason(), error.class()), (Reason::UnpackRefused, FailureClass::Stalled));
+}
+
+#[tokio::test]
+async fn a_directory_larger_than_all_names_that_are_allowed_is_refused() {
+    let (pack, commit) = single("100644", &vec![b'n'; 30_000]);
+    let limits = Limits { entries: 100, ..Limits::default() };
+    let error = refused(pack, commit, limits).await;
+    assert!(
+        error
+            .to_string()
+            .ends_with("an object of the repository needs more than 28300 bytes of memory; use an archive")
+    );
+    assert_eq!((error.reason(), error.class()), (Reason::TooLarge, FailureClass::Stalled));
+}
+
+#[tokio::test]
+async fn names_that_git_does_not_write_are_refused() {
+    for (name, expected) in [
+        (&b".git"[..], "\".git\" is no legal name in a git tree; rename it"),
+        (b".GiT", "\".GiT\" is no legal name in a git tree; rename it"),
+        (b"a/../../b", "\"a/../../b\" is no legal name in a git tree; rename it"),
+        (b"/etc", "\"/etc\" is no legal name in a git tree; rename it"),
+        (b"", "\"\" is no legal name in a git tree; rename it"),
+        (b"..", "\"..\": the name has a \"..\" component"),
+        (b".", "\".\": the name is empty"),
+        (b"a\\..\\b", "the name has a backslash"),
+        (b".outrigger-tree", "is reserved for the marker of an installed tree"),
+    ] {
+        let (pack, commit) = single("100644", name);
+        let error = refused(pack, commit, Limits::default()).await;
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!((error.reason(), error.class()), (Reason::UnpackRefused, FailureClass::Stalled));
+    }
+}
+
+#[tokio::test]
+async fn a_mode_that_git_does_not_write_is_not_taken_for_a_submodule() {
+    for mode in ["10644", "20644", "60644", "644", "0", "30000"] {
+        let (pack, commit) = single(mode, b"a");
+        let error = refused(pack, commit, Limits::default()).await;
+        let expected = "\"a\" is of no known kind; only files, directories and symbolic links are allowed";
+        assert!(error.to_string().ends_with(expected), "{mode}: {error}");
+    }
+    let (pack, commit) = single("160000", b"a");
+    let error = refused(pack, commit, Limits::default()).await;
+    assert!(error.to_string().contains("\"a\" is a submodule"), "{error}");
+    // what git once wrote, and what others write
+    for mode in ["100664", "100600", "100755"] {
+        let (pack, commit) = single(mode, b"a");
+        assert_eq!(fetched(pack, commit, Limits::default()).await.unwrap(), ["a"], "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_pack_that_is_cut_short_is_an_error_that_says_so() {
+    let (pack, commit) = single("100644", b"a");
+    let error = refused(pack[..pack.len() - 60].to_vec(), commit, Limits::default()).await;
+    assert!(error.to_string().ends_with("git: the pack is cut short"), "{error}");
+    assert_eq!((error.reason(), error.class()), (Reason::FetchFailed, FailureClass::Transient));
+    let error = refused(b"PACK".to_vec(), commit, Limits::default()).await;
+    assert!(error.to_string().ends_with("git: the pack is cut short"), "{error}");
+}
+
+#[test]
+fn objects_are_counted_and_measured_before_they_are_read() {
+    let of = |size: usize| {
+        let mut pack = Pack::default();
+        pack.object(Kind::Blob, &vec![0; size]);
+        checked(&pack.bytes())
+    };
+    of(1000).unwrap();
+    assert!(matches!(of(1001), Err(PackFault::Memory(1000))));
+    assert!(matches!(checked(&header(9)), Err(PackFault::Objects(9))));
+    assert!(matches!(checked(b"KCAP00000000"), Err(PackFault::Malformed(_))));
+}
+
+#[test]
+fn an_object_that_is_larger_than_it_says_is_refused_without_being_inflated_to_the_end() {
+    for said in [10, 1 << 40] {
+        let mut pack = Pack::default();
+        pack.entry(3, said, &[], &vec![0; 1 << 20]);
+        let refused = checked(&pack.bytes()).unwrap_err();
+        assert!(matches!(refused, PackFault::Malformed(_) | PackFault::Memory(1000)), "{said}: {refused:?}");
+    }
+}
+
+#[test]
+fn an_object_whose_changes_are_all_held_at_once_is_refused() {
+    let chain = |changes: u64, bytes: u64| {
+        let mut pack = Pack::default();
+        pack.object(Kind::Blob, &vec![0; bytes as usize]);
+        (0..changes).for_each(|_| pack.change(bytes, bytes));
+        checked(&pack.bytes())
+    };
+    chain(4, 500).unwrap();
+    assert!(matches!(chain(5, 500), Err(PackFault::Memory(2500))));
+    // a change says how large its result is, and is small itself
+    let mut pack = Pack::default();
+    pack.object(Kind::Blob, b"x");
+    pack.change(1, 1 << 50);
+    assert!(matches!(checked(&pack.bytes()), Err(PackFault::Memory(1000))));
+}
+
+#[test]
+fn changes_of_objects_by_their_ids_count_together() {
+    let pack = |changes: usize| {
+        let mut pack = Pack::default();
+        let base = pack.object(Kind::Blob, &[0; 500]);
+        let data = [number(500), number(500)].concat();
+        (0..changes).for_each(|_| pack.entry(BY_ID, data.len() as u64, base.as_slice(), &data));
+        checked(&pack.bytes())
+    };
+    pack(4).unwrap();
+    assert!(matches!(pack(5), Err(PackFault::Memory(2500))));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_pack_crashes_what_reads_it_first(
+        flips in proptest::collection::vec((0..2000_usize, proptest::num::u8::ANY), 0..6), cut in 0..2000_usize,
+    ) {
+        let mut pack = Pack::default();
+        pack.object(Kind::Blob, &[7; 300]);
+        pack.change(300, 400);
+        let (_, mut bytes) = (pack.commit(ObjectId::null(gix::hash::Kind::Sha1)), pack.bytes());
+        for (at, value) in flips {
+            let at = at % bytes.len();
+            bytes[at] = value;
+        }
+        bytes.truncate(cut.max(12));
+        let _ = checked(&bytes);
+    }
+}
