@@ -89,6 +89,13 @@ impl AddressPolicy {
         {
             return self.check(IpAddr::V4(embedded), port).or_else(|inner| denied(inner.kind));
         }
+        if let IpAddr::V6(v6) = canonical
+            && let Some(translated) = translated_v4(v6)
+            && let Err(inner) = self.check(IpAddr::V4(translated), port)
+            && matches!(inner.kind, AddressKind::Metadata | AddressKind::ApiServer)
+        {
+            return denied(inner.kind);
+        }
         match special_kind(canonical) {
             None => Ok(()),
             Some(kind) if kind.can_be_allowed() && self.allow.iter().any(|net| net.contains(&canonical)) => Ok(()),
@@ -110,6 +117,14 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
+/// The IPv4 address that a network's own translator may take out of `address`: local NAT64 (RFC 8215), in its usual form, and
+/// stateless translation (RFC 7915). An administrator can open these ranges, but not what is never allowed behind them.
+fn translated_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let is_translated = matches!([a, b, c], [0x64, 0xff9b, 1]) || matches!([a, b, c, d, e, f], [0, 0, 0, 0, 0xffff, 0]);
+    is_translated.then(|| Ipv4Addr::from((u32::from(g) << 16) | u32::from(h)))
+}
+
 fn special_kind(address: IpAddr) -> Option<AddressKind> {
     match address {
         IpAddr::V4(v4) => special_kind_v4(v4),
@@ -120,8 +135,10 @@ fn special_kind(address: IpAddr) -> Option<AddressKind> {
 fn special_kind_v4(address: Ipv4Addr) -> Option<AddressKind> {
     use AddressKind::*;
     Some(match address.octets() {
-        // Amazon, Google, Azure, and Amazon's task credentials; Alibaba; Oracle.
-        [169, 254, 169, 254] | [169, 254, 170, 2] | [100, 100, 100, 200] | [192, 0, 0, 192] => Metadata,
+        // Most clouds; Amazon's credentials for tasks and for pods; Tencent; Scaleway.
+        [169, 254, 169, 254] | [169, 254, 170, 2 | 23] | [169, 254, 0, 23] | [169, 254, 42, 42] => Metadata,
+        // Azure's WireServer, which is at a public address; Alibaba; Oracle.
+        [168, 63, 129, 16] | [100, 100, 100, 200] | [192, 0, 0, 192] => Metadata,
         [0, ..] => Unspecified,
         [224..=239, ..] | [255, 255, 255, 255] => Multicast,
         [127, ..] => Loopback,
@@ -143,7 +160,9 @@ fn special_kind_v6(address: Ipv6Addr) -> Option<AddressKind> {
         return Some(Loopback);
     }
     Some(match address.segments() {
+        // Amazon's, for machines and for pods; Google's; Scaleway's; OpenStack's.
         [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x23] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => Metadata,
+        [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] | [0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe] => Metadata,
         [0xff00..=0xffff, ..] => Multicast,
         [0xfe80..=0xfebf, ..] => LinkLocal,
         [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Private,
@@ -185,8 +204,18 @@ mod tests {
         let policy = AddressPolicy::default();
         for (address, expected) in [
             ("169.254.169.254", Metadata),
-            ("fd00:ec2::254", Metadata),
+            ("169.254.170.2", Metadata),
+            ("169.254.170.23", Metadata),
+            ("169.254.0.23", Metadata),
+            ("169.254.42.42", Metadata),
+            ("168.63.129.16", Metadata),
             ("100.100.100.200", Metadata),
+            ("192.0.0.192", Metadata),
+            ("fd00:ec2::254", Metadata),
+            ("fd00:ec2::23", Metadata),
+            ("fd20:ce::254", Metadata),
+            ("fd00:42::42", Metadata),
+            ("fe80::a9fe:a9fe", Metadata),
             ("0.0.0.0", Unspecified),
             ("0.1.2.3", Unspecified),
             ("::", Unspecified),
@@ -229,7 +258,7 @@ mod tests {
         for address in ["::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::"] {
             assert_eq!(kind(&policy, address), Some(Loopback), "{address}");
         }
-        for address in ["::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"] {
+        for address in ["::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "64:ff9b::168.63.129.16"] {
             assert_eq!(kind(&policy, address), Some(Metadata), "{address}");
         }
         let open = AddressPolicy::new(nets(&["10.0.0.0/8"]), Vec::new());
@@ -267,8 +296,17 @@ mod tests {
     #[test]
     fn nothing_opens_the_metadata_service_multicast_or_the_unspecified_address() {
         let policy = AddressPolicy::new(nets(&["0.0.0.0/0", "::/0"]), Vec::new());
-        assert_eq!(kind(&policy, "169.254.169.254"), Some(Metadata));
-        assert_eq!(kind(&policy, "fd00:ec2::254"), Some(Metadata));
+        for address in [
+            "169.254.169.254",
+            "169.254.170.23",
+            "fd00:ec2::254",
+            "fe80::a9fe:a9fe",
+            "64:ff9b:1::169.254.169.254",
+            "::ffff:0:168.63.129.16",
+        ] {
+            assert_eq!(kind(&policy, address), Some(Metadata), "{address}");
+        }
+        assert_eq!(kind(&policy, "64:ff9b:1::10.0.0.1"), None);
         assert_eq!(kind(&policy, "0.0.0.0"), Some(Unspecified));
         assert_eq!(kind(&policy, "ff02::1"), Some(Multicast));
         assert_eq!(kind(&policy, "169.254.1.1"), None);
