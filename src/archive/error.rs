@@ -194,6 +194,21 @@ pub enum UnpackError {
         /// What is wrong with it.
         fault: ZipFault,
     },
+    /// A zip directory that takes more memory than the names of all entries that are allowed.
+    #[error(
+        "unpack zip: the directory at its end has {bytes} bytes, and at most {limit} are allowed; pack fewer files"
+    )]
+    DirectoryTooLarge {
+        /// Bytes from where it begins.
+        bytes: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// A Zstandard stream with a larger window than is allowed.
+    #[error(
+        "unpack tar.zst: the archive needs more than 32 MiB of memory to be unpacked; pack it without --long and --ultra"
+    )]
+    WindowTooLarge,
     /// The bytes are not what the format says.
     #[error("unpack {format}: the archive is damaged or ambiguous: {cause}")]
     Malformed {

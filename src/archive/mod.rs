@@ -9,6 +9,8 @@ pub(crate) mod links;
 mod meter;
 mod path;
 mod pax;
+#[cfg(test)]
+mod property_tests;
 mod tar;
 mod unpack;
 mod writer;

@@ -133,6 +133,10 @@ impl Errors<'_> {
             Some(Breach::TooLarge) => UnpackError::TooLarge { entry, limit: self.limits.unpacked_bytes },
             Some(Breach::Ratio) => UnpackError::Ratio { entry, limit: self.limits.ratio },
             None if error.raw_os_error().is_some() => UnpackError::Read { entry, source: error },
+            // The decoder has one kind of error for all that is wrong.
+            None if self.format == Format::TarZstd && error.to_string().contains("too much memory") => {
+                UnpackError::WindowTooLarge
+            }
             None => self.malformed(error),
         }
     }

@@ -259,6 +259,23 @@ fn bombs_are_stopped_while_they_unfold() {
 }
 
 #[test]
+fn a_zstandard_stream_that_needs_too_much_memory_is_refused() {
+    let plain = archive(&[file(b"a", b"1")]);
+    let packed = |window| {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.window_log(window).unwrap();
+        encoder.write_all(&plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    Staging::new().unpack(&packed(25), Limits::default(), false).unwrap();
+    let text = Staging::new().unpack(&packed(26), Limits::default(), false).unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "unpack tar.zst: the archive needs more than 32 MiB of memory to be unpacked; pack it without --long and --ultra"
+    );
+}
+
+#[test]
 fn other_files_are_told_from_archives() {
     let error = Staging::new().unpack(b"<html>not found</html>", Limits::default(), false).unwrap_err();
     assert_eq!(
@@ -269,7 +286,6 @@ fn other_files_are_told_from_archives() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn damaged_archives_neither_panic_nor_leave_the_tree(
         flips in prop::collection::vec((0..4096_usize, any::<u8>()), 0..6),

@@ -19,7 +19,7 @@ pub struct UnpackOptions {
 
 /// Unpack `file` into `writer` and return its format, which its first bytes tell: plain tar, tar in gzip or Zstandard,
 /// or zip. Names and media types are not asked. Memory does not grow with the archive, but for the names in it, which
-/// the limits bound.
+/// the limits bound, and for the directory of a zip file, which they bound before it is read.
 ///
 /// The writer is left to the caller to [finish](TreeWriter::finish).
 ///

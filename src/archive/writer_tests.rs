@@ -253,7 +253,6 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn no_sequence_of_entries_makes_anything_outside(
         steps in prop::collection::vec((0..4_u8, name(), name()), 1..12),

@@ -16,12 +16,19 @@ use super::writer::TreeWriter;
 /// The kind bits of a Unix mode.
 const KIND: u32 = 0o170_000;
 
+/// Bytes of an end record without its comment.
+const END_BYTES: usize = 22;
+
+/// Bytes of an entry in the directory besides its name: 46 of the record, and the times, owners and other names that packers
+/// put beside it.
+const DIRECTORY_ENTRY_BYTES: u64 = 46 + 512;
+
 /// Bytes at the end of the file among which the end record is looked for: itself, its comment, the zip64 locator.
 const TAIL: u64 = 22 + 65_536 + 20 + 64;
 
 /// Unpack `file`.
 pub(super) fn unpack(mut file: impl Read + Seek, writer: &mut TreeWriter) -> Result<(), UnpackError> {
-    let bytes = refuse_zip64(&mut file)?;
+    let bytes = check_end(&mut file, writer.limits())?;
     // A known offset refuses data before the archive, which some readers skip and others do not.
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let mut archive = ZipArchive::with_config(config, file).map_err(|error| classify(".", error))?;
@@ -33,18 +40,30 @@ pub(super) fn unpack(mut file: impl Read + Seek, writer: &mut TreeWriter) -> Res
     Ok(())
 }
 
-/// Refuse the zip64 form, and return the size of `file` in bytes. No archive within the limits needs that form; without
-/// it the end record can claim 65 535 entries at most, so that a false claim costs no memory.
-fn refuse_zip64(file: &mut (impl Read + Seek)) -> Result<u64, UnpackError> {
+/// Refuse the zip64 form and a directory that is too large, and return the size of `file` in bytes. No archive within the
+/// limits needs that form; without it the end record can claim 65 535 entries at most, and a name in each of them can have as
+/// many bytes, all of which are read into memory before the first one can be looked at.
+fn check_end(file: &mut (impl Read + Seek), limits: &Limits) -> Result<u64, UnpackError> {
     let read = |error| classify(".", ZipError::Io(error));
     let bytes = file.seek(SeekFrom::End(0)).map_err(read)?;
-    file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL))).map_err(read)?;
+    let start = bytes.saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(start)).map_err(read)?;
     let mut tail = Vec::new();
     file.by_ref().take(TAIL).read_to_end(&mut tail).map_err(read)?;
-    match tail.windows(4).any(|window| window == b"PK\x06\x07") {
-        true => Err(malformed("it is in the zip64 form, which is for larger archives than are allowed")),
-        false => Ok(bytes),
+    if tail.windows(4).any(|window| window == b"PK\x06\x07") {
+        return Err(malformed("it is in the zip64 form, which is for larger archives than are allowed"));
     }
+    let limit = limits.entries.saturating_mul(DIRECTORY_ENTRY_BYTES.saturating_add(limits.path_bytes as u64));
+    // Which of several end records counts is for the reader to say: none of them may be too much. Entries are read one
+    // after the other from where the directory begins, whatever size the record gives it.
+    for (at, record) in tail.windows(END_BYTES).enumerate().filter(|(_, window)| window.starts_with(b"PK\x05\x06")) {
+        let begins = u64::from(u32::from_le_bytes([record[16], record[17], record[18], record[19]]));
+        let directory = bytes.saturating_sub(begins);
+        if begins < start + at as u64 && directory > limit.saturating_add(TAIL) {
+            return Err(UnpackError::DirectoryTooLarge { bytes: directory, limit });
+        }
+    }
+    Ok(bytes)
 }
 
 /// Check what the directory says of the archive as a whole: names, number and sizes.
