@@ -247,7 +247,8 @@ impl Session {
             if self.door.options.proxy.is_some()
                 && let url::Host::Domain(name) = host
             {
-                resolver.check_name(name, port).await.map_err(|host| denied(&host))?;
+                let looked_up = self.within(url, "looking the name up", resolver.check_name(name, port)).await?;
+                looked_up.map_err(|host| denied(&host))?;
             }
         }
         let mut request = client.request(outgoing.method.clone(), url.clone()).headers(outgoing.headers.clone());

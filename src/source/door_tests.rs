@@ -1,8 +1,11 @@
 //! What the door does with TLS and with a proxy.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::header::HOST;
+use futures::future::BoxFuture;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -118,6 +121,29 @@ async fn a_proxy_is_used_without_being_filtered_and_the_filter_holds_behind_it()
         assert_eq!(error.reason(), Reason::AddressDenied, "{error}");
     }
     assert_eq!(proxy.seen().len(), 1);
+}
+
+/// A resolver that never answers.
+struct Silent;
+
+impl Lookup for Silent {
+    fn lookup(&self, _host: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_resolver_that_never_answers_is_given_up_with_and_without_a_proxy() {
+    let proxy = Server::start(|_| bytes("from the proxy")).await;
+    for proxy in [None, Some(proxy.url("").parse().unwrap())] {
+        let impatient = Duration::from_millis(100);
+        let options = FetchOptions { proxy, connect_timeout: impatient, stall_timeout: impatient, ..options() };
+        let fetcher = Fetcher::with_lookup(options, Arc::new(Silent)).unwrap();
+        let error = fetcher.fetch_text(&url("http://silent.example/x"), None).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::TimedOut, "{error}");
+        assert!(error.to_string().starts_with("fetch http://silent.example/x: "), "{error}");
+    }
+    assert!(proxy.seen().is_empty());
 }
 
 #[tokio::test]
