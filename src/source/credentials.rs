@@ -6,6 +6,8 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::docker_config::{DockerConfig, DockerConfigFault};
 use super::error::SourceError;
@@ -17,7 +19,22 @@ pub const ALLOWED_ORIGINS: &str = "outrigger.dev/allowed-origins";
 /// The key of a Secret of the type `kubernetes.io/dockerconfigjson`.
 const DOCKER: &str = ".dockerconfigjson";
 /// The keys that are read, as Flux names them.
-const KEYS: [&str; 7] = ["username", "password", "bearerToken", DOCKER, "ca.crt", "tls.crt", "tls.key"];
+const KEYS: [&str; 10] = [
+    "username",
+    "password",
+    "bearerToken",
+    DOCKER,
+    CA.0,
+    CA.1,
+    CERTIFICATE.0,
+    CERTIFICATE.1,
+    PRIVATE_KEY.0,
+    PRIVATE_KEY.1,
+];
+/// Keys with the names that Flux had for them before, and still takes.
+const CA: (&str, &str) = ("ca.crt", "caFile");
+const CERTIFICATE: (&str, &str) = ("tls.crt", "certFile");
+const PRIVATE_KEY: (&str, &str) = ("tls.key", "keyFile");
 
 /// What a Secret gives for fetching. Nothing of it is ever printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -97,9 +114,17 @@ pub enum CredentialsFaultKind {
     /// A value that cannot be sent.
     #[error("{0}: empty, not UTF-8, or with a control character (a line break at its end?)")]
     Value(&'static str),
-    /// A value that is not PEM.
-    #[error("{0}: not PEM; expected a text with -----BEGIN …-----")]
-    Pem(&'static str),
+    /// One thing under both of its names.
+    #[error("{0} and {1} are two names for the same, and their contents differ; keep one")]
+    TwoNames(&'static str, &'static str),
+    /// A value without a certificate, which would trust nobody and prove nothing.
+    #[error("{0}: not PEM with a certificate in it; expected a text with -----BEGIN CERTIFICATE-----")]
+    NoCertificate(&'static str),
+    /// A value without a key that can be used.
+    #[error(
+        "{0}: not PEM with a private key in it; expected a text with -----BEGIN PRIVATE KEY-----, and not an encrypted one"
+    )]
+    NoPrivateKey(&'static str),
 }
 
 impl Credentials {
@@ -149,13 +174,17 @@ impl Credentials {
             (None, None, Some(config)) => Some(Login::Docker(config)),
             (None, None, None) => None,
         };
-        let client = match (pem(data, "tls.crt")?, pem(data, "tls.key")?) {
-            (Some(certificate), Some(key)) => Some([certificate, b"\n", key].concat()),
-            (Some(_), None) => return Err(CredentialsFaultKind::Pair { present: "tls.crt", missing: "tls.key" }),
-            (None, Some(_)) => return Err(CredentialsFaultKind::Pair { present: "tls.key", missing: "tls.crt" }),
+        let client = match (named(data, CERTIFICATE)?, named(data, PRIVATE_KEY)?) {
+            (Some(chain), Some(key)) => Some([certificates(chain)?, b"\n", private_key(key)?].concat()),
+            (Some((present, _)), None) => {
+                return Err(CredentialsFaultKind::Pair { present, missing: PRIVATE_KEY.0 });
+            }
+            (None, Some((present, _))) => {
+                return Err(CredentialsFaultKind::Pair { present, missing: CERTIFICATE.0 });
+            }
             (None, None) => None,
         };
-        let ca = pem(data, "ca.crt")?.map(<[u8]>::to_vec);
+        let ca = named(data, CA)?.map(certificates).transpose()?.map(<[u8]>::to_vec);
         Ok(Self { secret: secret.to_owned(), login, ca, client, allowed_origins })
     }
 
@@ -226,12 +255,29 @@ fn pair(
     }
 }
 
-fn pem<'a>(data: &'a BTreeMap<String, Vec<u8>>, key: &'static str) -> Result<Option<&'a [u8]>, CredentialsFaultKind> {
-    let Some(value) = data.get(key) else { return Ok(None) };
-    match std::str::from_utf8(value) {
-        Ok(text) if text.contains("-----BEGIN ") => Ok(Some(value)),
-        _ => Err(CredentialsFaultKind::Pem(key)),
+/// A value with the name that it has.
+type Named<'a> = (&'static str, &'a [u8]);
+
+/// What is there under one of two names.
+fn named<'a>(
+    data: &'a BTreeMap<String, Vec<u8>>,
+    (name, former): (&'static str, &'static str),
+) -> Result<Option<Named<'a>>, CredentialsFaultKind> {
+    match (data.get(name), data.get(former)) {
+        (Some(one), Some(other)) if one != other => Err(CredentialsFaultKind::TwoNames(name, former)),
+        (Some(value), _) => Ok(Some((name, value.as_slice()))),
+        (None, Some(value)) => Ok(Some((former, value.as_slice()))),
+        (None, None) => Ok(None),
     }
+}
+
+fn certificates((name, pem): Named<'_>) -> Result<&[u8], CredentialsFaultKind> {
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    if parsed.is_ok_and(|found| !found.is_empty()) { Ok(pem) } else { Err(CredentialsFaultKind::NoCertificate(name)) }
+}
+
+fn private_key((name, pem): Named<'_>) -> Result<&[u8], CredentialsFaultKind> {
+    PrivateKeyDer::from_pem_slice(pem).map(|_| pem).map_err(|_| CredentialsFaultKind::NoPrivateKey(name))
 }
 
 #[cfg(test)]
@@ -241,6 +287,25 @@ mod tests {
     fn read(entries: &[(&str, &str)], origins: Option<&str>) -> Result<Credentials, String> {
         let data = entries.iter().map(|(key, value)| (key.to_string(), value.as_bytes().to_vec())).collect();
         Credentials::from_secret("git-login", &data, origins).map_err(|fault| fault.to_string())
+    }
+
+    /// A certificate and its key.
+    fn pair() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn tls_keys_have_the_names_that_flux_gives_them_now_and_gave_them_before() {
+        let (certificate, key) = &pair();
+        let origins = Some("https://a.example");
+        let now = [("ca.crt", certificate.as_str()), ("tls.crt", certificate), ("tls.key", key), ("bearerToken", "x")];
+        let before =
+            [("caFile", certificate.as_str()), ("certFile", certificate), ("keyFile", key), ("bearerToken", "x")];
+        let read = |entries: &[_]| read(entries, origins).unwrap();
+        assert!(read(&now).ca.is_some() && read(&now).client.is_some());
+        assert!(read(&before) == read(&now));
+        assert!(read(&[now, before].concat()) == read(&now), "the same under both names");
     }
 
     #[test]
@@ -266,11 +331,13 @@ mod tests {
     #[test]
     fn incomplete_and_contradictory_secrets_are_refused_by_key() {
         let origins = Some("https://a.example");
+        let (certificate, key) = &pair();
         for (entries, expected) in [
             (vec![("username", "bob")], "username without password; both are needed"),
             (vec![("password", "x")], "password without username; both are needed"),
             (vec![("tls.crt", "-----BEGIN CERTIFICATE-----")], "tls.crt without tls.key; both are needed"),
             (vec![("tls.key", "-----BEGIN PRIVATE KEY-----")], "tls.key without tls.crt; both are needed"),
+            (vec![("certFile", "-----BEGIN CERTIFICATE-----")], "certFile without tls.key; both are needed"),
             (
                 vec![("username", "b"), ("password", "x"), ("bearerToken", "y")],
                 "both bearerToken and username; keep one",
@@ -281,7 +348,22 @@ mod tests {
             ),
             (vec![(".dockerconfigjson", "{}")], ".dockerconfigjson: no registry has a login"),
             (vec![("bearerToken", "x\n")], "bearerToken: empty, not UTF-8, or with a control character"),
-            (vec![("ca.crt", "hello")], "ca.crt: not PEM"),
+            (
+                vec![("ca.crt", "hello")],
+                "ca.crt: not PEM with a certificate in it; expected a text with -----BEGIN CERTIFICATE-----",
+            ),
+            (vec![("ca.crt", "")], "ca.crt: not PEM with a certificate in it"),
+            (vec![("caFile", key)], "caFile: not PEM with a certificate in it"),
+            (vec![("tls.crt", key), ("tls.key", key)], "tls.crt: not PEM with a certificate in it"),
+            (
+                vec![("tls.crt", certificate), ("tls.key", certificate)],
+                "tls.key: not PEM with a private key in it; expected a text with -----BEGIN PRIVATE KEY-----, and not an \
+                 encrypted one",
+            ),
+            (
+                vec![("ca.crt", certificate), ("caFile", "other")],
+                "ca.crt and caFile are two names for the same, and their contents differ; keep one",
+            ),
             (vec![("identity", "ssh key")], "no key that is used for a source"),
         ] {
             let text = read(&entries, origins).unwrap_err();
