@@ -6,43 +6,17 @@ use std::time::Duration;
 
 use axum::http::header::HOST;
 use futures::future::BoxFuture;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 use super::testing::{FixedLookup, Server, bytes, fetcher, options};
+use super::tls_fixtures::{Pair, acceptor, pair, secret};
 use super::*;
 use crate::api::reason::Reason;
 
-struct Pair {
-    certificate: rcgen::Certificate,
-    key: rcgen::KeyPair,
-}
-
-fn pair() -> Pair {
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    Pair { certificate: cert, key: signing_key }
-}
-
 /// A TLS server that answers everything with `answer`, and asks for the certificate `client` if there is one.
 async fn tls_server(pair: &Pair, client: Option<&Pair>, answer: String) -> String {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = match client {
-        None => ServerConfig::builder().with_no_client_auth(),
-        Some(client) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(client.certificate.der().clone()).unwrap();
-            ServerConfig::builder()
-                .with_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap())
-        }
-    };
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.key.serialize_der()));
-    let config = builder.with_single_cert(vec![pair.certificate.der().clone()], key).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = acceptor(pair, client);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -61,11 +35,6 @@ async fn tls_server(pair: &Pair, client: Option<&Pair>, answer: String) -> Strin
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
-
-fn secret(origin: &str, entries: &[(&str, String)]) -> Credentials {
-    let data = entries.iter().map(|(key, value)| (key.to_string(), value.clone().into_bytes())).collect();
-    Credentials::from_secret("tls", &data, Some(origin)).unwrap()
-}
 
 fn url(text: &str) -> SourceUrl {
     SourceUrl::parse(text).unwrap()

@@ -31,11 +31,19 @@ mod door_tests;
 #[cfg(test)]
 mod fetch_tests;
 #[cfg(test)]
+mod git_interop_tests;
+#[cfg(test)]
 mod git_tests;
+#[cfg(test)]
+mod odd_server_tests;
 #[cfg(test)]
 mod signature_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tls_fixtures;
+#[cfg(test)]
+mod transport_tests;
 
 pub use address::{AddressKind, AddressPolicy, DeniedAddress};
 pub use config_map::ConfigMapFiles;

@@ -84,7 +84,20 @@ struct Shared {
 
 struct GitConfig {
     root: PathBuf,
-    login: Option<String>,
+    options: GitOptions,
+}
+
+/// What is special about a git server.
+#[derive(Default)]
+pub struct GitOptions {
+    /// The `user:password` that it asks for.
+    pub login: Option<&'static str>,
+    /// The protocol that it takes every request for, in the form of the header `Git-Protocol`.
+    pub protocol: Option<&'static str>,
+    /// Whether it names objects by SHA-256.
+    pub sha256: bool,
+    /// Whether it redirects from names without `.git` to those with it.
+    pub moved: bool,
 }
 
 impl Server {
@@ -166,14 +179,25 @@ pub struct GitServer {
 
 impl GitServer {
     /// Serve an empty repository `x.git`, which asks for `user:password` if `login` gives them.
-    pub async fn start(login: Option<&str>) -> Self {
+    pub async fn start(login: Option<&'static str>) -> Self {
+        Self::with(GitOptions { login, ..GitOptions::default() }).await
+    }
+
+    /// Serve an empty repository `x.git` as `options` say.
+    pub async fn with(options: GitOptions) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let config = GitConfig { root: root.path().to_owned(), login: login.map(str::to_owned) };
+        let format = if options.sha256 { "--object-format=sha256" } else { "--object-format=sha1" };
+        let config = GitConfig { root: root.path().to_owned(), options };
         let http = Server::serve(Arc::new(|_| status(500)), Some(Arc::new(config))).await;
         let server = Self { http, root };
-        server.git(&["init", "-q", "-b", "trunk", "work"]);
-        server.git(&["init", "-q", "--bare", "-b", "trunk", "x.git"]);
+        server.git(&["init", "-q", format, "-b", "trunk", "work"]);
+        server.git(&["init", "-q", format, "--bare", "-b", "trunk", "x.git"]);
         server
+    }
+
+    /// Serve the repository under another name, too.
+    pub fn alias(&self, name: &str) {
+        std::os::unix::fs::symlink("x.git", self.root.path().join(name)).unwrap();
     }
 
     pub fn work(&self) -> PathBuf {
@@ -224,7 +248,7 @@ fn git(dir: &Path, arguments: &[&str]) -> String {
 /// One request through CGI (RFC 3875).
 fn backend(config: &GitConfig, seen: &Seen, body: &[u8]) -> Response {
     let header = |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
-    if let Some(login) = &config.login {
+    if let Some(login) = config.options.login {
         use base64::Engine as _;
         let expected = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login));
         if header("authorization") != expected {
@@ -234,7 +258,16 @@ fn backend(config: &GitConfig, seen: &Seen, body: &[u8]) -> Response {
     let (path, query) = seen.target.split_once('?').unwrap_or((&seen.target, ""));
     // Forges serve a repository under both names.
     let (repository, rest) = path[1..].split_once('/').unwrap();
-    let path = format!("/{}.git/{rest}", repository.trim_end_matches(".git"));
+    let name = format!("{}.git", repository.trim_end_matches(".git"));
+    if config.options.moved && name != repository {
+        return Response::builder()
+            .status(301)
+            .header("location", format!("/{name}/{rest}?{query}"))
+            .body("".into())
+            .unwrap();
+    }
+    let path = format!("/{}/{rest}", name.replace("%20", " "));
+    let protocol = config.options.protocol.unwrap_or_else(|| header("git-protocol"));
     let mut command = git_command();
     command
         .arg("http-backend")
@@ -245,7 +278,7 @@ fn backend(config: &GitConfig, seen: &Seen, body: &[u8]) -> Response {
         .env("QUERY_STRING", query)
         .env("CONTENT_TYPE", header("content-type"))
         .env("CONTENT_LENGTH", body.len().to_string())
-        .env("GIT_PROTOCOL", header("git-protocol"))
+        .env("GIT_PROTOCOL", protocol)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());

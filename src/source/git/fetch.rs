@@ -34,6 +34,9 @@ use crate::source::url::SourceUrl;
 
 /// Bytes of a ref advertisement: some hundred thousand refs.
 const MAX_LISTING_BYTES: u64 = 32 << 20;
+/// How a server says that it does not hand out what was asked for. To a client that expects a pack, the error line of the
+/// oldest protocol, `ERR …`, is one of a channel with the number of its first letter.
+const REFUSALS: [&str; 3] = ["not our ref", "unadvertised object", "non-side channel line or input was malformed: 69"];
 /// Packs that are read at the same time. Each holds some objects in memory, up to about 160 MiB of them in the worst case.
 const PACKS_AT_ONCE: usize = 2;
 
@@ -151,6 +154,13 @@ fn connect(shared: &Arc<Shared>) -> Result<(Transport<Bridge>, Handshake), Sourc
     let handshake =
         gix::protocol::handshake(&mut transport, Service::UploadPack, |_| Ok(None), Vec::new(), &mut Discard)
             .map_err(|error| failure(shared, &error))?;
+    let format = handshake.capabilities.capability("object-format").and_then(|format| format.value());
+    if let Some(format) = format.filter(|format| *format != "sha1") {
+        let cause = format!(
+            "the repository names its objects by {format}, and only sha1 is supported; use a repository with sha1, or an archive"
+        );
+        return Err(git(&shared.url, &cause));
+    }
     Ok((transport, handshake))
 }
 
@@ -190,7 +200,7 @@ fn receive_pack(
         },
     );
     fetched.map_err(|error| match failure(shared, &error) {
-        SourceError::Git { url, cause } if cause.contains("not our ref") || cause.contains("unadvertised object") => {
+        SourceError::Git { url, cause } if REFUSALS.iter().any(|refusal| cause.contains(refusal)) => {
             let what = format!("commit {want} that the server would hand out; name a branch or tag that holds it");
             SourceError::RefNotFound { url, what }
         }

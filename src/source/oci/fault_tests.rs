@@ -107,6 +107,25 @@ async fn a_blob_with_other_bytes_is_never_written() {
 }
 
 #[tokio::test]
+async fn an_index_within_an_index_is_refused() {
+    let index = |inner: &[u8]| {
+        let entry = json!({"mediaType": "m/m", "digest": Digest::of(inner), "size": inner.len()});
+        json!({"schemaVersion": 2, "manifests": [entry]}).to_string().into_bytes()
+    };
+    let inner = index(b"whatever");
+    let outer = index(&inner);
+    let server = Server::start(move |seen| match seen.target.ends_with("/latest") {
+        true => bytes(outer.clone()),
+        false => bytes(inner.clone()),
+    })
+    .await;
+    let error = pending(&latest(&server), None).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("fetch {}: {}", url(&server), OciFault::NestedIndex));
+    assert_eq!(error.class(), FailureClass::Stalled);
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
 async fn sizes_are_bounded_before_anything_is_downloaded() {
     let large = json!({"mediaType": "application/x-tar", "digest": Digest::of("x"), "size": u64::MAX});
     let large = json!({"schemaVersion": 2, "layers": [large]}).to_string();
