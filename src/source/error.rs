@@ -287,9 +287,7 @@ impl SourceError {
     /// What the server's side can cure by itself (a Secret corrected, a release uploaded, a branch pushed) is transient.
     pub fn class(&self) -> FailureClass {
         match self {
-            Self::Url(_) | Self::Ref(_) | Self::OriginNotAllowed { .. } | Self::AddressDenied { .. } => {
-                FailureClass::Stalled
-            }
+            Self::Url(_) | Self::Ref(_) | Self::AddressDenied { .. } => FailureClass::Stalled,
             Self::Oci { fault, .. } => fault.class(),
             Self::DigestMismatch { .. } | Self::TooLarge { .. } | Self::Content { .. } => FailureClass::Stalled,
             Self::SignatureInvalid { .. } => FailureClass::Stalled,
@@ -298,9 +296,9 @@ impl SourceError {
             Self::Unpack { source, .. } if !source.is_transient() => FailureClass::Stalled,
             Self::Status { retry_after: Some(wait), .. } => FailureClass::Waiting(*wait),
             Self::Status { status, .. } if *status < 500 && !matches!(status, 408 | 425 | 429) => FailureClass::Stalled,
-            Self::Status { .. } | Self::Unpack { .. } | Self::Credentials(_) | Self::AuthenticationFailed { .. } => {
-                FailureClass::Transient
-            }
+            Self::Status { .. } | Self::Unpack { .. } | Self::AuthenticationFailed { .. } => FailureClass::Transient,
+            // the Secret is mended, not the extension
+            Self::Credentials(_) | Self::OriginNotAllowed { .. } => FailureClass::Transient,
             // cosign signs what was pushed
             Self::SignatureMissing { .. } => FailureClass::Transient,
             Self::NotFound { .. } | Self::RefNotFound { .. } | Self::Truncated { .. } | Self::TimedOut { .. } => {

@@ -119,6 +119,8 @@ impl OciFault {
     pub(crate) fn class(&self) -> FailureClass {
         match self {
             Self::Digest { .. } | Self::Size { .. } | Self::Answer(_) | Self::NoToken(_) => FailureClass::Transient,
+            // the Secret is mended, not the extension
+            Self::RealmNotAllowed { .. } => FailureClass::Transient,
             _ => FailureClass::Stalled,
         }
     }

@@ -190,7 +190,7 @@ async fn a_token_server_that_the_secret_does_not_allow_is_never_asked() {
             url(&registry)
         )
     );
-    assert_eq!((error.reason(), error.class()), (Reason::SecretNotUsable, FailureClass::Stalled));
+    assert_eq!((error.reason(), error.class()), (Reason::SecretNotUsable, FailureClass::Transient));
     assert!(tokens.seen().is_empty());
     // without a Secret there is nothing to give away
     pending(&latest(&registry), None).await.unwrap();
