@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
-use super::door::{Body, Outgoing, Session};
+use super::door::{Answer, Body, Outgoing, Session};
 use super::error::SourceError;
 use super::url::SourceUrl;
 use crate::digest::Digest;
@@ -67,18 +67,7 @@ pub(super) async fn download(
     url: &SourceUrl,
     known: Option<&Validators>,
 ) -> Result<Option<Downloaded>, SourceError> {
-    let conditions = known.map(Validators::conditions).unwrap_or_default();
-    let conditional = !conditions.is_empty();
-    let answer = session.send(url.as_url(), Outgoing::get(conditions)).await?;
-    if answer.response.status() == StatusCode::NOT_MODIFIED {
-        let status = StatusCode::NOT_MODIFIED.as_u16();
-        return if conditional {
-            Ok(None)
-        } else {
-            Err(SourceError::Status { url: url.to_string(), status, retry_after: None })
-        };
-    }
-    let validators = Validators::of(answer.response.headers());
+    let Some((validators, answer)) = changed(session, url, HeaderMap::new(), known).await? else { return Ok(None) };
     let io = |action| move |source| SourceError::Io { action, source };
     let file = NamedTempFile::new_in(&session.door.options.work_dir).map_err(io("create a temporary file"))?;
     let out = tokio::fs::File::from_std(file.reopen().map_err(io("open the temporary file"))?);
@@ -95,15 +84,46 @@ pub(super) async fn download(
 
 /// The bytes at `url`, of which there may be at most `limit`.
 pub(super) async fn read(session: &Session, url: &SourceUrl, limit: u64) -> Result<Vec<u8>, SourceError> {
-    let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(IDENTITY))]);
-    let answer = session.send(url.as_url(), Outgoing::get(headers)).await?;
-    if answer.response.status() == StatusCode::NOT_MODIFIED {
-        return Err(SourceError::Status { url: url.to_string(), status: 304, retry_after: None });
-    }
+    let read = read_if_changed(session, url, limit, None).await?;
+    Ok(read.map(|(bytes, _)| bytes).unwrap_or_default())
+}
+
+/// The bytes at `url`, of which there may be at most `limit`, and what their server recognises them by; `None` if it says
+/// that they are what `known` describes.
+pub(super) async fn read_if_changed(
+    session: &Session,
+    url: &SourceUrl,
+    limit: u64,
+    known: Option<&Validators>,
+) -> Result<Option<(Vec<u8>, Validators)>, SourceError> {
+    let identity = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(IDENTITY))]);
+    let Some((validators, answer)) = changed(session, url, identity, known).await? else { return Ok(None) };
     // An archive is told by its content; a text that is not what it should be only confuses whoever reads it next.
     if let Some(encoding) = answer.response.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != IDENTITY) {
         let encoding = String::from_utf8_lossy(encoding.as_bytes()).chars().take(40).collect();
         return Err(SourceError::Encoded { url: url.to_string(), encoding });
     }
-    Body::new(answer, limit)?.read(session).await
+    Ok(Some((Body::new(answer, limit)?.read(session).await?, validators)))
+}
+
+/// The answer to a request for `url`; `None` if it says that nothing has changed since `known`.
+async fn changed(
+    session: &Session,
+    url: &SourceUrl,
+    mut headers: HeaderMap,
+    known: Option<&Validators>,
+) -> Result<Option<(Validators, Answer)>, SourceError> {
+    let conditions = known.map(Validators::conditions).unwrap_or_default();
+    let conditional = !conditions.is_empty();
+    headers.extend(conditions);
+    let answer = session.send(url.as_url(), Outgoing::get(headers)).await?;
+    if answer.response.status() == StatusCode::NOT_MODIFIED {
+        let status = StatusCode::NOT_MODIFIED.as_u16();
+        return if conditional {
+            Ok(None)
+        } else {
+            Err(SourceError::Status { url: url.to_string(), status, retry_after: None })
+        };
+    }
+    Ok(Some((Validators::of(answer.response.headers()), answer)))
 }

@@ -345,6 +345,19 @@ async fn a_small_text_is_read_and_a_large_one_refused() {
 }
 
 #[tokio::test]
+async fn a_text_that_has_not_changed_is_not_read_again() {
+    let server = Server::start(|seen| match seen.headers.get("if-none-match") {
+        Some(_) => status(304),
+        None => Response::builder().header("ETag", "\"1\"").body("text".into()).unwrap(),
+    })
+    .await;
+    let url = SourceUrl::parse(&server.url("/text")).unwrap();
+    let (bytes, validators) = fetcher().fetch_text_if_changed(&url, None, None).await.unwrap().unwrap();
+    assert_eq!((bytes.as_slice(), validators.etag.as_deref()), (&b"text"[..], Some("\"1\"")));
+    assert_eq!(fetcher().fetch_text_if_changed(&url, None, Some(&validators)).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn nothing_is_left_in_the_working_directory() {
     let work = tempfile::tempdir().unwrap();
     let fetcher = Fetcher::new(FetchOptions { work_dir: work.path().to_owned(), ..options() }).unwrap();

@@ -56,6 +56,14 @@ pub enum Request {
 }
 
 impl Request {
+    /// The same request without the bytes that it brings: enough to recognise it by.
+    pub fn without_content(&self) -> Self {
+        match self {
+            Self::ConfigMap(files) => Self::ConfigMap(files.without_content()),
+            other => other.clone(),
+        }
+    }
+
     /// Who must have signed what is fetched.
     pub fn verify(&self) -> Option<&Verify> {
         match self {
@@ -359,6 +367,22 @@ impl Fetcher {
         let session = self.door.session(credentials)?;
         session.check_origin(url.origin(), url)?;
         download::read(&session, url, MAX_TEXT_BYTES).await
+    }
+
+    /// As [`fetch_text`](Self::fetch_text), with what the server recognises the text by; `None` if it says that the text is
+    /// still the one that `known` describes.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn fetch_text_if_changed(
+        &self,
+        url: &SourceUrl,
+        credentials: Option<&Credentials>,
+        known: Option<&Validators>,
+    ) -> Result<Option<(Vec<u8>, Validators)>, SourceError> {
+        let session = self.door.session(credentials)?;
+        session.check_origin(url.origin(), url)?;
+        download::read_if_changed(&session, url, MAX_TEXT_BYTES, known).await
     }
 }
 

@@ -39,7 +39,7 @@ mod odd_server_tests;
 #[cfg(test)]
 mod signature_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tls_fixtures;
 #[cfg(test)]
