@@ -1,9 +1,12 @@
 //! What is in force: the resource, filled from manifests. Pure: no client, clock, disk or network.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::api::OrchestratorExtensionSpec as Spec;
 use crate::digest::Digest;
+use crate::validate::{Problem, Problems};
 
 use super::Manifest;
 
@@ -14,17 +17,51 @@ pub struct Merged {
     pub spec: Spec,
     /// For people: fields that a manifest sets differently from what is in force.
     pub disagreements: Vec<String>,
+    /// Which manifest gave what the resource leaves unset, by field (`entrypoint.path`).
+    pub origins: BTreeMap<&'static str, Origin>,
+}
+
+/// A manifest that fills a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The one that `manifestURL` links to.
+    Linked,
+    /// The one in the tree.
+    InTree,
+}
+
+impl Merged {
+    /// Adds to problems of what is in force where they stand, as far as a manifest gave the field.
+    pub fn locate(&self, problems: Problems, linked: Option<&Manifest>, in_tree: Option<&Manifest>) -> Problems {
+        let located = |problem: Problem| {
+            let path = problem.path.strip_prefix("spec.").unwrap_or(&problem.path);
+            let is_of = |field: &str| {
+                path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            let origin = self.origins.iter().find(|(field, _)| is_of(field)).map(|(_, origin)| *origin);
+            let manifest = match origin {
+                Some(Origin::Linked) => linked,
+                Some(Origin::InTree) => in_tree,
+                None => None,
+            };
+            match manifest {
+                Some(manifest) => manifest.locate(problem.into()).into_iter().collect(),
+                None => vec![problem],
+            }
+        };
+        Problems::new(problems.into_iter().flat_map(located).collect())
+    }
 }
 
 /// Fills what `resource` leaves unset from the manifest that `manifestURL` links to, then from the one in the tree, whose
 /// `source` is ignored. Fields are taken whole, `entrypoint` field by field, `source` as one block.
 pub fn merge(resource: &Spec, linked: Option<&Manifest>, in_tree: Option<&Manifest>) -> Merged {
-    let mut merged = Merged { spec: upstream(resource), disagreements: Vec::new() };
+    let mut merged = Merged { spec: upstream(resource), ..Merged::default() };
     if let Some(manifest) = linked {
-        fill(&mut merged, &from_manifest(manifest), "the linked manifest");
+        fill(&mut merged, &from_manifest(manifest), Origin::Linked);
     }
     if let Some(manifest) = in_tree {
-        fill(&mut merged, &Spec { source: None, ..from_manifest(manifest) }, "the manifest in the source");
+        fill(&mut merged, &Spec { source: None, ..from_manifest(manifest) }, Origin::InTree);
     }
     merged
 }
@@ -61,14 +98,22 @@ fn upstream(spec: &Spec) -> Spec {
     }
 }
 
-fn fill(merged: &mut Merged, from: &Spec, whose: &str) {
-    let Merged { spec, disagreements } = merged;
+fn fill(merged: &mut Merged, from: &Spec, origin: Origin) {
+    let whose = match origin {
+        Origin::Linked => "the linked manifest",
+        Origin::InTree => "the manifest in the source",
+    };
+    let Merged { spec, disagreements, origins } = merged;
     let mut differs =
         |field: &str| disagreements.push(format!("spec.{field}: {whose} says otherwise and is overruled"));
     macro_rules! fill {
         ($($field:ident: $name:literal),+ $(,)?) => {
             $(match (&spec.$field, &from.$field) {
-                (None, _) => spec.$field.clone_from(&from.$field),
+                (None, Some(theirs)) => {
+                    spec.$field = Some(theirs.clone());
+                    origins.insert($name, origin);
+                }
+                (_, None) => {}
                 (Some(ours), Some(theirs)) if ours != theirs => differs($name),
                 (Some(_), _) => {}
             })+
@@ -89,17 +134,19 @@ fn fill(merged: &mut Merged, from: &Spec, whose: &str) {
         enabled: "enabled",
         custom_actions: "customActions",
     }
-    let (Some(ours), Some(theirs)) = (&mut spec.entrypoint, &from.entrypoint) else {
-        spec.entrypoint = spec.entrypoint.take().or_else(|| from.entrypoint.clone());
-        return;
-    };
+    let Some(theirs) = &from.entrypoint else { return };
+    let ours = spec.entrypoint.get_or_insert_default();
     for (ours, theirs, name) in [
         (&mut ours.language, &theirs.language, "entrypoint.language"),
         (&mut ours.path, &theirs.path, "entrypoint.path"),
         (&mut ours.target_dir, &theirs.target_dir, "entrypoint.targetDir"),
     ] {
         match (&*ours, theirs) {
-            (None, _) => ours.clone_from(theirs),
+            (None, Some(theirs)) => {
+                *ours = Some(theirs.clone());
+                origins.insert(name, origin);
+            }
+            (_, None) => {}
             (Some(ours), Some(theirs)) if ours != theirs => differs(name),
             (Some(_), _) => {}
         }

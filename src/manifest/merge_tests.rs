@@ -3,6 +3,7 @@
 use serde_json::{from_value, json};
 
 use super::*;
+use crate::validate::Location;
 
 fn spec(value: Value) -> Spec {
     from_value(value).unwrap()
@@ -23,7 +24,7 @@ fn a_resource_with_only_a_source_is_filled_from_the_tree() {
     let merged = merge(&resource, None, Some(&tree));
     let expected = json!({"name": "Orch", "version": "1.0.0", "source": {"url": "https://a/x.git"}, "enabled": false,
         "entrypoint": {"path": "x.py"}});
-    assert_eq!(merged, Merged { spec: spec(expected), disagreements: vec![] });
+    assert_eq!((merged.spec, merged.disagreements), (spec(expected), vec![]));
 }
 
 #[test]
@@ -50,6 +51,45 @@ fn the_resource_wins_over_the_link_and_the_link_over_the_tree() {
             "spec.description: the manifest in the source says otherwise and is overruled",
             "spec.version: the manifest in the source says otherwise and is overruled",
             "spec.entrypoint.path: the manifest in the source says otherwise and is overruled",
+        ]
+    );
+}
+
+#[test]
+fn a_problem_is_located_in_the_document_that_gave_the_field_or_nowhere() {
+    let placed = |file: &str, value: Value, fields: &[&str]| {
+        let mut manifest = manifest("n", value);
+        for (index, field) in fields.iter().enumerate() {
+            let location = Location { file: file.into(), line: index + 1, column: 1 };
+            manifest.places.insert((*field).into(), location);
+        }
+        manifest
+    };
+    let resource = spec(json!({"manifestURL": "https://a/m", "entrypoint": {"targetDir": "/opt/x"}}));
+    let fields = ["spec.version", "spec.entrypoint.path", "spec.entrypoint.targetDir", "spec.customActions[0].name"];
+    let linked = placed("linked", json!({"version": "2"}), &fields);
+    let tree = placed(
+        "tree",
+        json!({"version": "3", "customActions": [{"name": "a"}], "entrypoint": {"path": "a", "targetDir": "/b"}}),
+        &fields,
+    );
+    let merged = merge(&resource, Some(&linked), Some(&tree));
+    let problems = fields.iter().chain(&["spec.entrypoint", "spec.interval"]).map(|field| Problem::new(*field, "no"));
+    let mut located: Vec<_> = merged
+        .locate(Problems::new(problems.collect()), Some(&linked), Some(&tree))
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    located.sort();
+    assert_eq!(
+        located,
+        [
+            "linked:1:1: spec.version: no",
+            "spec.entrypoint.targetDir: no",
+            "spec.entrypoint: no",
+            "spec.interval: no",
+            "tree:2:1: spec.entrypoint.path: no",
+            "tree:4:1: spec.customActions[0].name: no",
         ]
     );
 }

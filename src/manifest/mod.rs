@@ -11,6 +11,7 @@ mod tree;
 
 pub use merge::{Merged, canonical, digest, effective, merge};
 pub use parse::{Manifest, parse};
+pub use tree::too_large;
 
 /// Names under which a manifest may stand at the root of a source, in the order in which they are looked for.
 pub const FILE_NAMES: &[&str] = &["manifest.yaml", "manifest.yml"];

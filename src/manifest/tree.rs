@@ -97,13 +97,18 @@ pub(super) fn read(bytes: &[u8], file: &str) -> Result<Option<Node>, Problem> {
     }
 }
 
+/// What is wrong with a manifest of more than [`MANIFEST_BYTES`].
+pub fn too_large(file: &str) -> Problem {
+    let message = format!("the manifest is larger than {MANIFEST_BYTES} bytes (1 MiB), the most that is allowed");
+    Problem::new("", message).at(Location { file: file.to_owned(), line: 1, column: 1 })
+}
+
 /// The bytes as text without byte order mark; size, encoding and control characters checked.
 fn text<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str, Problem> {
     let here = |line, column| Location { file: file.to_owned(), line, column };
     let plain = |message: String| Problem::new("", message).at(here(1, 1));
     if bytes.len() > MANIFEST_BYTES {
-        let message = format!("the manifest is larger than {MANIFEST_BYTES} bytes (1 MiB), the most that is allowed");
-        return Err(plain(message));
+        return Err(too_large(file));
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(plain("the manifest is UTF-16; save it as UTF-8".into()));
