@@ -34,12 +34,23 @@ pub fn all() -> Vec<Value> {
     [OrchestratorExtension::crd(), ExtensionTarget::crd(), ActionRun::crd()].into_iter().map(finished).collect()
 }
 
+/// A new object is no finished one: kstatus takes it for that as long as it has no condition and no observedGeneration. A
+/// target is finished as it is: what runs learn of it is no progress.
+fn has_progress(kind: &Value) -> bool {
+    kind != "ExtensionTarget"
+}
+
 /// Optional fields are omitted, never null: an explicit null would count as set for CEL's `has()`.
 fn finished(crd: CustomResourceDefinition) -> Value {
     let mut crd = serde_json::to_value(crd).unwrap_or_default();
     crd["metadata"]["labels"] = serde_json::json!({"app.kubernetes.io/part-of": "outrigger"});
-    if let Some(versions) = crd["spec"]["versions"].as_array_mut() {
-        versions.iter_mut().for_each(|version| drop_nullable(&mut version["schema"]["openAPIV3Schema"]));
+    let has_progress = has_progress(&crd["spec"]["names"]["kind"]);
+    for version in crd["spec"]["versions"].as_array_mut().into_iter().flatten() {
+        let schema = &mut version["schema"]["openAPIV3Schema"];
+        drop_nullable(schema);
+        if has_progress {
+            schema["properties"]["status"]["default"] = serde_json::json!({"observedGeneration": -1});
+        }
     }
     crd
 }
@@ -91,7 +102,8 @@ mod tests {
             None if !free && schema["x-kubernetes-int-or-string"] != true => problems.push(format!("{path}: no type")),
             _ => {}
         }
-        if !schema["default"].is_null() {
+        // the one of status is no value that anybody could have set
+        if !schema["default"].is_null() && path != "status" {
             problems.push(format!("{path}: has a default, which would look like a value that was set"));
         }
         if !schema["nullable"].is_null() {

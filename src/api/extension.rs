@@ -279,8 +279,8 @@ pub struct OrchestratorOptions {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OrchestratorExtensionStatus {
-    /// The generation that the conditions speak of.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The generation that the conditions speak of; -1 before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "schema::observed_generation")]
     pub observed_generation: Option<i64>,
     /// Ready, Reconciling, Stalled (kstatus), and SourceFetched, SourceVerified, Compatible, Installed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -297,7 +297,8 @@ pub struct OrchestratorExtensionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub history: Vec<Artifact>,
-    /// The value of the annotation `reconcile.outrigger.dev/requestedAt` that was last answered.
+    /// The value of the annotation `reconcile.outrigger.dev/requestedAt` that was last answered: at most its
+    /// first 1024 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub last_handled_reconcile_at: Option<String>,

@@ -240,8 +240,8 @@ pub struct ActionRunStatus {
     /// Where the run stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// The generation that the conditions speak of.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The generation that the conditions speak of; -1 before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "schema::observed_generation")]
     pub observed_generation: Option<i64>,
     /// Ready, Reconciling, Stalled (kstatus), Complete (ended in any way), Succeeded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,6 +1,16 @@
 //! Schema pieces that `schemars` attributes cannot say: bounded maps, free JSON.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize as _, Deserializer};
+
+/// `status.observedGeneration` of a status that a controller writes. Until it does, the definition's default says -1, by which
+/// kstatus knows a new object from one that is as it was asked to be: here that is nothing yet.
+///
+/// # Errors
+/// Those of the deserializer.
+pub fn observed_generation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.filter(|generation| *generation >= 0))
+}
 
 /// A map of strings: at most `ENTRIES` entries with values of at most `LENGTH` characters.
 pub fn string_map<const ENTRIES: u32, const LENGTH: u32>(_: &mut SchemaGenerator) -> Schema {
