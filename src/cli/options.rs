@@ -108,11 +108,11 @@ pub struct ControllerOptions {
     #[command(flatten)]
     pub limits: super::limits::LimitOptions,
     /// Contract level served for the type Orchestrator, for `compatibility.cloudstack.minVersion`.
-    #[arg(long, value_name = "VERSION", default_value = "4.23.0")]
+    #[arg(long, value_name = "VERSION", default_value = "4.23.0", value_parser = crate::validate::contract_level)]
     pub orchestrator_contract: String,
 
-    /// Extensions reconciled at a time.
-    #[arg(long, value_name = "COUNT", default_value_t = 8)]
+    /// Extensions whose sources are fetched at a time, at least 1. What is installed is looked at besides.
+    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub extension_concurrency: u16,
     /// Runs reconciled at a time.
     #[arg(long, value_name = "COUNT", default_value_t = 32)]

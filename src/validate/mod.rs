@@ -25,4 +25,4 @@ pub use types::{
     Action, ActionName, EgressPort, EgressRule, Entrypoint, Extension, LifecycleAction, Protocol, ResourceType,
     RoleType, Runtime, TargetDir,
 };
-pub use version::ContractLevels;
+pub use version::{ContractLevels, contract_level};

@@ -13,6 +13,17 @@ impl Default for ContractLevels {
     }
 }
 
+/// A contract level, as the operator may be told to serve it.
+///
+/// # Errors
+/// For people: it is no version.
+pub fn contract_level(text: &str) -> Result<String, String> {
+    match contract(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("{text:?} is no version of a contract; allowed are one to four numbers, such as 4.23.0")),
+    }
+}
+
 /// Reads the extension's own version: semantic, also with a leading `v` and without minor or patch number.
 pub(super) fn own(text: &str) -> Result<semver::Version, String> {
     let plain = text.strip_prefix('v').unwrap_or(text);
@@ -53,6 +64,15 @@ mod tests {
         }
         let error = own("latest").unwrap_err();
         assert_eq!(error, "\"latest\" is no semantic version; allowed is one such as \"1.2.3\" or \"1.2.3-rc.1\"");
+    }
+
+    #[test]
+    fn a_contract_level_that_is_no_version_is_refused() {
+        assert_eq!(contract_level("4.23"), Ok("4.23".to_owned()));
+        assert_eq!(
+            contract_level("latest").unwrap_err(),
+            "\"latest\" is no version of a contract; allowed are one to four numbers, such as 4.23.0"
+        );
     }
 
     #[test]
