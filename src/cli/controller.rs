@@ -20,7 +20,7 @@ use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 use tower::util::MapRequestLayer;
@@ -46,12 +46,19 @@ use crate::validate::{ContractLevels, RunLimits};
 
 /// How long trash of a former process is kept.
 const TRASH_GRACE: Duration = Duration::from_secs(900);
+/// How long the end of the process waits for threads that hang in the volume.
+const HANGING: Duration = Duration::from_secs(2);
+
 /// Runs the operator until it is told to end, or loses its Lease.
 pub fn main(options: ControllerOptions) -> anyhow::Result<()> {
     telemetry::logs(options.log_format, &options.log_level)?;
     // every TLS user of the process shares one provider; an error says that there is one already
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(start(options))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(start(options));
+    // A thread that hangs in the volume would be waited for, for ever.
+    runtime.shutdown_timeout(HANGING);
+    ended
 }
 
 /// What all replicas have.
@@ -171,13 +178,19 @@ fn end_when_lost(leadership: Leadership, has_ended: Arc<AtomicBool>) {
 /// Runs the controllers until shutdown.
 async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<()> {
     let options = &replica.options;
-    let may_write = move || leadership.is_leader();
-    let store = Arc::new(LazyStore::new(&options.store, TRASH_GRACE, may_write));
+    let may_write = Arc::new(move || leadership.is_leader());
+    let store = Arc::new(LazyStore::new(&options.store, TRASH_GRACE, {
+        let may_write = may_write.clone();
+        move || may_write()
+    }));
     let context = Arc::new(extension::Context {
         client: replica.client.clone(),
         namespace: options.namespace.clone(),
+        may_write,
         store: store.clone(),
+        volume: Default::default(),
         fetcher: Fetcher::new(replica.fetch_options().await)?,
+        fetches: Semaphore::new(options.extension_concurrency.into()),
         limits: options.limits.limits(),
         contracts: replica.contracts(),
         require_verification: options.require_verification,
@@ -270,7 +283,7 @@ impl Replica {
             operator: Some(self.operator.clone()),
             check_run: run::checker(self.client.clone(), self.policy()),
             check_extension: Arc::new(move |extension| {
-                let problems = extension::check(extension, &contracts);
+                let problems = extension::admissible(extension, &contracts);
                 problems.map_err(|problems| problems.iter().map(ToString::to_string).collect())
             }),
         }

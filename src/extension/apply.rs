@@ -1,24 +1,26 @@
 //! Does what was planned: resolve, fetch, publish, link. Everything on the volume happens in blocking threads.
 
-use std::sync::Arc;
-
 use kube::ResourceExt as _;
 
-use super::context::{Context, Memory};
+use super::context::Context;
 use super::dereference::Inputs;
 use super::failure::{Failure, Stage};
-use super::plan::{self, Known, Plan, Wanted};
-use super::status::{Applied, Before, InstalledPair};
+use super::plan::{Known, Plan, Wanted};
+use super::status::{self, Applied, Before, InstalledPair};
 use super::trust;
+use super::volume::{Amount, on_volume, store_failure};
+use crate::api::extension::Artifact;
 use crate::api::{OrchestratorExtension, Reason};
 use crate::archive::UnpackError;
 use crate::digest::Digest;
 use crate::manifest::{self, Manifest};
-use crate::signature::PublicKeys;
-use crate::source::oci::Tag;
-use crate::source::{ConfigMapFiles, GitRef, OciRef, OciUrl, Request, Resolution, SourceError, SourceUrl, Verify};
+use crate::source::{Pending, Resolution, SourceError};
 use crate::store::{Entry, ExtensionName, RelativePath, Store, StoreError};
-use crate::validate::{self, Extension, SourceKind};
+use crate::validate::{self, Extension};
+
+/// Most bytes of an effective manifest as canonical JSON. It is kept whole in status, beside the resource: an object of the
+/// API may have 1.5 MiB.
+const RESOLVED_BYTES: usize = 256 * 1024;
 
 /// Looks whether what status calls installed is on the volume, unchanged.
 pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Before {
@@ -28,28 +30,18 @@ pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Befor
     let Ok(tree) = artifact.tree_digest.parse::<Digest>() else {
         return Before::Broken(format!("status names a tree {:?} that is no digest", artifact.tree_digest));
     };
-    match on_volume(context, move |store| store.verify(&tree)).await {
+    // Reading whole trees may take long: that the volume answers at all is soon known.
+    let name = ExtensionName::parse(&extension.name_any()).ok();
+    let asked = move |store: &Store| name.map_or(Ok(None), |name| store.linked(&name));
+    if let Err(failure) = on_volume(context, extension, Amount::Little, asked).await {
+        return Before::Unreadable(failure.message);
+    }
+    match on_volume(context, extension, Amount::Trees, move |store| store.verify(&tree)).await {
         Ok(Ok(())) => Before::Intact,
         Ok(Err(error)) if error.is_damage() => Before::Broken(error.to_string()),
         Ok(Err(error)) => Before::Unreadable(error.to_string()),
         Err(failure) => Before::Unreadable(failure.message),
     }
-}
-
-/// What earlier reconciles know of the source, if the tree that came of it is still good.
-pub fn remembered(
-    extension: &OrchestratorExtension,
-    context: &Context,
-    wanted: &Wanted,
-    before: &Before,
-) -> Option<Known> {
-    let memory = context.memory(extension.metadata.uid.as_deref().unwrap_or_default());
-    if memory.known.is_some() {
-        return memory.known;
-    }
-    let status = extension.status.as_ref()?;
-    let known = plan::remembered_by_status(status, extension.metadata.generation, wanted)?;
-    (*before == Before::Intact).then_some(known)
 }
 
 /// Carries out a plan.
@@ -62,16 +54,16 @@ pub async fn apply(
 ) -> Result<Applied, Failure> {
     let installed = extension.status.as_ref().and_then(|status| status.artifact.as_ref());
     let intact = installed.filter(|_| *before == Before::Intact).map(|artifact| artifact.tree_digest.as_str());
-    let known = fetched(context, inputs, plan.wanted, plan.known, intact).await?;
+    let known = fetched(extension, context, inputs, plan, intact).await?;
     let uid = extension.metadata.uid.as_deref().unwrap_or_default();
-    context.remember(uid, Memory { known: Some(known.clone()), ..context.memory(uid) });
+    context.remember(uid, |memory| memory.known = Some(known.to_remember()));
 
-    let in_tree = manifest_of(context, known.tree).await?;
-    let merged = manifest::merge(&extension.spec, inputs.linked.as_ref(), in_tree.as_ref());
+    let (linked, in_tree) = (inputs.linked.as_deref(), manifest_of(extension, context, known.tree).await?);
+    let merged = manifest::merge(&extension.spec, linked, in_tree.as_ref());
+    check_size(&manifest::canonical(&merged.spec))?;
     let effective = manifest::effective(&merged.spec, &extension.spec);
-    let valid = validate::extension(&extension.name_any(), &effective, &context.contracts).map_err(|problems| {
-        Failure::invalid(in_tree.as_ref().map_or(problems.clone(), |manifest| manifest.locate(problems)))
-    })?;
+    let valid = validate::extension(&extension.name_any(), &effective, &context.contracts)
+        .map_err(|problems| Failure::invalid(Stage::Compatible, merged.locate(problems, linked, in_tree.as_ref())))?;
     let current = extension.status.as_ref().and_then(|status| status.resolved.as_ref());
     let manifests = [Some(&merged.spec), current].into_iter().flatten().map(manifest::canonical).collect();
     install(extension, context, known.tree, manifests, &valid).await?;
@@ -91,20 +83,33 @@ pub async fn apply(
     })))
 }
 
+/// Refuses an effective manifest that would not fit into status.
+fn check_size(canonical: &str) -> Result<(), Failure> {
+    if canonical.len() <= RESOLVED_BYTES {
+        return Ok(());
+    }
+    let message = format!(
+        "the effective manifest (the resource, filled from the fetched manifests) has {} bytes as JSON; at most \
+         {RESOLVED_BYTES} are allowed: shorten descriptions and details, or offer fewer custom actions",
+        canonical.len()
+    );
+    Err(Failure::stalled(Stage::Compatible, Reason::ManifestInvalid, message))
+}
+
 /// Resolves the source, and fetches and publishes it unless that was done before and the tree still verifies. The tree
 /// `intact` was read whole just now.
 async fn fetched(
+    extension: &OrchestratorExtension,
     context: &Context,
     inputs: &Inputs,
-    wanted: Wanted,
-    known: Option<Known>,
+    plan: Plan,
     intact: Option<&str>,
 ) -> Result<Known, Failure> {
-    let known = match known {
+    let known = match plan.known {
         Some(known) if intact == Some(known.tree.to_string().as_str()) => Some(known),
         Some(known) => {
             let tree = known.tree;
-            match on_volume(context, move |store| store.verify(&tree)).await? {
+            match on_volume(context, extension, Amount::Trees, move |store| store.verify(&tree)).await? {
                 Ok(()) => Some(known),
                 Err(error) if error.is_damage() => None,
                 // Nothing is downloaded that could not be written.
@@ -113,25 +118,68 @@ async fn fetched(
         }
         None => None,
     };
-    let credentials = inputs.credentials.as_ref();
     let previous = known.as_ref().map(|known| &known.resolved);
-    let resolution = context.fetcher.resolve(&wanted.request, credentials, previous).await;
-    let pending = match (resolution.map_err(|error| Failure::fetch(&error))?, known) {
-        (Resolution::Unchanged(resolved), Some(known)) => return Ok(Known { resolved, ..known }),
-        (Resolution::Changed(pending), _) => pending,
+    let resolution = context.fetcher.resolve(&plan.wanted.request, inputs.credentials.as_ref(), previous).await;
+    match (resolution.map_err(|error| Failure::fetch(&error))?, known) {
+        (Resolution::Unchanged(resolved), Some(known)) => Ok(Known { resolved, ..known }),
+        (Resolution::Changed(pending), _) => published(extension, context, inputs, plan.wanted, pending).await,
         (Resolution::Unchanged(resolved), None) => {
             let message = format!("revision {} was called unchanged, although none was known", resolved.revision);
-            return Err(Failure::transient(Stage::Fetch, Reason::FetchFailed, message));
+            Err(Failure::transient(Stage::Fetch, Reason::FetchFailed, message))
+        }
+    }
+}
+
+/// Fetches what was resolved, and publishes it.
+async fn published(
+    extension: &OrchestratorExtension,
+    context: &Context,
+    inputs: &Inputs,
+    wanted: Wanted,
+    pending: Pending,
+) -> Result<Known, Failure> {
+    let staging = on_volume(context, extension, Amount::Trees, Store::stage).await?;
+    let staging = staging.map_err(|error| store_failure(Stage::Fetch, &error))?;
+    let fetched = context.fetcher.fetch(pending, inputs.credentials.as_ref(), staging.path(), context.limits).await;
+    let fetched = match fetched {
+        Ok(fetched) => fetched,
+        Err(error) => {
+            // Whatever was unpacked is removed, which takes its time and may hang.
+            on_volume(context, extension, Amount::Trees, move |_| drop(staging)).await?;
+            return Err(fetch_failure(error));
         }
     };
-    let staging = on_volume(context, Store::stage).await?.map_err(|error| store_failure(Stage::Fetch, &error))?;
-    let fetched = context.fetcher.fetch(pending, credentials, staging.path(), context.limits).await;
-    let fetched = fetched.map_err(fetch_failure)?;
     context.metrics.fetched(fetched.bytes_downloaded);
     let root = wanted.root.clone();
-    let tree = on_volume(context, move |store| store.publish(staging, root.as_ref())).await?;
+    let publish = move |store: &Store| store.publish(staging, root.as_ref());
+    let tree = on_volume(context, extension, Amount::Trees, publish).await?;
     let tree = tree.map_err(|error| store_failure(Stage::Fetch, &error))?;
     Ok(Known { wanted, resolved: fetched.resolved, tree: tree.digest, size: tree.bytes, files: tree.files })
+}
+
+/// Puts the tree of a kept pair back that is no longer whole, if the source still is what it was made of. Otherwise says,
+/// in words, why not.
+pub async fn refetch(
+    extension: &OrchestratorExtension,
+    context: &Context,
+    inputs: &Inputs,
+    wanted: Wanted,
+    pair: &Artifact,
+) -> Result<Result<(), String>, Failure> {
+    let resolution = context.fetcher.resolve(&wanted.request, inputs.credentials.as_ref(), None).await;
+    let pending = match resolution.map_err(|error| Failure::fetch(&error))? {
+        Resolution::Changed(pending) => pending,
+        Resolution::Unchanged(resolved) => return Ok(Err(format!("the source is {} now", resolved.revision))),
+    };
+    let revision = status::bounded_revision(&pending.resolved().revision);
+    if revision != pair.revision {
+        return Ok(Err(format!("the source is at {revision} now")));
+    }
+    let known = published(extension, context, inputs, wanted, pending).await?;
+    Ok(match known.tree.to_string() == pair.tree_digest {
+        true => Ok(()),
+        false => Err(format!("the source gives tree {} for that revision now", known.tree)),
+    })
 }
 
 /// Where the files could not be written, the volume is to blame and not the source.
@@ -144,54 +192,33 @@ fn fetch_failure(error: SourceError) -> Failure {
     }
 }
 
-/// The request for a validated source, with the ConfigMap and the keys that it names.
-pub fn wanted(
-    source: &validate::Source,
-    config_map: Option<&ConfigMapFiles>,
-    keys: Option<PublicKeys>,
-) -> Result<Wanted, Failure> {
-    let invalid = |field: &str, fault: &dyn std::fmt::Display| {
-        Failure::stalled(Stage::Resource, Reason::ValidationFailed, format!("spec.source.{field}: {fault}"))
-    };
-    let url = || SourceUrl::parse(&source.url).map_err(|fault| invalid("url", &fault));
-    let signature_url = source.verify.as_ref().and_then(|verify| verify.signature_url.clone());
-    let verify = keys.map(|keys| Verify { keys: Arc::new(keys), signature_url });
-    let request = match source.kind {
-        SourceKind::Archive => Request::Archive { url: url()?, digest: source.digest, verify },
-        SourceKind::Git => {
-            let refs = source.refs.as_deref().map(str::parse::<GitRef>).transpose();
-            Request::Git { url: url()?, refs: refs.map_err(|fault| invalid("refs", &fault))? }
-        }
-        SourceKind::Oci => {
-            let repository = OciUrl::parse(&source.url, source.insecure).map_err(|fault| invalid("url", &fault))?;
-            let refs = match (source.digest, source.refs.as_deref()) {
-                (Some(digest), _) => OciRef::Digest(digest),
-                (None, Some(refs)) => refs.parse().map_err(|fault| invalid("refs", &fault))?,
-                (None, None) => OciRef::Tag(Tag::latest()),
-            };
-            Request::Oci { repository, refs, verify }
-        }
-        SourceKind::ConfigMap => {
-            let files = config_map.ok_or_else(|| invalid("configMapRef", &"names no ConfigMap that was read"))?;
-            Request::ConfigMap(files.clone())
-        }
-    };
-    Ok(Wanted { request, root: source.path.clone() })
-}
-
 /// The manifest at the root of a tree, if it has one.
-async fn manifest_of(context: &Context, tree: Digest) -> Result<Option<Manifest>, Failure> {
+async fn manifest_of(
+    extension: &OrchestratorExtension,
+    context: &Context,
+    tree: Digest,
+) -> Result<Option<Manifest>, Failure> {
     for file in manifest::FILE_NAMES {
         let Ok(path) = RelativePath::parse(file) else { continue };
-        let read =
-            on_volume(context, move |store| store.read_small(&tree, &path, manifest::MANIFEST_BYTES as u64)).await?;
-        if let Some(bytes) = read.map_err(|error| store_failure(Stage::Compatible, &error))? {
+        let read = move |store: &Store| store.read_small(&tree, &path, manifest::MANIFEST_BYTES as u64);
+        let read = on_volume(context, extension, Amount::Little, read).await?;
+        if let Some(bytes) = read.map_err(|error| manifest_failure(file, &error))? {
             return manifest::parse(&bytes, file).map(Some).map_err(|problems| {
                 Failure::stalled(Stage::Compatible, Reason::ManifestInvalid, problems.in_one_line())
             });
         }
     }
     Ok(None)
+}
+
+/// A manifest that is too large to be read is the source's fault and not the volume's.
+fn manifest_failure(file: &str, error: &StoreError) -> Failure {
+    match error {
+        StoreError::FileTooLarge { .. } => {
+            Failure::stalled(Stage::Compatible, Reason::ManifestInvalid, manifest::too_large(file).to_string())
+        }
+        error => store_failure(Stage::Compatible, error),
+    }
 }
 
 /// Checks that the entrypoint is in the tree, keeps the manifests that rollback needs, and swaps the link: in this
@@ -208,7 +235,7 @@ pub async fn install(
     let named = extension.status.as_ref().and_then(|status| status.artifact.as_ref());
     let named = named.and_then(|artifact| artifact.manifest_digest.parse::<Digest>().ok());
     manifests.dedup();
-    on_volume(context, move |store| {
+    on_volume(context, extension, Amount::Trees, move |store| {
         let name = ExtensionName::parse(&name)
             .map_err(|error| Failure::stalled(Stage::Resource, Reason::ValidationFailed, error.to_string()))?;
         let failed = |error| store_failure(Stage::Install, &error);
@@ -242,28 +269,6 @@ fn entrypoint_missing(store: &Store, tree: &Digest, entrypoint: &RelativePath) -
     Failure::stalled(Stage::Compatible, Reason::EntrypointMissing, message)
 }
 
-/// What the volume does may pass by itself; what the source holds does not.
-pub fn store_failure(stage: Stage, error: &StoreError) -> Failure {
-    if error.is_transient() {
-        Failure::transient(stage, Reason::StoreFailed, error.to_string())
-    } else {
-        Failure::stalled(stage, Reason::StoreFailed, error.to_string())
-    }
-}
-
-/// Runs blocking work on the volume in a thread of its own; opens the store first if that has not been possible yet.
-pub async fn on_volume<T: Send + 'static>(
-    context: &Context,
-    work: impl FnOnce(&Store) -> T + Send + 'static,
-) -> Result<T, Failure> {
-    let store = context.store.clone();
-    let worked = tokio::task::spawn_blocking(move || store.get().map(work)).await;
-    let worked = worked.map_err(|error| {
-        Failure::transient(Stage::Fetch, Reason::StoreFailed, format!("work on the volume was interrupted: {error}"))
-    });
-    worked?.map_err(|error| store_failure(Stage::Fetch, &error))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,5 +292,29 @@ mod tests {
         assert!(write(rustix::io::Errno::ROFS).message.contains("the volume is read-only"));
         let refused = SourceError::Unpack { url: "https://example.com/x.tar".into(), source: UnpackError::Empty };
         assert_eq!(fetch_failure(refused).reason, Reason::UnpackRefused);
+    }
+
+    #[test]
+    fn a_manifest_that_is_too_large_is_the_sources_fault_and_named() {
+        let path = "manifest.yaml".to_owned();
+        let error = StoreError::FileTooLarge { digest: Digest::of("x"), path, bytes: 2 << 20, limit: 1 << 20 };
+        let failure = manifest_failure("manifest.yaml", &error);
+        assert_eq!((failure.class, failure.reason), (FailureClass::Stalled, Reason::ManifestInvalid));
+        let text = "manifest.yaml:1:1: the manifest is larger than 1048576 bytes (1 MiB), the most that is allowed";
+        assert_eq!(failure.message, text);
+        let gone = StoreError::NoSuchTree { digest: Digest::of("x") };
+        assert_eq!(manifest_failure("manifest.yaml", &gone).reason, Reason::StoreFailed);
+    }
+
+    #[test]
+    fn an_effective_manifest_that_would_not_fit_into_status_is_refused_with_its_size() {
+        assert_eq!(check_size(&"x".repeat(RESOLVED_BYTES)), Ok(()));
+        let failure = check_size(&"x".repeat(RESOLVED_BYTES + 1)).unwrap_err();
+        assert_eq!((failure.class, failure.reason), (FailureClass::Stalled, Reason::ManifestInvalid));
+        assert_eq!(
+            failure.message,
+            "the effective manifest (the resource, filled from the fetched manifests) has 262145 bytes as JSON; at most 262144 \
+             are allowed: shorten descriptions and details, or offer fewer custom actions"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What admission says about an extension, before any manifest is fetched. Pure: no client, clock, disk or network.
 
-use crate::api::OrchestratorExtension;
-use crate::validate::{self, ContractLevels, Problems};
+use crate::api::{OrchestratorExtension, Reason};
+use crate::validate::{self, ContractLevels, Problem, Problems};
 
 /// What is wrong with a resource whatever the fetched manifests will say.
 ///
@@ -18,6 +18,17 @@ pub fn check(extension: &OrchestratorExtension, contracts: &ContractLevels) -> R
     validate::extension(name, &spec, contracts).map(drop)
 }
 
+/// What admission refuses of it. A contract level that is not served is no mistake in the resource: it is let in and
+/// Stalled, so that it can still be changed under an operator that serves an older one.
+///
+/// # Errors
+/// Every problem but that.
+pub fn admissible(extension: &OrchestratorExtension, contracts: &ContractLevels) -> Result<(), Problems> {
+    let Err(problems) = check(extension, contracts) else { return Ok(()) };
+    let refused: Vec<Problem> = problems.into_iter().filter(|problem| problem.reason != Reason::Incompatible).collect();
+    Problems::new(refused).or(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +43,21 @@ mod tests {
         let source = serde_json::json!({"url": "https://example.com/probe.git"});
         assert_eq!(checked(serde_json::json!({"source": source, "actionAliases": {"Backup": "backup"}})), Ok(()));
         assert_eq!(checked(serde_json::json!({"manifestURL": "https://example.com/manifest.yaml"})), Ok(()));
+    }
+
+    #[test]
+    fn a_contract_level_that_is_not_served_is_let_in_but_nothing_wrong_beside_it() {
+        let spec = |extra: &str| {
+            let spec = format!(
+                r#"{{"source": {{"url": "https://example.com/x.git"}}, "compatibility": {{"cloudstack": {{"minVersion": "99.0"}}}}{extra}}}"#
+            );
+            OrchestratorExtension::new("probe", serde_json::from_str(&spec).unwrap())
+        };
+        let contracts = ContractLevels::default();
+        assert_eq!(check(&spec(""), &contracts).unwrap_err().reason(), Reason::Incompatible);
+        assert_eq!(admissible(&spec(""), &contracts), Ok(()));
+        let refused = admissible(&spec(r#", "interval": "1s""#), &contracts).unwrap_err();
+        assert_eq!(refused.iter().map(|problem| problem.path.as_str()).collect::<Vec<_>>(), ["spec.interval"]);
     }
 
     #[test]

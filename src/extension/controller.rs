@@ -1,7 +1,6 @@
 //! Watches extensions and reconciles each, one at a time for each extension.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -16,11 +15,14 @@ use super::context::Context;
 use super::reconcile::reconcile;
 use crate::api::OrchestratorExtension;
 
+/// Reconciles for each one that may fetch at a time: those that look at the volume do not wait for slow sources.
+const LOOKS_PER_FETCH: u16 = 8;
+
 /// Runs until `shutdown` resolves and the reconciles under way have ended.
 ///
 /// Only changes of spec, annotations and finalizers count, so that the controller's own status writes do not wake it.
 /// A resource that cannot be read is logged and passed over: it must not hold up the others.
-pub async fn run(context: Arc<Context>, concurrency: u16, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+pub async fn run(context: Arc<Context>, fetches: u16, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let api = Api::<DeserializeGuard<OrchestratorExtension>>::all(context.client.clone());
     let (reader, writer) = reflector::store();
     let stream = watcher(api, watcher::Config::default())
@@ -42,7 +44,7 @@ pub async fn run(context: Arc<Context>, concurrency: u16, shutdown: impl Future<
     let extensions = reader.clone();
     Controller::for_stream(stream, reader)
         .watches_stream(config_maps, move |changed| fetched_from(&extensions.state(), &changed))
-        .with_config(Config::default().concurrency(concurrency))
+        .with_config(Config::default().concurrency(fetches.saturating_mul(LOOKS_PER_FETCH)))
         .graceful_shutdown_on(shutdown)
         .run(reconcile_guarded, on_error, context)
         .for_each(|result| async move {
@@ -72,7 +74,7 @@ async fn reconcile_guarded(
     context: Arc<Context>,
 ) -> Result<Action, kube::Error> {
     match &extension.0 {
-        Ok(extension) => reconcile(Arc::new(extension.clone()), context).await,
+        Ok(extension) => reconcile(extension, &context).await,
         Err(invalid) => {
             tracing::warn!(extension = invalid.metadata.name, error = invalid.error, "a resource cannot be read");
             Ok(Action::await_change())
@@ -80,7 +82,13 @@ async fn reconcile_guarded(
     }
 }
 
-fn on_error(extension: Arc<DeserializeGuard<OrchestratorExtension>>, error: &kube::Error, _: Arc<Context>) -> Action {
-    tracing::warn!(extension = %ObjectRef::from_obj(extension.as_ref()), %error, "the API refused or failed a request");
-    Action::requeue(Duration::from_secs(2))
+/// The API refused or failed a request: tried again after pauses that grow, as what it refuses once it will refuse again.
+fn on_error(
+    extension: Arc<DeserializeGuard<OrchestratorExtension>>,
+    error: &kube::Error,
+    context: Arc<Context>,
+) -> Action {
+    let pause = context.pause(extension.meta().uid.as_deref().unwrap_or_default());
+    tracing::warn!(extension = %ObjectRef::from_obj(extension.as_ref()), %error, ?pause, "the API refused or failed a request");
+    Action::requeue(pause)
 }

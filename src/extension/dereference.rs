@@ -1,14 +1,16 @@
 //! Reads what the resource refers to: the source's Secret or ConfigMap, the keys, and the linked manifest.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt as _};
 
 use super::context::Context;
 use super::failure::{Failure, Stage};
 use crate::api::{ALLOWED_ORIGINS, OrchestratorExtension, Reason};
-use crate::manifest::{self, Manifest, Merged};
+use crate::manifest::{self, Manifest};
 use crate::signature::PublicKeys;
-use crate::source::{ConfigMapFiles, Credentials, SourceUrl};
+use crate::source::{ConfigMapFiles, Credentials, SourceUrl, Validators};
 use crate::validate;
 
 /// What the resource and what it refers to say together.
@@ -18,12 +20,22 @@ pub struct Inputs {
     /// The ConfigMap that is the source.
     pub config_map: Option<ConfigMapFiles>,
     /// The manifest that `manifestURL` links to.
-    pub linked: Option<Manifest>,
-    /// Resource and linked manifest together; the tree's manifest comes later.
-    pub merged: Merged,
+    pub linked: Option<Arc<Manifest>>,
+    /// Where the files come from, by resource and linked manifest together; the tree's manifest comes later.
+    pub source: validate::Source,
+    /// The public keys that it must be signed with, if it must be.
+    pub keys: Option<PublicKeys>,
 }
 
-/// Reads Secret, ConfigMap and linked manifest.
+/// A linked manifest that was fetched, and what its server recognises it by.
+#[derive(Debug, Clone)]
+pub struct Linked {
+    url: String,
+    validators: Validators,
+    manifest: Arc<Manifest>,
+}
+
+/// Reads Secrets, ConfigMap and linked manifest.
 pub async fn inputs(extension: &OrchestratorExtension, context: &Context) -> Result<Inputs, Failure> {
     let credentials = match extension.spec.source.as_ref().and_then(|source| source.secret_ref.as_ref()) {
         Some(reference) => Some(credentials(&reference.name, context).await?),
@@ -34,11 +46,14 @@ pub async fn inputs(extension: &OrchestratorExtension, context: &Context) -> Res
         None => None,
     };
     let linked = match &extension.spec.manifest_url {
-        Some(url) => Some(linked_manifest(url, context).await?),
+        Some(url) => Some(linked_manifest(extension, url, context).await?),
         None => None,
     };
-    let merged = manifest::merge(&extension.spec, linked.as_ref(), None);
-    Ok(Inputs { credentials, config_map, linked, merged })
+    let merged = manifest::merge(&extension.spec, linked.as_deref(), None);
+    let source = validate::source(&merged.spec.source.clone().unwrap_or_default())
+        .map_err(|problems| Failure::invalid(Stage::Resource, merged.locate(problems, linked.as_deref(), None)))?;
+    let keys = keys(Some(&source), context).await?;
+    Ok(Inputs { credentials, config_map, linked, source, keys })
 }
 
 async fn credentials(name: &str, context: &Context) -> Result<Credentials, Failure> {
@@ -81,19 +96,39 @@ async fn config_map(name: &str, context: &Context) -> Result<ConfigMapFiles, Fai
         .await
         .map_err(|error| Failure::transient(Stage::Fetch, Reason::ApiError, format!("reading {where_}: {error}")))?
         .ok_or_else(|| {
-            Failure::stalled(Stage::Fetch, Reason::NotFound, format!("{where_} does not exist: create it"))
+            Failure::transient(Stage::Fetch, Reason::NotFound, format!("{where_} does not exist: create it"))
         })?;
     let texts = found.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes()));
     let binaries = found.binary_data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0));
     Ok(ConfigMapFiles::new(name, texts.chain(binaries).collect()))
 }
 
-async fn linked_manifest(url: &str, context: &Context) -> Result<Manifest, Failure> {
+/// Downloads the linked manifest, unless its server says that it is still the one that is remembered.
+async fn linked_manifest(
+    extension: &OrchestratorExtension,
+    url: &str,
+    context: &Context,
+) -> Result<Arc<Manifest>, Failure> {
     let field = "spec.manifestURL";
     let parsed = SourceUrl::parse(url)
         .map_err(|fault| Failure::stalled(Stage::Resource, Reason::ValidationFailed, format!("{field}: {fault}")))?;
-    let bytes =
-        context.fetcher.fetch_text(&parsed, None).await.map_err(|error| Failure::fetch(&error).of_field(field))?;
-    manifest::parse(&bytes, &parsed.to_string())
-        .map_err(|problems| Failure::stalled(Stage::Resource, Reason::ManifestInvalid, problems.in_one_line()))
+    let uid = extension.metadata.uid.as_deref().unwrap_or_default();
+    let known = context.memory(uid).linked.filter(|linked| linked.url == url);
+    let validators = known.as_ref().map(|linked| &linked.validators);
+    let fetched = context.fetcher.fetch_text_if_changed(&parsed, None, validators).await;
+    let (bytes, validators) = match (fetched.map_err(|error| Failure::fetch(&error).of_field(field))?, known) {
+        (None, Some(known)) => return Ok(known.manifest),
+        (None, None) => {
+            let message = format!("{field}: {parsed} was called unchanged, although none was known");
+            return Err(Failure::transient(Stage::Fetch, Reason::FetchFailed, message));
+        }
+        (Some(fetched), _) => fetched,
+    };
+    context.metrics.fetched(bytes.len() as u64);
+    let manifest = manifest::parse(&bytes, &parsed.to_string())
+        .map_err(|problems| Failure::stalled(Stage::Resource, Reason::ManifestInvalid, problems.in_one_line()))?;
+    let manifest = Arc::new(manifest);
+    let linked = Linked { url: url.to_owned(), validators, manifest: manifest.clone() };
+    context.remember(uid, |memory| memory.linked = Some(linked));
+    Ok(manifest)
 }

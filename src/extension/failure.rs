@@ -24,6 +24,8 @@ pub struct Failure {
 pub enum Stage {
     /// The resource itself and what it refers to.
     Resource,
+    /// The contract level that the resource itself asks for.
+    Contract,
     /// Who may sign the source: what the operator requires, and the keys.
     Trust,
     /// Resolving and fetching the source.
@@ -43,7 +45,7 @@ impl Stage {
             Self::Resource => None,
             Self::Fetch => Some(conditions::SOURCE_FETCHED),
             Self::Trust | Self::Verify => Some(conditions::SOURCE_VERIFIED),
-            Self::Compatible => Some(conditions::COMPATIBLE),
+            Self::Contract | Self::Compatible => Some(conditions::COMPATIBLE),
             Self::Install => Some(conditions::INSTALLED),
         }
     }
@@ -60,10 +62,13 @@ impl Failure {
         Self { stage, class: FailureClass::Transient, reason, message: message.into() }
     }
 
-    /// The resource, or resource and manifest together, break rules.
-    pub fn invalid(problems: Problems) -> Self {
+    /// What was looked at in `stage` breaks rules: the resource alone, or the resource and its manifests together.
+    pub fn invalid(stage: Stage, problems: Problems) -> Self {
         let reason = problems.reason();
-        let stage = if reason == Reason::Incompatible { Stage::Compatible } else { Stage::Resource };
+        let stage = match stage {
+            Stage::Resource if reason == Reason::Incompatible => Stage::Contract,
+            stage => stage,
+        };
         Self::stalled(stage, reason, problems.in_one_line())
     }
 

@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 
 use super::context::Context;
+use super::status;
 use super::usage::{each, is_active_run};
-use crate::api::conditions::{self, Conditions};
+use super::volume::{Amount, on_volume};
+use super::write::write_status;
 use crate::api::{ActionRun, EXTENSION_FINALIZER, OrchestratorExtension, Reason};
 use crate::run;
-use crate::store::{ExtensionName, StoreError};
+use crate::store::{ExtensionName, Store, StoreError};
 
-/// How soon runs are looked at again while deletion waits for them.
-const WAIT: Duration = Duration::from_secs(2);
+/// How soon, at the earliest, is looked again while deletion waits.
+const SOONEST: Duration = Duration::from_secs(2);
+/// And at the latest, while it waits for runs: each look lists them all.
+const LATEST: Duration = Duration::from_secs(10);
 
 /// One step of the deletion.
 pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result<Action, kube::Error> {
@@ -22,32 +27,31 @@ pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result
         return Ok(Action::await_change());
     }
     let name = extension.name_any();
+    let uid = extension.metadata.uid.as_deref().unwrap_or_default();
     let active = active_runs(&name, context).await?;
     if !active.is_empty() {
         say_waiting(extension, context, &active).await?;
-        return Ok(Action::requeue(WAIT));
+        return Ok(Action::requeue(context.pause(uid).clamp(SOONEST, LATEST)));
     }
-    let store = context.store.clone();
-    let unlinked = {
-        // a name that cannot be on the volume was never installed
-        let name = ExtensionName::parse(&name).ok();
-        tokio::task::spawn_blocking(move || name.map_or(Ok(false), |name| store.get()?.unlink(&name))).await
-    };
-    match unlinked {
+    // a name that cannot be on the volume was never installed
+    let linked = ExtensionName::parse(&name).ok();
+    let unlink = move |store: &Store| linked.map_or(Ok(false), |name| store.unlink(&name));
+    let failure = match on_volume(context, extension, Amount::Little, unlink).await {
         // a file of that name that the operator did not put there is not its business
-        Ok(Ok(_) | Err(StoreError::ForeignFile { .. })) => {}
-        Ok(Err(error)) => {
-            let message = format!("deletion waits for the volume, from which the extension must be removed: {error}");
-            say(extension, context, Reason::StoreFailed, &message).await?;
-            return Ok(Action::requeue(WAIT * 5));
-        }
-        Err(error) => {
-            tracing::error!(extension = name, %error, "unlinking was interrupted");
-            return Ok(Action::requeue(WAIT));
-        }
+        Ok(Ok(_) | Err(StoreError::ForeignFile { .. })) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(failure) => Some(failure.message),
+    };
+    if let Some(failure) = failure {
+        let message = format!("deletion waits for the volume, from which the extension must be removed: {failure}");
+        say(extension, context, Reason::StoreFailed, &message).await?;
+        return Ok(Action::requeue(LATEST));
+    }
+    if !(context.may_write)() {
+        return Ok(Action::await_change());
     }
     run::restrict::lift(&context.client, &context.namespace, &name).await?;
-    context.forget(extension.metadata.uid.as_deref().unwrap_or_default());
+    context.forget(uid);
     let finalizers: Vec<_> =
         extension.finalizers().iter().filter(|finalizer| *finalizer != EXTENSION_FINALIZER).collect();
     let patch = serde_json::json!({
@@ -90,17 +94,8 @@ async fn say(
     reason: Reason,
     message: &str,
 ) -> Result<(), kube::Error> {
-    let mut object = extension.clone();
-    let status = object.status.get_or_insert_default();
-    let before = status.clone();
-    status.observed_generation = extension.metadata.generation;
-    Conditions::of(&mut status.conditions, extension.metadata.generation, k8s_openapi::jiff::Timestamp::now())
-        .is_false(conditions::READY, reason, message)
-        .is_true(conditions::RECONCILING, reason, message)
-        .remove(conditions::STALLED);
-    if *status == before {
-        return Ok(());
-    }
-    let api = Api::<OrchestratorExtension>::all(context.client.clone());
-    api.replace_status(&object.name_any(), &Default::default(), &object).await.map(drop)
+    let old = extension.status.clone().unwrap_or_default();
+    let new = status::waiting(&old, extension.metadata.generation, reason, message, Timestamp::now());
+    // If somebody else has written, the next look says it.
+    write_status(extension, context, new).await.map(drop)
 }

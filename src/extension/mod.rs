@@ -10,6 +10,9 @@
 //! | `restore`       | rollback: installs a kept pair again                           | volume |
 //! | `status`        | the status that follows                                        | nothing |
 //! | `trust`         | whose signature stands for what is installed, and is it enough | nothing |
+//! | `write`         | writes it, unless somebody else has                            | client |
+//! | `news`          | what is worth an event                                         | nothing |
+//! | `volume`        | work on the volume, which may hang                             | volume |
 //! | `finalize`      | deletion: waits for runs, then unlinks                         | client, volume |
 //! | `collect`       | removes trees that nothing uses, slowly                        | client, volume |
 //! | `check`         | what admission says about a resource                           | nothing |
@@ -27,15 +30,21 @@ mod dereference;
 mod events;
 mod failure;
 mod finalize;
+#[cfg(test)]
+mod fixture;
+mod news;
 mod plan;
 mod reconcile;
 mod restore;
 mod status;
 mod trust;
 mod usage;
+mod volume;
+mod write;
 
-pub use check::check;
+pub use check::admissible;
 pub use collect::collect_until;
 pub use context::Context;
 pub use controller::run;
 pub use events::Events;
+pub use volume::Volume;

@@ -1,13 +1,47 @@
 //! What to do about an extension. Pure: no client, clock, disk or network.
 
+use std::sync::Arc;
+
+use super::check::check;
+use super::dereference::Inputs;
 use super::failure::{Failure, Stage};
+use super::status::Before;
 use super::trust;
-use crate::api::conditions;
 use crate::api::extension::{Artifact, OrchestratorExtensionSpec, OrchestratorExtensionStatus};
 use crate::api::reason::Reason;
+use crate::api::{OrchestratorExtension, conditions};
 use crate::digest::Digest;
-use crate::source::{Request, Resolved};
+use crate::signature::PublicKeys;
+use crate::source::oci::Tag;
+use crate::source::{ConfigMapFiles, GitRef, OciRef, OciUrl, Request, Resolved, SourceUrl, Verify};
 use crate::store::RelativePath;
+use crate::validate::{self, ContractLevels, SourceKind};
+
+/// What the resource, valid as far as it goes by itself, asks for.
+#[derive(Debug, PartialEq)]
+pub enum Intent<'a> {
+    /// To leave everything as it is: `suspend` is set.
+    Leave,
+    /// To run this kept pair, which `revision` pins.
+    Restore(&'a Artifact),
+    /// To follow its source.
+    Follow,
+}
+
+/// What `extension` asks for, before anything that it refers to is read.
+pub fn intent<'a>(
+    extension: &'a OrchestratorExtension,
+    contracts: &ContractLevels,
+    require_verification: bool,
+) -> Result<Intent<'a>, Failure> {
+    if is_suspended(&extension.spec) {
+        return Ok(Intent::Leave);
+    }
+    check(extension, contracts).map_err(|problems| Failure::invalid(Stage::Resource, problems))?;
+    trust::required(&extension.spec, require_verification)?;
+    let pinned = pinned(&extension.spec, extension.status.as_ref())?;
+    Ok(pinned.map_or(Intent::Follow, Intent::Restore))
+}
 
 /// What to do: resolve the source; what is `known` of it need not be fetched again.
 #[derive(Debug, Clone)]
@@ -47,10 +81,63 @@ pub struct Known {
     pub files: u64,
 }
 
-/// The plan for a source, given what earlier reconciles remember.
-pub fn plan(wanted: Wanted, remembered: Option<Known>) -> Plan {
-    let known = remembered.filter(|known| known.wanted == wanted);
-    Plan { wanted, known }
+impl Known {
+    /// As it is remembered: without the bytes that a request may bring.
+    pub fn to_remember(&self) -> Self {
+        let request = self.wanted.request.without_content();
+        Self { wanted: Wanted { request, ..self.wanted.clone() }, ..self.clone() }
+    }
+}
+
+/// The plan for a source, given what is remembered, and how what status names was found on the volume.
+pub fn plan(
+    extension: &OrchestratorExtension,
+    inputs: &Inputs,
+    remembered: Option<Known>,
+    before: &Before,
+) -> Result<Plan, Failure> {
+    let wanted = wanted(&inputs.source, inputs.config_map.as_ref(), inputs.keys.clone())?;
+    let by_status = || {
+        let status = extension.status.as_ref().filter(|_| *before == Before::Intact)?;
+        remembered_by_status(status, extension.metadata.generation, &wanted)
+    };
+    let known = remembered.or_else(by_status).filter(|known| known.wanted == wanted);
+    Ok(Plan { wanted, known })
+}
+
+/// The request for a validated source, with the ConfigMap and the keys that it names.
+pub fn wanted(
+    source: &validate::Source,
+    config_map: Option<&ConfigMapFiles>,
+    keys: Option<PublicKeys>,
+) -> Result<Wanted, Failure> {
+    let invalid = |field: &str, fault: &dyn std::fmt::Display| {
+        Failure::stalled(Stage::Resource, Reason::ValidationFailed, format!("spec.source.{field}: {fault}"))
+    };
+    let url = || SourceUrl::parse(&source.url).map_err(|fault| invalid("url", &fault));
+    let signature_url = source.verify.as_ref().and_then(|verify| verify.signature_url.clone());
+    let verify = keys.map(|keys| Verify { keys: Arc::new(keys), signature_url });
+    let request = match source.kind {
+        SourceKind::Archive => Request::Archive { url: url()?, digest: source.digest, verify },
+        SourceKind::Git => {
+            let refs = source.refs.as_deref().map(str::parse::<GitRef>).transpose();
+            Request::Git { url: url()?, refs: refs.map_err(|fault| invalid("refs", &fault))? }
+        }
+        SourceKind::Oci => {
+            let repository = OciUrl::parse(&source.url, source.insecure).map_err(|fault| invalid("url", &fault))?;
+            let refs = match (source.digest, source.refs.as_deref()) {
+                (Some(digest), _) => OciRef::Digest(digest),
+                (None, Some(refs)) => refs.parse().map_err(|fault| invalid("refs", &fault))?,
+                (None, None) => OciRef::Tag(Tag::latest()),
+            };
+            Request::Oci { repository, refs, verify }
+        }
+        SourceKind::ConfigMap => {
+            let files = config_map.ok_or_else(|| invalid("configMapRef", &"names no ConfigMap that was read"))?;
+            Request::ConfigMap(files.clone())
+        }
+    };
+    Ok(Wanted { request, root: source.path.clone() })
 }
 
 /// The kept pair that `spec.revision` pins, if it pins one. Of pairs with the same
@@ -104,7 +191,6 @@ mod tests {
     use super::*;
     use crate::api::conditions::Conditions;
     use crate::api::reason::FailureClass;
-    use crate::source::SourceUrl;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
 
@@ -135,13 +221,46 @@ mod tests {
     }
 
     #[test]
-    fn what_was_fetched_counts_for_the_same_source_only() {
-        let same = wanted("https://example.com/a");
-        let known = remembered_by_status(&status(3), Some(3), &same).unwrap();
-        let of = |wanted| plan(wanted, Some(known.clone())).known.is_some();
-        assert!(of(same.clone()));
-        assert!(!of(wanted("https://example.com/b")));
-        assert!(!of(Wanted { root: Some(RelativePath::parse("sub").unwrap()), ..same }));
+    fn what_was_fetched_counts_for_the_same_source_and_what_status_says_for_an_intact_tree_only() {
+        let planned = |source: serde_json::Value, remembered: Option<Known>, before| {
+            let source = validate::source(&serde_json::from_value(source).unwrap()).unwrap();
+            let inputs = Inputs { credentials: None, config_map: None, linked: None, source, keys: None };
+            let mut extension = OrchestratorExtension::new("probe", Default::default());
+            (extension.metadata.generation, extension.status) = (Some(3), Some(status(3)));
+            plan(&extension, &inputs, remembered, &before).unwrap()
+        };
+        let a = serde_json::json!({"url": "https://example.com/a"});
+        let known = planned(a.clone(), None, Before::Intact).known;
+        assert!(known.is_some());
+        assert!(planned(a.clone(), None, Before::Broken("x".into())).known.is_none());
+        let of = |source| planned(source, known.clone(), Before::Broken("x".into())).known.is_some();
+        assert!(of(a));
+        assert!(!of(serde_json::json!({"url": "https://example.com/b"})));
+        assert!(!of(serde_json::json!({"url": "https://example.com/a", "path": "sub"})));
+    }
+
+    #[test]
+    fn a_resource_asks_to_leave_to_restore_or_to_follow() {
+        let mut extension = OrchestratorExtension::new("probe", Default::default());
+        extension.status = Some(status(3));
+        let mut asked = |spec: serde_json::Value| {
+            extension.spec = serde_json::from_value(spec).unwrap();
+            match intent(&extension, &ContractLevels::default(), false) {
+                Ok(Intent::Leave) => "leave".to_owned(),
+                Ok(Intent::Restore(pair)) => pair.tree_digest.clone(),
+                Ok(Intent::Follow) => "follow".to_owned(),
+                Err(failure) => format!("{:?} {}", failure.stage, failure.reason),
+            }
+        };
+        let source = serde_json::json!({"url": "https://example.com/a"});
+        let tree = Digest::of("tree");
+        let newer = serde_json::json!({"cloudstack": {"minVersion": "99.0"}});
+        assert_eq!(asked(serde_json::json!({"source": source, "suspend": true, "interval": "1s"})), "leave");
+        assert_eq!(asked(serde_json::json!({"source": source, "revision": tree})), tree.to_string());
+        assert_eq!(asked(serde_json::json!({"source": source})), "follow");
+        assert_eq!(asked(serde_json::json!({"source": source, "interval": "1s"})), "Resource ValidationFailed");
+        // nothing was fetched yet when this is found
+        assert_eq!(asked(serde_json::json!({"source": source, "compatibility": newer})), "Contract Incompatible");
     }
 
     #[test]

@@ -1,92 +1,128 @@
 //! One reconcile of one extension: five calls, and the status that follows.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource as _, ResourceExt as _};
 
-use super::check::check;
-use super::context::Context;
+use super::context::{Context, jitter};
 use super::failure::Failure;
+use super::news::{News, news};
+use super::plan::{self, Intent};
 use super::status::{self, Applied, Before, Object, Observation};
-use super::{apply, backoff, dereference, finalize, plan, restore, trust};
+use super::write::{Written, write_status};
+use super::{apply, backoff, dereference, finalize, restore};
 use crate::api::conditions;
-use crate::api::extension::OrchestratorExtensionStatus;
 use crate::api::{EXTENSION_FINALIZER, OrchestratorExtension, RECONCILE_REQUESTED_AT, Reason};
 use crate::run::restrict;
 use crate::validate;
 
-/// How long an install may take before the status says that it is under way.
+/// How long the work on a new generation may take before the status says that it is under way.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for a generation that was installed before: most often only the source's server is slow to say that nothing has
+/// changed, which is worth no write.
+const LONGER_PATIENCE: Duration = Duration::from_secs(10);
+/// How often somebody else's write of the status is followed by a look from the start, at once.
+const LOOKS: usize = 3;
+
+/// What one look at an extension led to.
+enum Outcome {
+    /// To this.
+    Done(Action),
+    /// To nothing: it was not the newest that was looked at, but this is.
+    Outdated(Box<OrchestratorExtension>),
+}
 
 /// Brings one extension to its desired state, or says in its status why that cannot be.
 ///
 /// # Errors
 /// Only those of the Kubernetes API: everything else is in the status.
-pub async fn reconcile(extension: Arc<OrchestratorExtension>, context: Arc<Context>) -> Result<Action, kube::Error> {
+pub async fn reconcile(extension: &OrchestratorExtension, context: &Context) -> Result<Action, kube::Error> {
+    let mut newest = Cow::Borrowed(extension);
+    for _ in 0..LOOKS {
+        match look_after(&newest, context).await? {
+            Outcome::Done(action) => return Ok(action),
+            Outcome::Outdated(live) => newest = Cow::Owned(*live),
+        }
+    }
+    Ok(Action::requeue(context.pause(uid(extension))))
+}
+
+fn uid(extension: &OrchestratorExtension) -> &str {
+    extension.metadata.uid.as_deref().unwrap_or_default()
+}
+
+async fn look_after(extension: &OrchestratorExtension, context: &Context) -> Result<Outcome, kube::Error> {
+    let generation = extension.metadata.generation;
+    context.remember(uid(extension), |memory| {
+        if memory.generation != generation {
+            (memory.generation, memory.failures) = (generation, 0);
+        }
+    });
+    if !(context.may_write)() {
+        return Ok(Outcome::Done(Action::await_change()));
+    }
     if extension.meta().deletion_timestamp.is_some() {
-        return finalize::run(&extension, &context).await;
+        return finalize::run(extension, context).await.map(Outcome::Done);
     }
     if !extension.finalizers().iter().any(|finalizer| finalizer == EXTENSION_FINALIZER) {
-        add_finalizer(&extension, &context).await?;
+        add_finalizer(extension, context).await?;
         // the watch brings the object back changed: going on here would install it twice
-        return Ok(Action::await_change());
+        return Ok(Outcome::Done(Action::await_change()));
     }
     let observed = extension.status.as_ref().and_then(|status| status.observed_generation);
-    let has_changed = observed.is_some() && observed != extension.metadata.generation;
-    if has_changed && !restrict::is_restricted(&extension) {
+    let has_changed = observed.is_some() && observed != generation;
+    if has_changed && !restrict::is_restricted(extension) {
         restrict::lift(&context.client, &context.namespace, &extension.name_any()).await?;
     }
 
-    let mut latest = Cow::Borrowed(extension.as_ref());
-    let observation = {
-        let install = install(&extension, &context);
+    let before = apply::look(extension, context).await;
+    tell_of_damage(extension, context, &before);
+    let mut latest = Cow::Borrowed(extension);
+    if matches!(before, Before::Broken(_)) && !plan::is_suspended(&extension.spec) {
+        match say_working(extension, context, &before).await? {
+            Written::Stored(said) => latest = Cow::Owned(*said),
+            Written::Superseded(live) => return Ok(Outcome::Outdated(live)),
+            Written::Unchanged | Written::Dropped => {}
+        }
+    }
+
+    // Never closed, so that a turn always comes.
+    let turn = context.fetches.acquire().await.ok();
+    let patience = if has_changed || observed.is_none() { PATIENCE } else { LONGER_PATIENCE };
+    let result = {
+        let install = install(extension, context, &before);
         tokio::pin!(install);
-        match tokio::time::timeout(PATIENCE, &mut install).await {
-            Ok(observation) => observation,
+        match tokio::time::timeout(patience, &mut install).await {
+            Ok(result) => result,
             Err(_) => {
-                if let Some(said) = say_progressing(&extension, &context).await? {
-                    latest = Cow::Owned(said);
+                if let Written::Stored(said) = say_working(&latest, context, &before).await? {
+                    latest = Cow::Owned(*said);
                 }
                 install.await
             }
         }
     };
-
-    write_status(&latest, &context, &observation).await
+    drop(turn);
+    conclude(extension, &latest, context, &Observation { before, result }).await
 }
 
 /// dereference → validate → plan → apply; a pinned revision needs nothing but the volume.
-async fn install(extension: &OrchestratorExtension, context: &Context) -> Observation {
-    let before = apply::look(extension, context).await;
-    let result = async {
-        if plan::is_suspended(&extension.spec) {
-            return Ok(Applied::Suspended);
+async fn install(extension: &OrchestratorExtension, context: &Context, before: &Before) -> Result<Applied, Failure> {
+    match plan::intent(extension, &context.contracts, context.require_verification)? {
+        Intent::Leave => Ok(Applied::Suspended),
+        Intent::Restore(pair) => restore::restore(extension, context, pair).await,
+        Intent::Follow => {
+            let inputs = dereference::inputs(extension, context).await?;
+            let remembered = context.memory(uid(extension)).known;
+            let plan = plan::plan(extension, &inputs, remembered, before)?;
+            apply::apply(extension, context, &inputs, plan, before).await
         }
-        check(extension, &context.contracts).map_err(Failure::invalid)?;
-        trust::required(&extension.spec, context.require_verification)?;
-        if let Some(pair) = plan::pinned(&extension.spec, extension.status.as_ref())? {
-            let source = extension.spec.source.as_ref().map(validate::source).transpose().map_err(Failure::invalid)?;
-            let keys = dereference::keys(source.as_ref(), context).await?;
-            trust::restorable(pair, keys.as_ref(), context.require_verification)?;
-            return restore::restore(extension, context, pair).await;
-        }
-        let inputs = dereference::inputs(extension, context).await?;
-        let source = inputs.merged.spec.source.clone().unwrap_or_default();
-        let source = validate::source(&source).map_err(Failure::invalid)?;
-        let keys = dereference::keys(Some(&source), context).await?;
-        let wanted = apply::wanted(&source, inputs.config_map.as_ref(), keys)?;
-        let remembered = apply::remembered(extension, context, &wanted, &before);
-        let plan = plan::plan(wanted, remembered);
-        apply::apply(extension, context, &inputs, plan, &before).await
     }
-    .await;
-    Observation { before, result }
 }
 
 async fn add_finalizer(extension: &OrchestratorExtension, context: &Context) -> Result<(), kube::Error> {
@@ -107,151 +143,79 @@ fn object(extension: &OrchestratorExtension) -> Object<'_> {
     }
 }
 
-/// Says that work is under way; the object with that status, if it said so.
-async fn say_progressing(
+/// Says that work is under way.
+async fn say_working(
     extension: &OrchestratorExtension,
     context: &Context,
-) -> Result<Option<OrchestratorExtension>, kube::Error> {
-    if extension.status.as_ref().and_then(|status| status.observed_generation) == extension.metadata.generation {
-        return Ok(None);
-    }
-    let now = Timestamp::now();
-    let next = |old: &_| status::progressing(old, object(extension), "fetching the source", now);
-    let stored = store_status(extension, context, next).await?;
-    Ok(stored.map(|stored| {
-        let mut latest = extension.clone();
-        latest.metadata.resource_version = stored.resource_version;
-        latest.status = Some(stored.new);
-        latest
-    }))
+    before: &Before,
+) -> Result<Written, kube::Error> {
+    let old = extension.status.clone().unwrap_or_default();
+    write_status(extension, context, status::working(&old, object(extension), before, Timestamp::now())).await
 }
 
-async fn write_status(
+/// Writes the status that follows, tells what is new, and says when to look again. `latest` is the object that the look began
+/// with, with what was said in the meantime.
+async fn conclude(
     extension: &OrchestratorExtension,
+    latest: &OrchestratorExtension,
     context: &Context,
     observation: &Observation,
-) -> Result<Action, kube::Error> {
-    let now = Timestamp::now();
-    let next = |old: &_| status::next(old, object(extension), observation, now);
-    if let Some(stored) = store_status(extension, context, next).await? {
-        publish_events(extension, context, observation, &stored.old, &stored.new);
+) -> Result<Outcome, kube::Error> {
+    let old = latest.status.clone().unwrap_or_default();
+    let new = status::next(&old, object(extension), observation, Timestamp::now());
+    match write_status(latest, context, new.clone()).await? {
+        Written::Superseded(live) => return Ok(Outcome::Outdated(live)),
+        Written::Dropped => return Ok(Outcome::Done(Action::await_change())),
+        Written::Stored(_) | Written::Unchanged => {}
     }
-    let reason = match &observation.result {
-        Ok(_) => Reason::Succeeded,
-        Err(failure) => failure.reason,
-    };
+    if let Some(news) = news(&extension.status.clone().unwrap_or_default(), &new, observation) {
+        publish(extension, context, news);
+    }
+    let reason = observation.result.as_ref().map_or_else(|failure| failure.reason, |_| Reason::Succeeded);
     context.metrics.reconciled("OrchestratorExtension", reason);
-    Ok(Action::requeue(requeue_after(extension, context, observation)))
-}
-
-/// A status that was replaced.
-struct Stored {
-    old: OrchestratorExtensionStatus,
-    new: OrchestratorExtensionStatus,
-    /// The object's version with the new one.
-    resource_version: Option<String>,
-}
-
-/// Replaces the status as a whole by the one that follows from it, unless they are the same. What this reconcile began with
-/// may be out of date. So after a conflict the next status is made from the newest; a changed spec is reconciled again
-/// anyway.
-async fn store_status(
-    extension: &OrchestratorExtension,
-    context: &Context,
-    next: impl Fn(&OrchestratorExtensionStatus) -> OrchestratorExtensionStatus,
-) -> Result<Option<Stored>, kube::Error> {
-    let api = Api::<OrchestratorExtension>::all(context.client.clone());
-    let mut object = extension.clone();
-    let mut tries_left = 3;
-    loop {
-        tries_left -= 1;
-        let old = object.status.take().unwrap_or_default();
-        let new = next(&old);
-        if new == old {
-            return Ok(None);
-        }
-        object.status = Some(new.clone());
-        match api.replace_status(&object.name_any(), &PostParams::default(), &object).await {
-            Ok(stored) => return Ok(Some(Stored { old, new, resource_version: stored.resource_version() })),
-            Err(kube::Error::Api(error)) if error.code == 409 && tries_left > 0 => {
-                object = api.get(&extension.name_any()).await?;
-                if object.metadata.uid != extension.metadata.uid {
-                    return Ok(None);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    Ok(Outcome::Done(Action::requeue(requeue_after(extension, context, observation))))
 }
 
 fn requeue_after(extension: &OrchestratorExtension, context: &Context, observation: &Observation) -> Duration {
-    let uid = extension.metadata.uid.as_deref().unwrap_or_default();
-    let mut memory = context.memory(uid);
-    memory.failures = if observation.result.is_ok() { 0 } else { memory.failures.saturating_add(1) };
-    let jitter = random();
-    let pause = backoff::pause(memory.failures, jitter);
-    context.remember(uid, memory);
+    let class = observation.result.as_ref().err().map(|failure| failure.class);
+    let failures = context.remember(uid(extension), |memory| {
+        memory.failures = backoff::failures(memory.failures, class);
+        if class.is_none() {
+            memory.told = None;
+        }
+        memory.failures
+    });
+    let jitter = jitter();
     let interval = backoff::spread(validate::interval_or_default(extension.spec.interval.as_deref()), jitter);
-    status::requeue_after(&observation.result, interval, pause)
+    status::requeue_after(&observation.result, interval, backoff::pause(failures, jitter))
 }
 
-/// Between 0 and 1. Where the system gives no randomness, no jitter is the best there is.
-fn random() -> f64 {
-    getrandom::u32().map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX))
+/// Tells what was changed from outside, once until the tree is well again.
+fn tell_of_damage(extension: &OrchestratorExtension, context: &Context, before: &Before) {
+    let is_news = context.remember(uid(extension), |memory| match before {
+        Before::Broken(what) => memory.told.replace(what.clone()).as_ref() != Some(what),
+        Before::Intact => {
+            memory.told = None;
+            false
+        }
+        Before::Nothing | Before::Unreadable(_) => false,
+    });
+    if let (true, Before::Broken(what)) = (is_news, before) {
+        publish(extension, context, News { is_warning: true, reason: Reason::Drifted, note: what.clone() });
+    }
 }
 
-/// An event for a new revision, for drift, and for a failure that was not there before: not for every check.
-fn publish_events(
-    extension: &OrchestratorExtension,
-    context: &Context,
-    observation: &Observation,
-    old: &OrchestratorExtensionStatus,
-    new: &OrchestratorExtensionStatus,
-) {
-    let mut events = vec![];
-    let event = |type_, reason: Reason, note: String| Event {
-        type_,
-        reason: reason.as_str().into(),
-        note: Some(conditions::truncated(note, 1000)),
+fn publish(extension: &OrchestratorExtension, context: &Context, news: News) {
+    let event = Event {
+        type_: if news.is_warning { EventType::Warning } else { EventType::Normal },
+        reason: news.reason.as_str().into(),
+        note: Some(conditions::truncated(news.note, 1000)),
         action: "Reconcile".into(),
         secondary: None,
     };
-    if let Before::Broken(what) = &observation.before {
-        events.push(event(EventType::Warning, Reason::Drifted, what.clone()));
-    }
-    match &observation.result {
-        Ok(Applied::Installed(pair)) => {
-            let tree = |status: &OrchestratorExtensionStatus| {
-                status
-                    .artifact
-                    .as_ref()
-                    .map(|artifact| (artifact.tree_digest.clone(), artifact.manifest_digest.clone()))
-            };
-            let recovered = !conditions::is_true(&old.conditions, conditions::READY);
-            if tree(old) != tree(new) {
-                events.push(event(
-                    EventType::Normal,
-                    Reason::Installed,
-                    format!("installed revision {}", pair.revision),
-                ));
-            } else if recovered {
-                events.push(event(
-                    EventType::Normal,
-                    Reason::Succeeded,
-                    format!("recovered at revision {}", pair.revision),
-                ));
-            }
-        }
-        Ok(Applied::Suspended) => {}
-        Err(failure) => {
-            let said = conditions::find(&old.conditions, conditions::READY)
-                .is_some_and(|ready| ready.status == "False" && ready.reason == failure.reason.as_str());
-            if !said {
-                events.push(event(EventType::Warning, failure.reason, failure.message.clone()));
-            }
-        }
-    }
-    for event in events {
-        context.events.publish(event, extension.object_ref(&()));
-    }
+    context.events.publish(event, extension.object_ref(&()));
 }
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

@@ -1,14 +1,17 @@
-//! Rollback: a kept pair of tree and manifest is installed again, from the volume alone.
+//! Rollback: a kept pair of tree and manifest is installed again, from the volume alone as long as it is whole there.
 
 use kube::ResourceExt as _;
 
-use super::apply::{install, on_volume, store_failure};
+use super::apply::{install, refetch};
 use super::context::Context;
 use super::failure::{Failure, Stage};
 use super::status::{Applied, InstalledPair};
+use super::volume::{Amount, on_volume, store_failure};
+use super::{dereference, plan, trust};
 use crate::api::extension::{Artifact, OrchestratorExtensionSpec};
 use crate::api::{OrchestratorExtension, Reason};
 use crate::digest::Digest;
+use crate::store::StoreError;
 use crate::{manifest, validate};
 
 /// Installs the kept `pair`, which `spec.revision` pins.
@@ -17,15 +20,21 @@ pub async fn restore(
     context: &Context,
     pair: &Artifact,
 ) -> Result<Applied, Failure> {
+    let source = extension.spec.source.as_ref().map(validate::source).transpose();
+    let source = source.map_err(|problems| Failure::invalid(Stage::Resource, problems))?;
+    let keys = dereference::keys(source.as_ref(), context).await?;
+    trust::restorable(pair, keys.as_ref(), context.require_verification)?;
+
     let tree: Digest = pair.tree_digest.parse().map_err(|error| not_whole(pair, &error))?;
-    match on_volume(context, move |store| store.verify(&tree)).await? {
+    match on_volume(context, extension, Amount::Trees, move |store| store.verify(&tree)).await? {
         Ok(()) => {}
-        Err(error) if error.is_damage() => return Err(not_whole(pair, &error)),
+        Err(error) if error.is_damage() => repair(extension, context, pair, &error).await?,
         Err(error) => return Err(store_failure(Stage::Install, &error)),
     }
     let resolved = manifest_of(extension, context, pair).await?;
     let effective = manifest::effective(&resolved, &extension.spec);
-    let valid = validate::extension(&extension.name_any(), &effective, &context.contracts).map_err(Failure::invalid)?;
+    let valid = validate::extension(&extension.name_any(), &effective, &context.contracts)
+        .map_err(|problems| Failure::invalid(Stage::Compatible, problems))?;
     let current = extension.status.as_ref().and_then(|status| status.resolved.as_ref());
     let manifests = [Some(&resolved), current].into_iter().flatten().map(manifest::canonical).collect();
     install(extension, context, tree, manifests, &valid).await?;
@@ -45,6 +54,19 @@ pub async fn restore(
     })))
 }
 
+/// Fetches the pair's tree again, from the source as it is now.
+async fn repair(
+    extension: &OrchestratorExtension,
+    context: &Context,
+    pair: &Artifact,
+    damage: &StoreError,
+) -> Result<(), Failure> {
+    let inputs = dereference::inputs(extension, context).await?;
+    let wanted = plan::wanted(&inputs.source, inputs.config_map.as_ref(), inputs.keys.clone())?;
+    let repaired = refetch(extension, context, &inputs, wanted, pair).await?;
+    repaired.map_err(|why| not_whole(pair, &format!("{damage}, and cannot be repaired: {why}")))
+}
+
 /// The pair's effective manifest: of what is installed status has it, of former pairs the volume.
 async fn manifest_of(
     extension: &OrchestratorExtension,
@@ -56,7 +78,7 @@ async fn manifest_of(
         return Ok(resolved.clone());
     }
     let digest: Digest = pair.manifest_digest.parse().map_err(|error| not_whole(pair, &error))?;
-    let kept = on_volume(context, move |store| store.manifest(&digest)).await?;
+    let kept = on_volume(context, extension, Amount::Little, move |store| store.manifest(&digest)).await?;
     let kept = kept.map_err(|error| store_failure(Stage::Install, &error))?;
     let kept = kept.ok_or_else(|| not_whole(pair, &format!("manifest {digest} is missing or was changed")))?;
     serde_json::from_slice(&kept).map_err(|error| not_whole(pair, &error))

@@ -86,6 +86,10 @@ pub struct Object<'a> {
 
 /// Bytes of an `ETag` that status keeps; a longer one costs a new leader a download.
 const MAX_VALIDATOR_BYTES: usize = 256;
+/// Bytes of a revision that status keeps.
+const MAX_REVISION_BYTES: usize = 512;
+/// Bytes that status keeps of the token that asked for a reconcile.
+const MAX_TOKEN_BYTES: usize = 1024;
 
 /// The status after `observation`, starting from `old`.
 pub fn next(
@@ -97,7 +101,7 @@ pub fn next(
     let mut status = old.clone();
     status.observed_generation = object.generation;
     if let Some(requested_at) = object.requested_at {
-        status.last_handled_reconcile_at = Some(requested_at.to_owned());
+        status.last_handled_reconcile_at = Some(conditions::truncated(requested_at.to_owned(), MAX_TOKEN_BYTES));
     }
     match &observation.result {
         Ok(Applied::Installed(pair)) => installed(&mut status, object, pair, now),
@@ -107,6 +111,17 @@ pub fn next(
     status
 }
 
+/// A revision as status keeps it. Its end tells it from others; how long the name of a branch or tag before it is, a server
+/// decides.
+pub fn bounded_revision(revision: &str) -> String {
+    if revision.len() <= MAX_REVISION_BYTES {
+        return revision.to_owned();
+    }
+    let cut = revision.len() - (MAX_REVISION_BYTES - '…'.len_utf8());
+    let from = (cut..revision.len()).find(|at| revision.is_char_boundary(*at)).unwrap_or(revision.len());
+    format!("…{}", &revision[from..])
+}
+
 /// What a server sent, if status has room for it.
 fn bounded(validator: &Option<String>) -> Option<String> {
     validator.clone().filter(|validator| validator.len() <= MAX_VALIDATOR_BYTES)
@@ -114,7 +129,7 @@ fn bounded(validator: &Option<String>) -> Option<String> {
 
 fn installed(status: &mut OrchestratorExtensionStatus, object: Object<'_>, pair: &InstalledPair, now: Timestamp) {
     let artifact = Artifact {
-        revision: pair.revision.clone(),
+        revision: bounded_revision(&pair.revision),
         tree_digest: pair.tree_digest.clone(),
         manifest_digest: pair.manifest_digest.clone(),
         size: pair.size,
@@ -140,11 +155,12 @@ fn installed(status: &mut OrchestratorExtensionStatus, object: Object<'_>, pair:
         }
     };
     status.history.truncate(object.history_limit.map_or(DEFAULT_HISTORY, |limit| limit as usize));
+    let revision = artifact.revision.clone();
     status.artifact = Some(artifact);
     status.resolved = Some(pair.resolved.clone());
 
     let pinned = if pair.pinned { ", which spec.revision pins" } else { "" };
-    let stored = format!("stored revision {}{pinned}", pair.revision);
+    let stored = format!("stored revision {revision}{pinned}");
     let (reason, ready) = match pair.enabled {
         true => (Reason::Succeeded, stored.clone()),
         false => (Reason::Disabled, format!("{stored}; the extension is disabled: its actions do not run")),
@@ -163,7 +179,7 @@ fn installed(status: &mut OrchestratorExtensionStatus, object: Object<'_>, pair:
         .is_true(conditions::READY, reason, ready)
         .remove(conditions::RECONCILING)
         .remove(conditions::STALLED)
-        .is_true(conditions::SOURCE_FETCHED, Reason::Succeeded, format!("fetched revision {}", pair.revision))
+        .is_true(conditions::SOURCE_FETCHED, Reason::Succeeded, format!("fetched revision {revision}"))
         .is_true(conditions::SOURCE_VERIFIED, Reason::Succeeded, verified)
         .is_true(conditions::COMPATIBLE, Reason::Succeeded, compatible)
         .is_true(conditions::INSTALLED, Reason::Succeeded, format!("tree {} is on the volume", pair.tree_digest));
@@ -225,18 +241,45 @@ fn set_installed(conditions: &mut Conditions<'_>, before: &Before) {
     };
 }
 
-/// The conditions of an extension at whose new generation work goes on for a while.
-pub fn progressing(
+/// The status while work goes on, for a while or on a tree that is `broken`: nothing that was said of an older generation or
+/// of a whole tree stands. What is already said of a failure stays until the next try has ended.
+pub fn working(
     old: &OrchestratorExtensionStatus,
     object: Object<'_>,
+    before: &Before,
+    now: Timestamp,
+) -> OrchestratorExtensionStatus {
+    let mut status = old.clone();
+    let is_new = old.observed_generation != object.generation;
+    status.observed_generation = object.generation;
+    let was_ready = conditions::is_true(&old.conditions, conditions::READY);
+    let mut conditions = Conditions::of(&mut status.conditions, object.generation, now);
+    if is_new || (was_ready && *before != Before::Intact) {
+        conditions.is_unknown(conditions::READY, Reason::Progressing, "fetching the source");
+    }
+    if is_new || was_ready {
+        conditions.is_true(conditions::RECONCILING, Reason::Progressing, "fetching the source");
+        conditions.remove(conditions::STALLED);
+    }
+    if let Before::Broken(what) = before {
+        conditions.is_false(conditions::INSTALLED, Reason::Drifted, what);
+    }
+    status
+}
+
+/// The status of an extension whose deletion waits.
+pub fn waiting(
+    old: &OrchestratorExtensionStatus,
+    generation: Option<i64>,
+    reason: Reason,
     message: &str,
     now: Timestamp,
 ) -> OrchestratorExtensionStatus {
     let mut status = old.clone();
-    status.observed_generation = object.generation;
-    Conditions::of(&mut status.conditions, object.generation, now)
-        .is_unknown(conditions::READY, Reason::Progressing, message)
-        .is_true(conditions::RECONCILING, Reason::Progressing, message)
+    status.observed_generation = generation;
+    Conditions::of(&mut status.conditions, generation, now)
+        .is_false(conditions::READY, reason, message)
+        .is_true(conditions::RECONCILING, reason, message)
         .remove(conditions::STALLED);
     status
 }

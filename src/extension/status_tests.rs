@@ -214,3 +214,95 @@ fn passing_failures_are_retried_sooner_than_stalled_ones() {
     assert_eq!(after(failure(FailureClass::Transient)), pause);
     assert_eq!(after(failure(FailureClass::Waiting(Duration::from_secs(9)))), Duration::from_secs(9));
 }
+
+/// What kstatus makes of an object of this generation.
+fn kstatus(status: &OrchestratorExtensionStatus, generation: i64) -> &'static str {
+    let observed = status.observed_generation.unwrap_or(-1);
+    if observed != generation {
+        return "InProgress";
+    }
+    match () {
+        () if is_true(&status.conditions, "Stalled") => "Failed",
+        () if is_true(&status.conditions, "Reconciling") || !is_true(&status.conditions, "Ready") => "InProgress",
+        () => "Current",
+    }
+}
+
+#[test]
+fn kstatus_tells_the_truth_at_all_times() {
+    let (transient, stalled) = (failure(FailureClass::Transient), failure(FailureClass::Stalled));
+    let suspended = Observation { before: Before::Intact, result: Ok(Applied::Suspended) };
+    let broken = Before::Broken("run.sh was changed".into());
+    // as the API gives a new object, by the definition's default
+    let mut status: OrchestratorExtensionStatus =
+        serde_json::from_value(serde_json::json!({"observedGeneration": -1})).unwrap();
+    assert_eq!((status.observed_generation, kstatus(&status, 1)), (None, "InProgress"));
+    type Step<'a> = &'a dyn Fn(&OrchestratorExtensionStatus, Object<'_>) -> OrchestratorExtensionStatus;
+    let steps: [(i64, &str, Step<'_>); 14] = [
+        (1, "InProgress", &|old, object| working(old, object, &Before::Nothing, at(1))),
+        (1, "Current", &|old, object| next(old, object, &pair("a"), at(1))),
+        // an update: before anybody looks, while it takes long, and done
+        (2, "InProgress", &|old, _| old.clone()),
+        (2, "InProgress", &|old, object| working(old, object, &Before::Intact, at(1))),
+        (2, "InProgress", &|old, object| next(old, object, &transient, at(1))),
+        (2, "InProgress", &|old, object| working(old, object, &Before::Intact, at(1))),
+        (2, "Failed", &|old, object| next(old, object, &stalled, at(1))),
+        // looked at again at the interval, nothing else is known until that has ended
+        (2, "Failed", &|old, object| working(old, object, &Before::Intact, at(1))),
+        (2, "Current", &|old, object| next(old, object, &pair("b"), at(1))),
+        // the same generation, with a new revision that takes long, and with a tree that is repaired
+        (2, "InProgress", &|old, object| working(old, object, &Before::Intact, at(1))),
+        (2, "Current", &|old, object| next(old, object, &pair("c"), at(1))),
+        (2, "InProgress", &|old, object| working(old, object, &broken, at(1))),
+        (2, "Current", &|old, object| next(old, object, &pair("c"), at(1))),
+        // never Current while it is suspended: nobody knows whether it is as it was asked to be
+        (3, "InProgress", &|old, object| next(old, object, &suspended, at(1))),
+    ];
+    for (index, (generation, expected, step)) in steps.into_iter().enumerate() {
+        status = step(&status, Object { generation: Some(generation), ..OBJECT });
+        assert_eq!(kstatus(&status, generation), expected, "step {index}: {:#?}", status.conditions);
+    }
+}
+
+#[test]
+fn while_work_goes_on_at_the_same_generation_ready_stays_for_a_whole_tree_alone() {
+    let installed = next(&Default::default(), OBJECT, &pair("a"), at(1));
+    let shown = |status: &OrchestratorExtensionStatus| {
+        ["Ready", "Installed", "Reconciling"].map(|type_| {
+            find(&status.conditions, type_).map_or("none".to_owned(), |condition| condition.status.clone())
+        })
+    };
+    assert_eq!(shown(&working(&installed, OBJECT, &Before::Intact, at(2))), ["True", "True", "True"]);
+    let broken = working(&installed, OBJECT, &Before::Broken("run.sh was changed".into()), at(2));
+    assert_eq!(shown(&broken), ["Unknown", "False", "True"]);
+    // what is said of a failure stays until its next try has ended
+    let observation =
+        Observation { before: Before::Broken("run.sh was changed".into()), ..failure(FailureClass::Stalled) };
+    let failed = next(&broken, OBJECT, &observation, at(3));
+    assert_eq!(working(&failed, OBJECT, &observation.before, at(4)), failed);
+}
+
+#[test]
+fn what_others_choose_the_length_of_is_cut_to_what_status_takes() {
+    let object = Object { requested_at: Some(&"t".repeat(2000)), ..OBJECT };
+    let mut observation = pair("a");
+    let Ok(Applied::Installed(installed)) = &mut observation.result else { panic!() };
+    installed.revision = format!("{}é@sha1:0123", "b".repeat(600));
+    let status = next(&Default::default(), object, &observation, at(1));
+    let artifact = status.artifact.clone().unwrap();
+    assert!(artifact.revision.len() <= 512 && artifact.revision.ends_with("bé@sha1:0123"), "{}", artifact.revision);
+    assert!(artifact.revision.starts_with('…'));
+    let token = status.last_handled_reconcile_at.clone().unwrap();
+    assert!(token.len() <= 1024 && token.starts_with("ttt"), "{token}");
+    assert_eq!(next(&status, object, &observation, at(9)), status, "the same again writes nothing");
+    assert_eq!(bounded_revision(&"é".repeat(600)).chars().next(), Some('…'));
+    assert_eq!(bounded_revision("main@sha1:0123"), "main@sha1:0123");
+}
+
+#[test]
+fn a_contract_that_the_resource_asks_for_in_vain_says_nothing_of_the_source() {
+    let result = Err(Failure::stalled(Stage::Contract, Reason::Incompatible, "needs 99.0"));
+    let status = next(&Default::default(), OBJECT, &Observation { before: Before::Intact, result }, at(1));
+    let shown = |type_| find(&status.conditions, type_).map(|found| found.status.as_str());
+    assert_eq!((shown("Compatible"), shown("SourceFetched")), (Some("False"), Some("Unknown")));
+}
