@@ -9,6 +9,7 @@ use crate::Test;
 use crate::harness::{NAMESPACE, World, condition, root, run};
 use crate::registry;
 use crate::repositories::Repository;
+use crate::upkeep;
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -21,10 +22,13 @@ pub const TESTS: &[Test] = &[
     ("an_archive_that_leaves_its_directory_is_refused", an_archive_that_leaves_its_directory_is_refused),
     ("a_misspelt_field_is_refused_by_kubectl", a_misspelt_field_is_refused_by_kubectl),
     ("a_bad_manifest_in_the_tree_is_named_with_its_line", a_bad_manifest_in_the_tree_is_named_with_its_line),
-    ("a_rollback_restores_the_pair_of_tree_and_manifest", a_rollback_restores_the_pair_of_tree_and_manifest),
+    ("a_rollback_restores_the_pair_of_tree_and_manifest", upkeep::a_rollback_restores_the_pair_of_tree_and_manifest),
     ("a_config_map_is_installed_and_its_change_at_once", a_config_map_is_installed_and_its_change_at_once),
-    ("a_failed_upgrade_keeps_what_is_installed", a_failed_upgrade_keeps_what_is_installed),
-    ("a_changed_tree_is_repaired", a_changed_tree_is_repaired),
+    ("a_failed_upgrade_keeps_what_is_installed", upkeep::a_failed_upgrade_keeps_what_is_installed),
+    ("a_changed_tree_is_repaired_within_the_interval", upkeep::a_changed_tree_is_repaired_within_the_interval),
+    ("an_upgrade_leaves_running_actions_their_tree", upkeep::an_upgrade_leaves_running_actions_their_tree),
+    ("a_linked_manifest_is_followed", a_linked_manifest_is_followed),
+    ("an_incompatible_extension_is_stalled_and_not_installed", an_incompatible_extension_is_stalled_and_not_installed),
     (
         "a_signed_archive_is_installed_and_what_nobody_signed_does_not_replace_it",
         a_signed_archive_is_installed_and_what_nobody_signed_does_not_replace_it,
@@ -148,6 +152,39 @@ fn a_wrong_entrypoint_is_named_and_a_fix_recovers(world: &World) {
     assert!(condition(&world.get("oext/entrypoint"), "Stalled").is_none());
 }
 
+fn an_incompatible_extension_is_stalled_and_not_installed(world: &World) {
+    let repository = Repository::probe(world, "too-new");
+    let needs = "compatibility: {cloudstack: {minVersion: '99.0'}}";
+    world.applied(&extension("too-new", &format!("{{source: {{url: {}}}, {needs}}}", repository.url)));
+    let stalled = world.condition("oext/too-new", "Stalled", "True");
+    assert_eq!(stalled["reason"], "Incompatible", "{stalled}");
+    assert!(stalled["message"].as_str().unwrap().contains("contract level 99.0, this operator serves"), "{stalled}");
+    assert!(!world.volume("ls").lines().any(|line| line == "too-new"));
+}
+
+fn a_linked_manifest_is_followed(world: &World) {
+    let repository = Repository::probe(world, "linked");
+    let manifest = std::fs::read_to_string(root().join("tests/e2e/probe/manifest.yaml")).unwrap();
+    let manifest = manifest.replace("https://example.com/probe", &repository.url);
+    let linked = manifest.replace("displayName: Probe", "displayName: Linked Probe");
+    std::fs::write(world.dir.path().join("archives/linked.yaml"), linked).unwrap();
+    let url = format!("{}/linked.yaml", world.archives.trim_end_matches('/'));
+    world.applied(&extension("linked", &format!("{{manifestURL: {url}}}")));
+    world.condition("oext/linked", "Ready", "True");
+    let object = world.get("oext/linked");
+    assert_eq!(object["status"]["resolved"]["displayName"], "Linked Probe");
+    assert_eq!(object["status"]["resolved"]["source"]["url"], repository.url.as_str());
+    let compatible = condition(&object, "Compatible").unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(compatible.contains("spec.displayName: the manifest in the source says otherwise"), "{compatible}");
+    assert!(world.volume("cat linked/probe.sh").contains("Shows how actions are run"));
+    let version = object["metadata"]["resourceVersion"].clone();
+    reconcile_now(world, "linked", "again");
+    // the answer to the request, and nothing else
+    let again = world.get("oext/linked");
+    assert_ne!(again["metadata"]["resourceVersion"], version);
+    assert_eq!(again["status"]["conditions"], object["status"]["conditions"]);
+}
+
 fn an_archive_that_leaves_its_directory_is_refused(world: &World) {
     let dir = world.dir.path().join("work/hostile");
     std::fs::create_dir_all(dir.join("x")).unwrap();
@@ -197,47 +234,6 @@ fn a_bad_manifest_in_the_tree_is_named_with_its_line(world: &World) {
     assert!(message.contains("manifest.yaml:15:3") && message.contains("entrypoint"), "{message}");
 }
 
-fn a_rollback_restores_the_pair_of_tree_and_manifest(world: &World) {
-    let repository = Repository::probe(world, "rollback");
-    let source = format!("source: {{url: {}}}", repository.url);
-    world.applied(&extension("rollback", &format!("{{{source}}}")));
-    world.condition("oext/rollback", "Ready", "True");
-    let first = world.get("oext/rollback")["status"].clone();
-    repository.write("probe.sh", "#!/bin/sh\necho two\n");
-    repository.replace("manifest.yaml", "minVersion: 4.20", "minVersion: 4.21").push("second");
-    reconcile_now(world, "rollback", "upgrade");
-    let second = world.get("oext/rollback")["status"].clone();
-    assert_ne!(second["resolved"], first["resolved"]);
-
-    // the source is not needed: what is kept lies on the volume
-    std::fs::rename(world.dir.path().join("git/rollback.git"), world.dir.path().join("git/away.git")).unwrap();
-    let tree = first["artifact"]["treeDigest"].as_str().unwrap();
-    world.applied(&extension("rollback", &format!("{{{source}, revision: '{tree}'}}")));
-    let ready = world.condition("oext/rollback", "Ready", "True");
-    assert!(ready["message"].as_str().unwrap().contains("which spec.revision pins"), "{ready}");
-    let back = world.get("oext/rollback")["status"].clone();
-    assert_eq!(world.volume("readlink rollback").trim(), format!(".store/{}", tree.replace(':', "-")));
-    for field in ["treeDigest", "manifestDigest", "revision"] {
-        assert_eq!(back["artifact"][field], first["artifact"][field]);
-    }
-    assert_eq!(back["resolved"], first["resolved"]);
-    assert_eq!(back["history"][0]["treeDigest"], second["artifact"]["treeDigest"]);
-
-    let unknown = format!("sha256:{}", "0".repeat(64));
-    world.applied(&extension("rollback", &format!("{{{source}, revision: '{unknown}'}}")));
-    let stalled = world.condition("oext/rollback", "Stalled", "True");
-    assert_eq!(stalled["reason"], "RevisionNotKept", "{stalled}");
-    assert!(stalled["message"].as_str().unwrap().contains(tree), "{stalled}");
-    assert_eq!(condition(&world.get("oext/rollback"), "Installed").unwrap()["status"], "True");
-
-    std::fs::rename(world.dir.path().join("git/away.git"), world.dir.path().join("git/rollback.git")).unwrap();
-    world.applied(&extension("rollback", &format!("{{{source}}}")));
-    world.condition("oext/rollback", "Ready", "True");
-    let newest = world.get("oext/rollback")["status"].clone();
-    assert_eq!(newest["artifact"]["treeDigest"], second["artifact"]["treeDigest"]);
-    assert_eq!(newest["resolved"], second["resolved"]);
-}
-
 fn a_config_map_is_installed_and_its_change_at_once(world: &World) {
     let config_map = |script: &str| {
         format!(
@@ -269,34 +265,6 @@ fn a_config_map_is_installed_and_its_change_at_once(world: &World) {
         let refused = world.apply(&extension("config-map-wrong", &format!("{{source: {source}}}")));
         assert!(!refused.success && refused.text.contains(text), "{text}: {}", refused.text);
     }
-}
-
-fn a_failed_upgrade_keeps_what_is_installed(world: &World) {
-    let repository = Repository::probe(world, "keeps");
-    world.applied(&extension("keeps", &format!("{{source: {{url: {}}}}}", repository.url)));
-    world.condition("oext/keeps", "Ready", "True");
-    let before = world.get("oext/keeps");
-    repository.replace("manifest.yaml", "minVersion: 4.20", "minVersion: 99.0").push("too new");
-    reconcile_now(world, "keeps", "upgrade");
-    let after = world.get("oext/keeps");
-    assert_eq!(condition(&after, "Ready").unwrap()["reason"], "Incompatible", "{after}");
-    assert_eq!(condition(&after, "Installed").unwrap()["status"], "True");
-    assert_eq!(after["status"]["artifact"], before["status"]["artifact"]);
-    let tree = before["status"]["artifact"]["treeDigest"].as_str().unwrap().replace(':', "-");
-    assert_eq!(world.volume("readlink keeps").trim(), format!(".store/{tree}"));
-}
-
-fn a_changed_tree_is_repaired(world: &World) {
-    let repository = Repository::probe(world, "drift");
-    repository.write("README", "a tree of its own").push("own tree");
-    world.applied(&extension("drift", &format!("{{source: {{url: {}}}}}", repository.url)));
-    world.condition("oext/drift", "Ready", "True");
-    world.volume("chmod u+w drift/probe.sh && echo '# changed' >> drift/probe.sh");
-    reconcile_now(world, "drift", "repair");
-    assert!(!world.volume("cat drift/probe.sh").contains("# changed"));
-    world.condition("oext/drift", "Ready", "True");
-    let described = world.kubectl(&["describe", "oext", "drift"]).text;
-    assert!(described.contains("Drifted") && described.contains("probe.sh"), "{described}");
 }
 
 fn a_signed_archive_is_installed_and_what_nobody_signed_does_not_replace_it(world: &World) {
@@ -377,9 +345,14 @@ fn credentials_reach_only_the_origin_that_their_secret_allows(world: &World) {
     let url = format!("{}/private-archive", world.archives.trim_end_matches('/'));
     let source = format!("{{type: archive, url: {url}, secretRef: {{name: private}}}}");
     world.applied(&extension("private", &format!("{{source: {source}}}")));
-    let stalled = world.condition("oext/private", "Stalled", "True");
-    assert_eq!(stalled["reason"], "SecretNotUsable", "{stalled}");
-    assert!(!stalled.to_string().contains("swordfish-7"));
+    let refused = world.condition("oext/private", "Ready", "False");
+    assert_eq!(refused["reason"], "SecretNotUsable", "{refused}");
+    assert!(!refused.to_string().contains("swordfish-7"));
+    // the Secret is mended, the extension is not touched; there is no such archive
+    world.applied(&secret(url.trim_end_matches("/private-archive")));
+    world.wait("oext/private", "answer of the server", |object| {
+        (condition(object, "Ready")?["reason"] == "NotFound").then_some(())
+    });
 }
 
 fn the_webhooks_of_the_chart_are_those_of_the_operator(world: &World) {

@@ -29,6 +29,7 @@ mod soak;
 mod storm;
 mod trouble;
 mod unadmitted;
+mod upkeep;
 
 use std::process::ExitCode;
 use std::sync::Arc;
