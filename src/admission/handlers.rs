@@ -1,5 +1,6 @@
 //! The webhooks over HTTP: an AdmissionReview comes in, is judged, and goes out with an answer.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -25,7 +26,7 @@ use crate::protocol::REQUEST_BYTES;
 /// Judges what a run means: extension, action, parameters, target. May ask the API.
 pub type RunChecker = Arc<dyn Fn(ActionRun) -> BoxFuture<'static, RunCheck> + Send + Sync>;
 /// Judges an extension. The errors are for the user.
-pub type ExtensionChecker = Arc<dyn Fn(&OrchestratorExtension) -> Result<(), Vec<String>> + Send + Sync>;
+pub type ExtensionChecker = Arc<dyn Fn(&OrchestratorExtension) -> Result<Vec<String>, Vec<String>> + Send + Sync>;
 
 /// What a run means, for the user who asked for it.
 #[derive(Clone, Debug, Default)]
@@ -91,8 +92,12 @@ async fn validate_runs(State(admission): State<Arc<Admission>>, body: Bytes) -> 
 
 async fn mutate_extensions(State(admission): State<Arc<Admission>>, body: Bytes) -> Response {
     answer(&admission, &body, "orchestratorextensions", |request| {
-        let patch = review::mutate_extension(request, &*admission.check_extension)?;
-        Ok(Judged { patch, ..Judged::default() })
+        let warnings = RefCell::new(vec![]);
+        let check = |extension: &OrchestratorExtension| {
+            (admission.check_extension)(extension).map(|found| *warnings.borrow_mut() = found)
+        };
+        let patch = review::mutate_extension(request, &check)?;
+        Ok(Judged { patch, warnings: warnings.take() })
     })
 }
 

@@ -20,7 +20,8 @@ fn admission() -> Admission {
             Box::pin(async { RunCheck { refusals, ..RunCheck::default() } })
         }),
         check_extension: Arc::new(|extension| {
-            extension.spec.source.as_ref().map(drop).ok_or_else(|| vec!["spec.source is missing".to_owned()])
+            extension.spec.source.as_ref().ok_or_else(|| vec!["spec.source is missing".to_owned()])?;
+            Ok(extension.spec.version.iter().map(|version| format!("version {version} is odd")).collect())
         }),
     }
 }
@@ -246,4 +247,19 @@ proptest! {
         let (status, _) = runtime.block_on(post_to(MUTATE_EXTENSIONS, body));
         prop_assert_eq!(status, StatusCode::BAD_REQUEST);
     }
+}
+
+#[tokio::test]
+async fn what_is_only_warned_of_in_an_extension_is_let_in() {
+    let object = |version: Value| {
+        json!({
+            "apiVersion": "outrigger.dev/v1alpha1", "kind": "OrchestratorExtension", "metadata": {"name": "x"},
+            "spec": {"source": {"url": "https://example.com/x.git"}, "version": version},
+        })
+    };
+    let odd = answered(MUTATE_EXTENSIONS, review("orchestratorextensions", "CREATE", object(json!("0")))).await;
+    assert_eq!(odd["allowed"], true, "{odd}");
+    assert_eq!(odd["warnings"], json!(["version 0 is odd"]));
+    let plain = answered(MUTATE_EXTENSIONS, review("orchestratorextensions", "CREATE", object(Value::Null))).await;
+    assert_eq!((&plain["allowed"], &plain["warnings"]), (&json!(true), &Value::Null), "{plain}");
 }

@@ -283,8 +283,9 @@ impl Replica {
             operator: Some(self.operator.clone()),
             check_run: run::checker(self.client.clone(), self.policy()),
             check_extension: Arc::new(move |extension| {
-                let problems = extension::admissible(extension, &contracts);
-                problems.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+                let judged = extension::admissible(extension, &contracts);
+                let judged = judged.map(|warned| warned.iter().map(ToString::to_string).collect());
+                judged.map_err(|refused| refused.iter().map(ToString::to_string).collect())
             }),
         }
     }

@@ -18,15 +18,16 @@ pub fn check(extension: &OrchestratorExtension, contracts: &ContractLevels) -> R
     validate::extension(name, &spec, contracts).map(drop)
 }
 
-/// What admission refuses of it. A contract level that is not served is no mistake in the resource: it is let in and
-/// Stalled, so that it can still be changed under an operator that serves an older one.
+/// What admission warns of in it. A contract level that is not served is no mistake in the resource: it is let in and Stalled,
+/// so that it can still be changed under an operator that serves an older one.
 ///
 /// # Errors
-/// Every problem but that.
-pub fn admissible(extension: &OrchestratorExtension, contracts: &ContractLevels) -> Result<(), Problems> {
-    let Err(problems) = check(extension, contracts) else { return Ok(()) };
-    let refused: Vec<Problem> = problems.into_iter().filter(|problem| problem.reason != Reason::Incompatible).collect();
-    Problems::new(refused).or(())
+/// Every other problem: what admission refuses.
+pub fn admissible(extension: &OrchestratorExtension, contracts: &ContractLevels) -> Result<Vec<Problem>, Problems> {
+    let Err(problems) = check(extension, contracts) else { return Ok(vec![]) };
+    let (warned, refused): (Vec<_>, Vec<_>) =
+        problems.into_iter().partition(|problem| problem.reason == Reason::Incompatible);
+    Problems::new(refused).or(warned)
 }
 
 #[cfg(test)]
@@ -55,7 +56,8 @@ mod tests {
         };
         let contracts = ContractLevels::default();
         assert_eq!(check(&spec(""), &contracts).unwrap_err().reason(), Reason::Incompatible);
-        assert_eq!(admissible(&spec(""), &contracts), Ok(()));
+        let warned = admissible(&spec(""), &contracts).unwrap();
+        assert!(warned[0].to_string().contains("needs contract level 99.0, this operator serves"), "{warned:?}");
         let refused = admissible(&spec(r#", "interval": "1s""#), &contracts).unwrap_err();
         assert_eq!(refused.iter().map(|problem| problem.path.as_str()).collect::<Vec<_>>(), ["spec.interval"]);
     }

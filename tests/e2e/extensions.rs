@@ -155,7 +155,8 @@ fn a_wrong_entrypoint_is_named_and_a_fix_recovers(world: &World) {
 fn an_incompatible_extension_is_stalled_and_not_installed(world: &World) {
     let repository = Repository::probe(world, "too-new");
     let needs = "compatibility: {cloudstack: {minVersion: '99.0'}}";
-    world.applied(&extension("too-new", &format!("{{source: {{url: {}}}, {needs}}}", repository.url)));
+    let taken = world.apply(&extension("too-new", &format!("{{source: {{url: {}}}, {needs}}}", repository.url)));
+    assert!(taken.success && taken.text.contains("Warning: spec.compatibility"), "{}", taken.text);
     let stalled = world.condition("oext/too-new", "Stalled", "True");
     assert_eq!(stalled["reason"], "Incompatible", "{stalled}");
     assert!(stalled["message"].as_str().unwrap().contains("contract level 99.0, this operator serves"), "{stalled}");
