@@ -87,7 +87,7 @@ pub struct ControllerOptions {
     /// Seconds that outputs of runs are kept; they go with their run at the latest.
     #[arg(long, value_name = "SECONDS", default_value_t = 7 * 86_400)]
     pub output_retention_seconds: u64,
-    /// Most bytes of all outputs together; the oldest go first.
+    /// Most bytes of all outputs together; the oldest of the namespace that has most go first.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     pub output_max_total_bytes: u64,
     /// Learn how actions ended from their pods alone. For measurements of what the runners' reports are worth.

@@ -3,6 +3,7 @@
 //! An attempt's output is written in a staging directory, synced, and renamed to its place: it is there whole, or not at
 //! all. Every path is made of names that Kubernetes gave and that were checked again.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -97,16 +98,29 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Which of `kept` go at `now`: what is too old, and of the rest the oldest until all fit.
-    pub fn expired(&self, mut kept: Vec<KeptOutput>, now: SystemTime) -> Vec<KeptOutput> {
-        kept.sort_by_key(|output| std::cmp::Reverse(output.since));
-        let mut bytes = 0_u64;
-        kept.retain(|output| {
-            let is_old = now.duration_since(output.since).is_ok_and(|age| age > self.age);
-            bytes = bytes.saturating_add(if is_old { 0 } else { output.bytes });
-            is_old || bytes > self.bytes
-        });
-        kept
+    /// Which of `kept` go at `now`: what is too old, and then, until the rest fits, each time the oldest of the namespace
+    /// that has most, so that one that prints much does not cost the others theirs.
+    pub fn expired(&self, kept: Vec<KeptOutput>, now: SystemTime) -> Vec<KeptOutput> {
+        let is_old = |output: &KeptOutput| now.duration_since(output.since).is_ok_and(|age| age > self.age);
+        let (mut expired, mut young): (Vec<_>, Vec<_>) = kept.into_iter().partition(is_old);
+        young.sort_by_key(|output| std::cmp::Reverse(output.since));
+        let mut total = 0_u64;
+        // of each namespace its bytes and its outputs, the oldest last
+        let mut namespaces: BTreeMap<String, (u64, Vec<KeptOutput>)> = BTreeMap::new();
+        for output in young {
+            total = total.saturating_add(output.bytes);
+            let (bytes, line) = namespaces.entry(output.key.namespace.clone()).or_default();
+            *bytes = bytes.saturating_add(output.bytes);
+            line.push(output);
+        }
+        while total > self.bytes {
+            let Some((bytes, line)) = namespaces.values_mut().max_by_key(|(bytes, _)| *bytes) else { break };
+            let Some(output) = line.pop() else { break };
+            *bytes = bytes.saturating_sub(output.bytes);
+            total = total.saturating_sub(output.bytes);
+            expired.push(output);
+        }
+        expired
     }
 }
 

@@ -141,22 +141,65 @@ fn what_a_crash_left_is_gone_at_the_next_start_and_the_rest_stays() {
     assert_eq!(outputs.list().unwrap().len(), 1);
 }
 
+fn aged(namespace: &str, run: &str, age: u64, bytes: u64) -> KeptOutput {
+    let since = UNIX_EPOCH + Duration::from_secs(1_000_000 - age);
+    KeptOutput { key: OutputKey::new(namespace, run, UID).unwrap(), attempt: 1, bytes, since }
+}
+
+fn expired(all: &[KeptOutput], age: u64, bytes: u64) -> Vec<KeptOutput> {
+    let retention = Retention { age: Duration::from_secs(age), bytes };
+    retention.expired(all.to_vec(), UNIX_EPOCH + Duration::from_secs(1_000_000))
+}
+
 #[test]
-fn the_oldest_go_first_and_what_is_too_old_at_once() {
-    let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-    let kept = |run: &str, age: u64, bytes: u64| KeptOutput {
-        key: key(run),
-        attempt: 1,
-        bytes,
-        since: now - Duration::from_secs(age),
-    };
-    let all = vec![kept("b", 20, 40), kept("old", 101, 1), kept("a", 10, 50), kept("c", 30, 30), kept("d", 40, 5)];
-    let gone = |age: u64, bytes: u64| -> Vec<String> {
-        let retention = Retention { age: Duration::from_secs(age), bytes };
-        retention.expired(all.clone(), now).iter().map(|kept| kept.key.run().to_owned()).collect()
+fn the_oldest_of_a_namespace_go_first_and_what_is_too_old_at_once() {
+    let kept = |run, age, bytes| aged("team-a", run, age, bytes);
+    let all = [kept("b", 20, 40), kept("old", 101, 1), kept("a", 10, 50), kept("c", 30, 30), kept("d", 40, 5)];
+    let gone = |age, bytes| {
+        let mut gone: Vec<String> = expired(&all, age, bytes).iter().map(|kept| kept.key.run().to_owned()).collect();
+        gone.sort();
+        gone
     };
     assert_eq!(gone(100, 1000), ["old"]);
     assert_eq!(gone(100, 90), ["c", "d", "old"], "nothing older than what does not fit stays");
     assert_eq!(gone(100, 0), ["a", "b", "c", "d", "old"]);
     assert_eq!(gone(15, 1000), ["b", "c", "d", "old"]);
+}
+
+#[test]
+fn a_namespace_that_prints_much_loses_its_own() {
+    let mut all: Vec<_> = (0..100_u32).map(|number| aged("noisy", &format!("n-{number}"), number.into(), 10)).collect();
+    all.extend([aged("quiet", "only", 1000, 10), aged("other", "only", 900, 40)]);
+    let gone = expired(&all, 10_000, 100);
+    assert!(gone.iter().all(|output| output.key.namespace() == "noisy"));
+    assert_eq!(gone.len(), 95);
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_stays_fits_and_a_namespace_within_its_share_loses_nothing(
+        outputs in proptest::collection::vec((0..5_u8, 0..100_u64, 1..1000_u64), 0..60),
+        bytes in 0..20_000_u64,
+    ) {
+        let all: Vec<KeptOutput> = outputs
+            .iter()
+            .enumerate()
+            .map(|(run, (namespace, age, bytes))| aged(&format!("n{namespace}"), &format!("r{run}"), *age, *bytes))
+            .collect();
+        let gone = expired(&all, 80, bytes);
+        let is_old = |output: &&KeptOutput| output.since < UNIX_EPOCH + Duration::from_secs(1_000_000 - 80);
+        let stays: Vec<_> = all.iter().filter(|output| !gone.contains(output)).collect();
+        proptest::prop_assert!(stays.iter().map(|output| output.bytes).sum::<u64>() <= bytes);
+        proptest::prop_assert!(all.iter().filter(is_old).all(|output| gone.contains(output)));
+        let of = |namespace: &str, outputs: &[&KeptOutput]| -> u64 {
+            outputs.iter().filter(|output| output.key.namespace() == namespace).map(|output| output.bytes).sum()
+        };
+        let young: Vec<_> = all.iter().filter(|output| !is_old(output)).collect();
+        for output in gone.iter().filter(|output| !is_old(output)) {
+            let namespace = output.key.namespace();
+            proptest::prop_assert!(of(namespace, &young) > bytes / 5, "{namespace} is within its share");
+            let older = stays.iter().find(|kept| kept.key.namespace() == namespace && kept.since < output.since);
+            proptest::prop_assert!(older.is_none(), "{older:?} is older than {output:?}");
+        }
+    }
 }
