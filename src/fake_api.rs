@@ -49,7 +49,10 @@ impl FakeApi {
                 let (code, answer) = match failed {
                     Some(code) => failure(code),
                     None if path.ends_with("/subjectaccessreviews") => (StatusCode::OK, api.review(&body)),
-                    None => api.answer(&parts.method, path, &body),
+                    None => {
+                        let (code, answer) = api.answer(&parts.method, path, &body);
+                        (code, page(answer, parts.uri.query().unwrap_or_default()))
+                    }
                 };
                 Ok::<_, std::convert::Infallible>(
                     Response::builder().status(code).body(Body::from(answer.to_string())).unwrap(),
@@ -137,7 +140,7 @@ impl FakeApi {
             ("GET", Some(object)) => return (StatusCode::OK, object),
             ("GET", None) => {
                 let last = path.rsplit('/').next().unwrap_or_default();
-                if !["pods", "jobs", "events", "actionruns", "secrets"].contains(&last) {
+                if !["pods", "jobs", "events", "actionruns", "secrets", "orchestratorextensions"].contains(&last) {
                     return failure(StatusCode::NOT_FOUND);
                 }
                 let is_item = |key: &str| {
@@ -193,6 +196,20 @@ impl FakeApi {
         inner.objects.insert(key, new.clone());
         (StatusCode::OK, new)
     }
+}
+
+/// The part of a list that `query` asks for; `continue` is how many came before.
+fn page(mut answer: Value, query: &str) -> Value {
+    let number = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('=')?.parse().ok());
+    let (skip, Some(limit)) = (number("continue").unwrap_or(0), number("limit")) else { return answer };
+    if let Some(items) = answer["items"].as_array_mut() {
+        let is_last = items.len() <= skip + limit;
+        *items = items.iter().skip(skip).take(limit).cloned().collect();
+        if !is_last {
+            answer["metadata"]["continue"] = (skip + limit).to_string().into();
+        }
+    }
+    answer
 }
 
 fn merge(old: &mut Value, patch: &Value) {

@@ -44,8 +44,6 @@ use crate::store::{LazyStore, Outputs};
 use crate::telemetry::{self, Metrics};
 use crate::validate::{ContractLevels, RunLimits};
 
-/// How long trash of a former process is kept.
-const TRASH_GRACE: Duration = Duration::from_secs(900);
 /// How long the end of the process waits for threads that hang in the volume.
 const HANGING: Duration = Duration::from_secs(2);
 
@@ -179,7 +177,8 @@ fn end_when_lost(leadership: Leadership, has_ended: Arc<AtomicBool>) {
 async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<()> {
     let options = &replica.options;
     let may_write = Arc::new(move || leadership.is_leader());
-    let store = Arc::new(LazyStore::new(&options.store, TRASH_GRACE, {
+    let owner = volume::owner(&replica.client, &options.namespace).await?;
+    let store = Arc::new(LazyStore::new(&options.store, Some(owner), {
         let may_write = may_write.clone();
         move || may_write()
     }));

@@ -1,11 +1,13 @@
 //! `outrigger store`: look into the volume that holds the installed extensions and what runs printed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
 use super::output;
-use crate::store::Store;
+use crate::action::printable;
+use crate::store::layout::EXTENSIONS;
+use crate::store::{ExtensionName, NamedLink, Store};
 
 /// What to do with the volume.
 #[derive(Debug, clap::Args)]
@@ -16,7 +18,8 @@ pub struct Options {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Read every tree whole and compare it with its digest. Exit code 1 if one differs.
+    /// Read every tree and every kept manifest whole and compare it with its digest, and look where every extension's link
+    /// leads. Nothing is written, so the volume may be mounted read-only. Exit code 1 if something is not as it must be.
     Verify {
         /// Directory at which the volume is mounted.
         #[arg(long, value_name = "DIR")]
@@ -33,21 +36,38 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
 }
 
-fn verify(root: &std::path::Path) -> anyhow::Result<()> {
-    let store = Store::open(root).with_context(|| format!("opening the store at {}", root.display()))?;
-    let trees = store.trees()?;
-    let mut bad = 0;
-    for tree in &trees {
-        match store.verify(tree) {
-            Ok(()) => println!("{tree} ok"),
-            Err(error) => {
+fn verify(root: &Path) -> anyhow::Result<()> {
+    let store = Store::reading(root);
+    let trees = store.trees().with_context(|| format!("reading the store at {}", root.display()))?;
+    let (mut found, mut bad) = (0, 0);
+    let mut say = |what: &str, problem: Option<String>| {
+        found += 1;
+        match problem {
+            None => println!("{what} ok"),
+            Some(problem) => {
                 bad += 1;
-                println!("{tree} BAD: {error}");
+                println!("{what} BAD: {problem}");
             }
         }
+    };
+    for tree in &trees {
+        say(&tree.to_string(), store.check(tree).err().map(|error| error.to_string()));
+    }
+    for manifest in store.manifests()? {
+        let lost = store.manifest(&manifest)?.is_none();
+        say(&format!("manifest {manifest}"), lost.then(|| "it was changed on the volume".to_owned()));
+    }
+    for NamedLink { name, tree } in store.links()? {
+        let problem = match tree {
+            Ok(_) if ExtensionName::parse(&name).is_err() => Some("no extension can have this name".to_owned()),
+            Ok(tree) if !trees.contains(&tree) => Some(format!("it leads to {tree}, which is not in the store")),
+            Ok(_) => None,
+            Err(what) => Some(format!("{what}, which outrigger did not make")),
+        };
+        say(&format!("{EXTENSIONS}/{}", printable(&name)), problem);
     }
     if bad > 0 {
-        bail!("{bad} of {} trees are not what their digest says", trees.len());
+        bail!("{bad} of {found} trees, manifests and links are not as they must be");
     }
     Ok(())
 }

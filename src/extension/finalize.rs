@@ -70,7 +70,7 @@ async fn active_runs(extension: &str, context: &Context) -> Result<Vec<String>, 
     let mut active = vec![];
     each::<ActionRun>(&context.client, |run| {
         if is_active_run(run, extension) {
-            active.push(format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any()));
+            active.push(format!("{}/{}", run.namespace().unwrap_or_default(), run.name()));
         }
     })
     .await?;

@@ -125,6 +125,19 @@ pub enum StoreError {
         /// The step that was not made.
         step: String,
     },
+    /// The volume is another operator's, which would take this one's work for leftovers.
+    #[error(
+        "open volume: it belongs to the operator of {owner}, and this is that of {own}; give each operator a volume of its own \
+         or, if the other is gone for good, remove {path}"
+    )]
+    Owned {
+        /// Whose the volume is.
+        owner: String,
+        /// Who this is.
+        own: String,
+        /// The file that says so, relative to the volume's root.
+        path: String,
+    },
     /// Anything else.
     #[error("{doing}: {source}")]
     Io {
@@ -167,6 +180,11 @@ impl StoreError {
         matches!(self, Self::NoSuchTree { .. } | Self::Drifted { .. })
     }
 
+    /// Whether the volume as a whole is to blame and not one thing on it: what comes next would fail, too.
+    fn is_of_the_volume(&self) -> bool {
+        matches!(self, Self::ReadOnly { .. } | Self::Vanished { .. } | Self::Fenced { .. } | Self::Owned { .. })
+    }
+
     /// Whether trying again may help without a change of the extension: the volume is to blame, not the source.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -181,12 +199,43 @@ impl StoreError {
             | Self::Drifted { .. }
             | Self::ForeignFile { .. }
             | Self::Fenced { .. }
+            | Self::Owned { .. }
             | Self::Io { .. } => true,
             Self::NoSuchDirectory { .. }
             | Self::Link { .. }
             | Self::Unpublishable { .. }
             | Self::FileTooLarge { .. } => false,
         }
+    }
+}
+
+/// What could not be done for single things, so that one does not hold up the others.
+#[derive(Debug, Default)]
+pub(super) struct Troubles(Option<StoreError>);
+
+impl Troubles {
+    /// What was `done`; `None` if it failed, which is logged and remembered.
+    ///
+    /// # Errors
+    /// What fails for all others, too.
+    pub(super) fn pass<T>(&mut self, done: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.is_of_the_volume() => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "something on the volume is left as it is");
+                self.0.get_or_insert(error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// `done`, unless something failed.
+    ///
+    /// # Errors
+    /// The first that failed.
+    pub(super) fn end<T>(self, done: T) -> Result<T, StoreError> {
+        self.0.map_or(Ok(done), Err)
     }
 }
 

@@ -7,7 +7,8 @@
 //! <root>/extensions/.store/sha256-<hex>.manifest   an effective manifest, by its own digest
 //! <root>/extensions/.runner/<hex>/outrigger-runner
 //! <root>/extensions/.staging/<random>/         work in progress
-//! <root>/extensions/.trash/<seconds>-<random>-<what>
+//! <root>/extensions/.trash/<seconds>-<random>-<its name before>
+//! <root>/extensions/.owner                     whose the volume is (see `owner`)
 //! <root>/runs/<namespace>/<run>/<uid>/<attempt>/stdout   what a run printed, and stderr (see `outputs`)
 //! <root>/runs/.staging/<random>/               outputs that are being written
 //! ```
@@ -28,6 +29,8 @@ pub const STAGING: &str = ".staging";
 pub const TRASH: &str = ".trash";
 /// Runner binaries, within [`EXTENSIONS`].
 pub const RUNNER: &str = ".runner";
+/// The file that says whose the volume is, within [`EXTENSIONS`].
+pub const OWNER: &str = ".owner";
 /// What finished runs printed, beside [`EXTENSIONS`].
 pub const RUNS: &str = "runs";
 /// The file name of the runner's binary.
@@ -56,6 +59,11 @@ pub fn manifest_digest(name: &str) -> Option<Digest> {
 /// The digest of which `name` is the [`tree_name`].
 pub fn tree_digest(name: &str) -> Option<Digest> {
     format!("sha256:{}", name.strip_prefix("sha256-")?).parse().ok()
+}
+
+/// The digest of the runner whose directory within [`RUNNER`] has this name.
+pub fn runner_digest(name: &str) -> Option<Digest> {
+    format!("sha256:{name}").parse().ok()
 }
 
 /// The target of an extension's link: relative, so that it holds wherever the directory is mounted.

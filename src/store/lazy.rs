@@ -5,11 +5,10 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
 
 use super::error::StoreError;
 use super::sweep::Recovered;
-use super::volume::{Step, Store};
+use super::volume::Store;
 
 /// The store on the volume at a path, swept and tried out before its first use.
 pub struct LazyStore {
@@ -18,7 +17,8 @@ pub struct LazyStore {
 
 struct Opening {
     store: Store,
-    grace: Duration,
+    /// Who this is, on the volume.
+    owner: Option<String>,
     opening: Mutex<()>,
     /// Nothing is staged before: it would be taken for a leftover.
     swept: OnceLock<Recovered>,
@@ -26,17 +26,18 @@ struct Opening {
 }
 
 impl LazyStore {
-    /// The store on the volume mounted at `root`, whose trash is kept for `grace`.
+    /// The store on the volume mounted at `root`, which is `owner`'s: a volume that says that it is another's is not
+    /// opened, and one that says nothing becomes this one's. `None` asks nothing, for those who do not write.
     ///
     /// Before each step that changes the volume `may_write` is asked: a process that was stopped for longer than its Lease
     /// so does no more harm than the one step that it was stopped in. Instead of a step it then gets
     /// [`StoreError::Fenced`].
-    pub fn new(root: &Path, grace: Duration, may_write: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    pub fn new(root: &Path, owner: Option<String>, may_write: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let opening = Arc::new_cyclic(|opening: &Weak<Opening>| {
             let opening = opening.clone();
             let before_staging = move || opening.upgrade().map_or(Ok(()), |opening| opening.sweep_first());
             let store = Store::fenced(root, may_write, before_staging);
-            Opening { store, grace, opening: Mutex::new(()), swept: OnceLock::new(), tried_out: OnceLock::new() }
+            Opening { store, owner, opening: Mutex::new(()), swept: OnceLock::new(), tried_out: OnceLock::new() }
         });
         Self { opening }
     }
@@ -83,14 +84,17 @@ impl Opening {
         }
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.check_mount()?;
-        self.store.step(Step::Sweep)?;
         self.store.make_directories()?;
+        // Before anything of another's is taken for a leftover.
+        if let Some(owner) = &self.owner {
+            self.store.claim(owner)?;
+        }
         // Before anything is written: on a full volume this is what makes room. And only once, because later there is work
         // under way.
         let swept = match self.swept.get() {
             Some(swept) => swept,
             None => {
-                let swept = self.store.recover(SystemTime::now(), self.grace)?;
+                let swept = self.store.recover()?;
                 self.swept.get_or_init(|| swept)
             }
         };
@@ -110,13 +114,11 @@ mod tests {
     use super::*;
     use crate::store::fixtures::*;
 
-    const GRACE: Duration = Duration::from_secs(60);
-
     #[test]
     fn a_volume_that_comes_later_is_opened_then_and_swept_once() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("volume");
-        let lazy = LazyStore::new(&root, GRACE, || true);
+        let lazy = LazyStore::new(&root, None, || true);
         for _ in 0..2 {
             assert!(lazy.get().unwrap_err().to_string().starts_with("open volume "));
         }
@@ -133,7 +135,7 @@ mod tests {
         let volume = volume();
         std::mem::forget(stage(&volume.store, &[("half", "done")]));
         let leads = Arc::new(AtomicBool::new(false));
-        let lazy = LazyStore::new(&volume.root, GRACE, {
+        let lazy = LazyStore::new(&volume.root, None, {
             let leads = leads.clone();
             move || leads.load(Ordering::SeqCst)
         });
@@ -146,32 +148,23 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_no_longer_write_changes_nothing() {
+    fn whoever_may_no_longer_write_is_told_so_and_still_reads() {
         let volume = volume();
         let one = publish(&volume.store, &[("f", "1")]).digest;
         volume.store.link(&name("x"), &one).unwrap();
         let leads = Arc::new(AtomicBool::new(true));
-        let lazy = LazyStore::new(&volume.root, GRACE, {
+        let lazy = LazyStore::new(&volume.root, None, {
             let leads = leads.clone();
             move || leads.load(Ordering::SeqCst)
         });
-        let store = lazy.get().unwrap();
-        let two = publish(store, &[("f", "2")]).digest;
-        let staging = stage(store, &[("f", "3")]);
+        let staging = stage(lazy.get().unwrap(), &[("f", "3")]);
         leads.store(false, Ordering::SeqCst);
-
-        let error = store.publish(staging, None).unwrap_err();
+        let error = lazy.get().unwrap().publish(staging, None).unwrap_err();
         assert_eq!(error.to_string(), "change the volume (Seal): this replica no longer leads; the one that does will");
-        let fenced = |result: Result<bool, StoreError>| matches!(result, Err(StoreError::Fenced { .. }));
-        assert!(fenced(store.link(&name("x"), &two).map(|()| true)));
-        assert!(fenced(store.unlink(&name("x"))));
-        let later = SystemTime::now() + GRACE * 2;
-        assert!(fenced(store.collect(&Default::default(), later, GRACE).map(|_| true)));
         std::mem::forget(stage(&volume.store, &[("half", "done")]));
-        let late = LazyStore::new(&volume.root, GRACE, || false);
+        let late = LazyStore::new(&volume.root, None, || false);
         assert!(matches!(late.open(), Err(StoreError::Fenced { .. })));
         assert!(!volume.staging_is_empty(), "nothing of another's is swept");
         assert_eq!(late.get().unwrap().linked(&name("x")).unwrap(), Some(one));
-        assert_eq!(store.trees().unwrap().len(), 2);
     }
 }

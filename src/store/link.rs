@@ -6,7 +6,8 @@ use rustix::fs::{AtFlags, FileType};
 
 use super::error::StoreError;
 use super::layout::{EXTENSIONS, ExtensionName, STAGING, STORE, link_target, linked_digest, tree_name};
-use super::volume::{Directory, Step, Store, random_name};
+use super::step::Step;
+use super::volume::{Directory, Store, random_name};
 use crate::archive::beneath;
 use crate::digest::Digest;
 
@@ -18,6 +19,15 @@ pub(super) enum AtName {
     Link(Digest),
     /// Something that we did not make.
     Foreign(&'static str),
+}
+
+/// A name in the directory of extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedLink {
+    /// The name.
+    pub name: String,
+    /// The tree to which it leads, or what lies there that the operator did not make.
+    pub tree: Result<Digest, &'static str>,
 }
 
 impl Store {
@@ -35,7 +45,7 @@ impl Store {
         let there = at_name(&extensions, name.as_str())?;
         match there {
             AtName::Foreign(what) => return Err(foreign(name, what)),
-            AtName::Link(linked) if linked == *digest => return Ok(()),
+            AtName::Link(linked) if linked == *digest => return self.sync_links_again(&extensions),
             AtName::Link(_) | AtName::Nothing => {}
         }
         let staging = self.directory(STAGING)?;
@@ -53,8 +63,7 @@ impl Store {
         }
         // The names of all who got here meanwhile are written to disk at once.
         drop(writing);
-        self.step(Step::SyncLink)?;
-        extensions.sync()
+        self.sync_links(&extensions)
     }
 
     /// Remove the link `name`; `false` if there is none.
@@ -65,15 +74,32 @@ impl Store {
         let _writing = self.lock();
         let extensions = self.extensions()?;
         match at_name(&extensions, name.as_str())? {
-            AtName::Nothing => return Ok(false),
+            AtName::Nothing => return self.sync_links_again(&extensions).map(|()| false),
             AtName::Foreign(what) => return Err(foreign(name, what)),
             AtName::Link(_) => {}
         }
         self.step(Step::RemoveLink)?;
         rustix::fs::unlinkat(&extensions.fd, name.as_str(), AtFlags::empty())
             .map_err(|error| StoreError::io("remove", extensions.path.join(name.as_str()), error.into()))?;
-        extensions.sync()?;
+        self.sync_links(&extensions)?;
         Ok(true)
+    }
+
+    /// The names in the directory of extensions, but for the store's own directories.
+    ///
+    /// # Errors
+    /// If the volume cannot be read.
+    pub fn links(&self) -> Result<Vec<NamedLink>, StoreError> {
+        let extensions = self.extensions()?;
+        let mut links = Vec::new();
+        for name in extensions.names()?.into_iter().filter(|name| !name.starts_with('.')) {
+            match at_name(&extensions, &name)? {
+                AtName::Nothing => {}
+                AtName::Link(digest) => links.push(NamedLink { name, tree: Ok(digest) }),
+                AtName::Foreign(what) => links.push(NamedLink { name, tree: Err(what) }),
+            }
+        }
+        Ok(links)
     }
 
     /// The tree to which `name` leads, if there is such a link.

@@ -95,3 +95,25 @@ fn a_link_needs_its_tree() {
     let error = volume.store.link(&name("x"), &digest).unwrap_err();
     assert_eq!(error.to_string(), format!("find tree {digest}: it is not in the store"));
 }
+
+#[test]
+fn a_sync_that_failed_is_made_up_for_by_the_next_try() {
+    let volume = volume();
+    let digest = publish(&volume.store, &[("f", "1")]).digest;
+    let syncs = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = syncs.clone();
+    let store = Store::observed(&volume.root, move |step| {
+        let is_first =
+            step == Step::SyncLink && seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst).is_multiple_of(2);
+        if is_first { Err(rustix::io::Errno::IO.into()) } else { Ok(()) }
+    });
+    let count = || syncs.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(store.link(&name("x"), &digest).is_err());
+    store.link(&name("x"), &digest).unwrap();
+    assert_eq!(count(), 2, "the link was there, and perhaps not on the disk");
+    store.link(&name("x"), &digest).unwrap();
+    assert_eq!(count(), 2, "what is on the disk costs nothing");
+    assert!(store.unlink(&name("x")).is_err());
+    assert!(!store.unlink(&name("x")).unwrap());
+    assert_eq!(count(), 4);
+}

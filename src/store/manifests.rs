@@ -4,15 +4,15 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
-use std::collections::BTreeSet;
-
-use super::error::StoreError;
-use super::layout::{STAGING, STORE, TRASH, manifest_digest, manifest_name};
+use super::error::{StoreError, Troubles};
+use super::layout::{STAGING, STORE, manifest_digest, manifest_name};
 use super::publish::touch;
-use super::sweep::{changed_since, trashed};
+use super::step::Step;
+use super::sweep::changed_since;
+use super::trash::Used;
 use super::tree;
 use super::verify::read_file;
-use super::volume::{Directory, Step, Store, random_name};
+use super::volume::{Directory, Store, random_name};
 use crate::archive::beneath;
 use crate::digest::Digest;
 
@@ -30,8 +30,10 @@ impl Store {
         let writing = self.lock();
         if self.manifest(&digest)?.is_some() {
             let store = self.directory(STORE)?;
+            self.step(Step::Touch)?;
             touch(&store, &name)?;
             drop(writing);
+            self.step(Step::SyncStore)?;
             // Another may have renamed it just now, without its name being on the disk yet.
             match self.syncing(&store)? {
                 Some(group) => group.sync(group.begin()).map_err(|error| StoreError::io("sync", &store.path, error))?,
@@ -41,7 +43,6 @@ impl Store {
         }
         // A new file is not collected for a while: nothing needs to wait until the disk has it.
         drop(writing);
-        self.step(Step::WriteManifest)?;
         self.put(&name, manifest)?;
         Ok(digest)
     }
@@ -55,61 +56,64 @@ impl Store {
         Ok(content.filter(|content| Digest::of(content) == *digest))
     }
 
+    /// The digests of all manifests that are kept.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn manifests(&self) -> Result<Vec<Digest>, StoreError> {
+        Ok(self.directory(STORE)?.names()?.iter().filter_map(|name| manifest_digest(name)).collect())
+    }
+
     /// Write the file `name` of the store: whole, or not at all.
     pub(super) fn put(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
         let (staging, store) = (self.directory(STAGING)?, self.directory(STORE)?);
         let made = random_name()?;
-        let write = || -> io::Result<()> {
-            let mut file = File::from(beneath::create_file(&staging.fd, &made)?);
+        let put = || -> Result<(), StoreError> {
+            self.write_staged(&staging, &made, content)?;
+            self.clear_way(&store, name)?;
+            self.step(Step::RenameFile)?;
+            staging.rename_over(&made, &store, name)
+        };
+        if let Err(error) = put() {
+            self.discard(&made);
+            return Err(error);
+        }
+        self.step(Step::SyncFile)?;
+        store.sync()
+    }
+
+    /// Write the file `name` of mode 0444 in the staging directory, to disk.
+    pub(super) fn write_staged(&self, staging: &Directory, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        let failed = |error: io::Error| StoreError::io("write", staging.path.join(name), error);
+        self.step(Step::CreateFile)?;
+        let mut file = File::from(beneath::create_file(&staging.fd, name).map_err(failed)?);
+        self.step(Step::WriteFile)?;
+        let mut write = || -> io::Result<()> {
             file.write_all(content)?;
             tree::set_mode(&file, 0o444)?;
             file.sync_all()
         };
-        let written = write().map_err(|error| StoreError::io("write", staging.path.join(&made), error));
-        let cleared = written.and_then(|()| self.clear_way(&store, name));
-        if let Err(error) = cleared.and_then(|()| staging.rename_over(&made, &store, name)) {
-            self.discard(&made);
-            return Err(error);
-        }
-        store.sync()
+        write().map_err(failed)
     }
 
-    /// Move the manifests to the trash that are neither in `keep` nor kept within `grace`; how many.
+    /// Move the manifests to the trash that are neither used nor kept within `grace`; how many.
     pub(super) fn collect_manifests(
         &self,
-        keep: &BTreeSet<Digest>,
+        used: &Used,
         now: SystemTime,
         grace: Duration,
+        troubles: &mut Troubles,
     ) -> Result<usize, StoreError> {
         let store = self.directory(STORE)?;
         let mut collected = 0;
         for name in store.names()? {
             let Some(digest) = manifest_digest(&name) else { continue };
-            if keep.contains(&digest) || changed_since(&store, &name, now, grace)? {
+            if used.contains(&digest) || changed_since(&store, &name, now, grace)? {
                 continue;
             }
-            self.step(Step::MoveManifestToTrash)?;
-            self.rename_to_trash(&store, &name, now)?;
-            collected += 1;
+            collected += usize::from(troubles.pass(self.move_to_trash(&store, &name, now))?.is_some());
         }
         Ok(collected)
-    }
-
-    /// Bring the manifests in `keep` back from the trash that the store does not have.
-    pub(super) fn restore_manifests(&self, keep: &BTreeSet<Digest>) -> Result<(), StoreError> {
-        let (trash, store) = (self.directory(TRASH)?, self.directory(STORE)?);
-        for name in trash.names()? {
-            let Some((digest, original)) =
-                trashed(&name).and_then(|(_, original)| Some((manifest_digest(original)?, original)))
-            else {
-                continue;
-            };
-            if keep.contains(&digest) && self.manifest(&digest)?.is_none() {
-                Directory::rename_over(&trash, &name, &store, original)?;
-                store.sync()?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -151,11 +155,11 @@ mod tests {
         let volume = volume();
         let store = &volume.store;
         let (kept, dropped) = (store.keep_manifest(b"1").unwrap(), store.keep_manifest(b"2").unwrap());
-        let keep: BTreeSet<Digest> = [kept].into();
+        let keep = Used { kept: [kept].into(), ..Used::default() };
         assert_eq!(store.collect(&keep, later(1), GRACE).unwrap().manifests, 0, "within the grace");
         assert_eq!(store.collect(&keep, later(100), GRACE).unwrap().manifests, 1);
         assert!(store.manifest(&kept).unwrap().is_some() && store.manifest(&dropped).unwrap().is_none());
-        store.collect(&[kept, dropped].into(), later(101), GRACE).unwrap();
+        store.collect(&Used { kept: [kept, dropped].into(), ..Used::default() }, later(101), GRACE).unwrap();
         assert_eq!(store.manifest(&dropped).unwrap().unwrap(), b"2");
         store.collect(&keep, later(100), GRACE).unwrap();
         assert_eq!(store.collect(&keep, later(200), GRACE).unwrap().deleted, 1);

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use super::error::StoreError;
-use super::layout::{STAGING, STORE, listing_name, tree_name};
+use super::layout::{STAGING, STORE, TRASH, listing_name, tree_name};
+use super::step::Step;
 use super::syncer::{Group, Since};
+use super::trash::trash_name;
 use super::tree;
-use super::volume::{Directory, Step, Store, random_name};
+use super::volume::{Directory, Store, random_name};
 use crate::archive::{RelativePath, beneath};
 use crate::digest::Digest;
 use crate::protocol::TREE_MARKER;
@@ -133,10 +135,9 @@ impl Store {
         }
         let store = self.directory(STORE)?;
         // The listing first: without its tree it is harmless.
-        self.step(Step::RenameListing)?;
         self.clear_way(&store, &listing_name(&digest))?;
+        self.step(Step::RenameListing)?;
         work.rename_over(LISTING, &store, &listing_name(&digest))?;
-        self.step(Step::RenameTree)?;
         let (parent, name) = match subdirectory.map(RelativePath::split) {
             None => (work, TREE),
             Some((None, name)) => (top, name),
@@ -163,29 +164,49 @@ impl Store {
 
     /// Count the tree `digest` as published now.
     fn keep_existing(&self, digest: &Digest) -> Result<(), StoreError> {
-        let store = self.directory(STORE)?;
-        if let Some(root) = store.open(&tree_name(digest))? {
+        let (store, name) = (self.directory(STORE)?, tree_name(digest));
+        if store.mode(&name)? != Some(0o555)
+            && let Some(root) = store.open(&name)?
+        {
+            self.step(Step::SealRoot)?;
             seal_root(&root)?;
         }
+        self.step(Step::Touch)?;
         touch(&store, &listing_name(digest))?;
+        self.step(Step::SyncStore)?;
         store.sync()
     }
 
     /// Put the directory `name` of `parent` in the place of the tree `digest`, of which there may be one that is not whole:
-    /// it goes to the trash, and there is no moment without a tree where the file system can exchange names (NFS cannot).
+    /// it goes to the trash under its name, and there is no moment without a tree where the file system can exchange names
+    /// (NFS cannot).
     fn put_in_place(&self, parent: &Directory, name: &str, digest: &Digest) -> Result<(), StoreError> {
         let (store, tree) = (self.directory(STORE)?, tree_name(digest));
-        let there = beneath::stat(&store.fd, tree.as_bytes());
-        if there.map_err(|error| StoreError::io("read", store.path.join(&tree), error))?.is_none() {
+        if !self.make_movable(&store, &tree)? {
+            self.step(Step::RenameTree)?;
             return parent.rename_new(name, &store, &tree);
         }
-        self.step(Step::MoveDriftedToTrash)?;
+        // The new one goes there first, so that after the exchange the other lies where it must, whenever a crash comes: from
+        // the staging directory it would be removed under those who have it mounted.
         let now = std::time::SystemTime::now();
-        if parent.exchange(name, &store, &tree)? {
-            return self.rename_to_trash(parent, name, now);
+        let (trash, held) = (self.directory(TRASH)?, trash_name(&tree, now)?);
+        self.step(Step::HoldInTrash)?;
+        parent.rename_new(name, &trash, &held)?;
+        match self.step(Step::ExchangeTree).and_then(|()| trash.exchange(&held, &store, &tree)) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.move_to_trash(&store, &tree, now)?;
+                self.step(Step::RenameTree)?;
+                trash.rename_new(&held, &store, &tree)?;
+            }
+            Err(error) => {
+                // What was staged is removed with its directory.
+                let _ = trash.rename_new(&held, parent, name);
+                return Err(error);
+            }
         }
-        self.move_to_trash(&store, &tree, now)?;
-        parent.rename_new(name, &store, &tree)
+        self.step(Step::SyncTrash)?;
+        trash.sync()
     }
 
     /// Move a directory out of the way that lies where the file `name` of the store must be.

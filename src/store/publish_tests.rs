@@ -142,7 +142,7 @@ fn a_failure_at_any_step_leaves_no_tree_and_can_be_repeated() {
 
 #[test]
 fn a_drifted_tree_stays_until_a_whole_one_takes_its_place() {
-    for failing in [None, Some(Step::SyncTree), Some(Step::MoveDriftedToTrash)] {
+    for failing in [None, Some(Step::SyncTree), Some(Step::ExchangeTree)] {
         let volume = volume();
         let digest = publish(&volume.store, &[("run", "x1")]).digest;
         volume.store.link(&name("x"), &digest).unwrap();

@@ -34,7 +34,7 @@ fn a_damaged_runner_is_replaced() {
     remove_file(&binary);
     volume.store.install_runner(&source).unwrap();
     assert_eq!(fs::read_to_string(&binary).unwrap(), "ELF");
-    assert_eq!(volume.trash().len(), 2);
+    assert_eq!(volume.trash().len(), 1, "an empty directory is nothing to keep");
 }
 
 #[test]

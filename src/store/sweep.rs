@@ -7,12 +7,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::error::StoreError;
-use super::layout::{ExtensionName, RUNNER, STAGING, STORE, TRASH, listing_name, tree_digest, tree_name};
+use super::error::{StoreError, Troubles};
+use super::layout::{ExtensionName, RUNNER, STAGING, STORE, listing_name, tree_digest, tree_name};
 use super::link::{AtName, at_name};
 use super::publish::seal_root;
+use super::step::Step;
+use super::trash::Used;
 use super::tree;
-use super::volume::{Directory, Step, Store, make_movable, random_name};
+use super::volume::{Directory, Store};
 use crate::archive::beneath;
 use crate::digest::Digest;
 
@@ -23,8 +25,6 @@ pub struct Recovered {
     pub staging: usize,
     /// Listings without a tree that were removed.
     pub listings: usize,
-    /// Trash that was deleted.
-    pub trash: usize,
     /// Links whose tree is not in the store. They are left for whoever knows what they should lead to.
     pub dangling: Vec<ExtensionName>,
     /// Names in the directory of extensions that are not the operator's, and are left alone.
@@ -45,35 +45,35 @@ pub struct Collected {
 }
 
 impl Store {
-    /// Remove what a crash left: unfinished work, listings without a tree, trash older than `grace`; and finish what it
-    /// left undone. For the leader, before it does anything else.
+    /// Remove what a crash left: unfinished work and listings without a tree; and finish what it left undone. The trash
+    /// stays: what is used of it is not known yet. For the leader, before it does anything else.
+    ///
+    /// What cannot be put right is logged and left, so that it holds up nothing else.
     ///
     /// # Errors
-    /// The first thing that could not be done; calling again goes on.
-    pub fn recover(&self, now: SystemTime, grace: Duration) -> Result<Recovered, StoreError> {
+    /// If the volume as a whole fails; calling again goes on.
+    pub fn recover(&self) -> Result<Recovered, StoreError> {
         let _writing = self.lock();
-        let mut recovered = Recovered::default();
+        let (mut recovered, mut troubles) = (Recovered::default(), Troubles::default());
         let staging = self.directory(STAGING)?;
         for name in staging.names()? {
             self.step(Step::Sweep)?;
-            tree::remove(&staging.fd, &name, &staging.path)?;
-            recovered.staging += 1;
-        }
-        let store = self.directory(STORE)?;
-        let names: BTreeSet<String> = store.names()?.into_iter().collect();
-        for name in &names {
-            match name.strip_suffix(".list") {
-                Some(tree) if tree_digest(tree).is_some() && !names.contains(tree) => {
-                    tree::remove(&store.fd, name, &store.path)?;
-                    recovered.listings += 1;
-                }
-                None if tree_digest(name).is_some() => store.open(name)?.map_or(Ok(()), |root| seal_root(&root))?,
-                _ => {}
+            match troubles.pass(tree::remove(&staging.fd, &name, &staging.path))? {
+                Some(()) => recovered.staging += 1,
+                None => self.leave(name),
             }
         }
-        let runners = self.directory(RUNNER)?;
+        let (store, runners) = (self.directory(STORE)?, self.directory(RUNNER)?);
+        for name in store.names()?.iter().filter(|name| tree_digest(name).is_some()) {
+            troubles.pass(self.put_right(&store, name))?;
+        }
         for name in runners.names()? {
-            runners.open(&name)?.map_or(Ok(()), |root| seal_root(&root))?;
+            troubles.pass(self.put_right(&runners, &name))?;
+        }
+        let names: BTreeSet<String> = store.names()?.into_iter().collect();
+        for name in lone_listings(&names) {
+            self.step(Step::RemoveListing)?;
+            recovered.listings += usize::from(troubles.pass(tree::remove(&store.fd, name, &store.path))?.is_some());
         }
         let extensions = self.extensions()?;
         for name in extensions.names()?.into_iter().filter(|name| !name.starts_with('.')) {
@@ -84,97 +84,61 @@ impl Store {
                 (AtName::Foreign(_) | AtName::Link(_), _) => recovered.foreign.push(name),
             }
         }
-        recovered.trash = self.empty_trash(now, grace)?;
+        self.step(Step::SyncNames)?;
+        for directory in [&store, &runners, &extensions] {
+            directory.sync()?;
+        }
         Ok(recovered)
     }
 
-    /// Move the trees to the trash that are neither in `keep` nor linked nor published within `grace`, and the manifests
-    /// that are neither in `keep` nor kept within `grace`; bring back from the trash what is in `keep`, which holds
-    /// digests of trees and of manifests; and delete what has lain in the trash for longer than `grace`.
+    /// Seal the directory `name` if a crash left it unsealed, and remove an empty one.
+    fn put_right(&self, parent: &Directory, name: &str) -> Result<(), StoreError> {
+        let is_sealed = parent.mode(name)? == Some(0o555);
+        if is_sealed || !parent.is_directory(name)? || self.remove_empty(parent, name)? {
+            return Ok(());
+        }
+        self.step(Step::SealRoot)?;
+        parent.open(name)?.map_or(Ok(()), |root| seal_root(&root))
+    }
+
+    /// Move the trees to the trash that are neither used nor linked nor published within `grace`, and the manifests that
+    /// are neither used nor kept within `grace`; bring back from the trash what is used; and delete what has lain in the
+    /// trash for longer than `grace` and is not used.
     ///
     /// # Errors
-    /// The first thing that could not be done; calling again goes on.
-    pub fn collect(&self, keep: &BTreeSet<Digest>, now: SystemTime, grace: Duration) -> Result<Collected, StoreError> {
+    /// The first thing that could not be done, after everything else was; calling again goes on.
+    pub fn collect(&self, used: &Used, now: SystemTime, grace: Duration) -> Result<Collected, StoreError> {
         let _writing = self.lock();
         self.discard_leftovers();
-        let mut collected = Collected { restored: self.restore(keep)?, ..Collected::default() };
-        self.restore_manifests(keep)?;
+        let mut troubles = Troubles::default();
+        let restored = self.restore(used, &mut troubles)?;
+        self.restore_manifests(used, &mut troubles)?;
         // Before anything is moved: on a full volume that is what gives room for it.
-        collected.deleted = self.empty_trash(now, grace)?;
+        let deleted = self.empty_trash(used, now, grace, &mut troubles)?;
+        let mut collected = Collected { restored, deleted, ..Collected::default() };
         let linked = self.all_linked()?;
         let store = self.directory(STORE)?;
         for digest in self.trees()? {
-            if keep.contains(&digest)
+            if used.contains(&digest)
                 || linked.contains(&digest)
                 || changed_since(&store, &listing_name(&digest), now, grace)?
             {
                 continue;
             }
-            self.step(Step::MoveToTrash)?;
-            self.move_to_trash(&store, &tree_name(&digest), now)?;
-            self.step(Step::RemoveListing)?;
-            tree::remove(&store.fd, &listing_name(&digest), &store.path)?;
-            collected.trashed.push(digest);
-        }
-        self.remove_lone_listings(now, grace)?;
-        collected.manifests = self.collect_manifests(keep, now, grace)?;
-        Ok(collected)
-    }
-
-    /// Rename the directory `name` to the trash.
-    pub(super) fn move_to_trash(&self, from: &Directory, name: &str, now: SystemTime) -> Result<(), StoreError> {
-        make_movable(from, name)?;
-        self.rename_to_trash(from, name, now)
-    }
-
-    /// Rename what can be moved to the trash.
-    pub(super) fn rename_to_trash(&self, from: &Directory, name: &str, now: SystemTime) -> Result<(), StoreError> {
-        let trash = self.directory(TRASH)?;
-        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let to = format!("{seconds}-{}-{name}", random_name()?);
-        from.rename_new(name, &trash, &to)?;
-        trash.sync()?;
-        from.sync()
-    }
-
-    /// Bring the trees in `keep` back from the trash that the store does not have, if they still are what their digests
-    /// say.
-    fn restore(&self, keep: &BTreeSet<Digest>) -> Result<Vec<Digest>, StoreError> {
-        let (trash, store) = (self.directory(TRASH)?, self.directory(STORE)?);
-        let mut restored = Vec::new();
-        for name in trash.names()? {
-            let Some(digest) = trashed(&name).and_then(|(_, name)| tree_digest(name)) else { continue };
-            if !keep.contains(&digest) || store.open(&tree_name(&digest))?.is_some() {
-                continue;
+            if troubles.pass(self.move_to_trash(&store, &tree_name(&digest), now))?.is_some() {
+                collected.trashed.push(digest);
             }
-            let Some(root) = trash.open(&name)? else { continue };
-            match tree::list(&root.fd, &root.path) {
-                Ok(listing) if listing.digest() == digest => {}
-                Ok(_) | Err(StoreError::Unpublishable { .. }) => continue,
-                Err(error) => return Err(error),
-            }
-            trash.rename_new(&name, &store, &tree_name(&digest))?;
-            seal_root(&root)?;
-            store.sync()?;
-            // This writes its listing anew.
-            self.verify(&digest)?;
-            restored.push(digest);
         }
-        Ok(restored)
-    }
-
-    /// Remove the listings that a publish left whose tree did not get into its place.
-    fn remove_lone_listings(&self, now: SystemTime, grace: Duration) -> Result<(), StoreError> {
-        let store = self.directory(STORE)?;
         let names: BTreeSet<String> = store.names()?.into_iter().collect();
-        for name in &names {
-            let lone =
-                name.strip_suffix(".list").is_some_and(|tree| tree_digest(tree).is_some() && !names.contains(tree));
-            if lone && !changed_since(&store, name, now, grace)? {
-                tree::remove(&store.fd, name, &store.path)?;
+        for name in lone_listings(&names) {
+            let is_of_collected = collected.trashed.iter().any(|digest| listing_name(digest) == name);
+            if is_of_collected || !changed_since(&store, name, now, grace)? {
+                self.step(Step::RemoveListing)?;
+                troubles.pass(tree::remove(&store.fd, name, &store.path))?;
             }
         }
-        Ok(())
+        collected.manifests = self.collect_manifests(used, now, grace, &mut troubles)?;
+        troubles.end(collected)
     }
 
     fn all_linked(&self) -> Result<BTreeSet<Digest>, StoreError> {
@@ -187,30 +151,13 @@ impl Store {
         }
         Ok(linked)
     }
-
-    fn empty_trash(&self, now: SystemTime, grace: Duration) -> Result<usize, StoreError> {
-        let trash = self.directory(TRASH)?;
-        let (mut deleted, mut kept) = (0, None);
-        for name in trash.names()? {
-            let Some((since, _)) = trashed(&name) else { continue };
-            if now.duration_since(since).is_ok_and(|age| age > grace) {
-                self.step(Step::EmptyTrash)?;
-                // One that cannot be removed must not keep the others.
-                match tree::remove(&trash.fd, &name, &trash.path) {
-                    Ok(()) => deleted += 1,
-                    Err(error) => kept = kept.or(Some(error)),
-                }
-            }
-        }
-        kept.map_or(Ok(deleted), Err)
-    }
 }
 
-/// When `name` was moved to the trash, and its name before.
-pub(super) fn trashed(name: &str) -> Option<(SystemTime, &str)> {
-    let (seconds, rest) = name.split_once('-')?;
-    let since = UNIX_EPOCH.checked_add(Duration::from_secs(seconds.parse().ok()?))?;
-    Some((since, rest.split_once('-')?.1))
+/// The listings among `names` of which a publish did not get the tree into its place.
+fn lone_listings(names: &BTreeSet<String>) -> impl Iterator<Item = &str> {
+    names.iter().map(String::as_str).filter(|name| {
+        name.strip_suffix(".list").is_some_and(|tree| tree_digest(tree).is_some() && !names.contains(tree))
+    })
 }
 
 /// Whether the file `name` (a tree's listing is as old as its last publishing) changed less than `grace` before `now`.

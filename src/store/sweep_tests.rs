@@ -1,9 +1,6 @@
-//! Sweeping: what a crash at any step leaves is put right, and what is used is never removed.
+//! Sweeping: what a crash leaves is put right, and what is used is never removed.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::store::fixtures::*;
@@ -14,54 +11,12 @@ fn later(seconds: u64) -> SystemTime {
     SystemTime::now() + Duration::from_secs(seconds)
 }
 
-fn keep(digests: &[Digest]) -> BTreeSet<Digest> {
-    digests.iter().copied().collect()
+fn keep(digests: &[Digest]) -> Used {
+    Used { kept: set(digests), ..Used::default() }
 }
 
-#[test]
-fn a_crash_at_any_step_leaves_a_store_that_recovers() {
-    let volume = volume();
-    let snapshots = tempfile::tempdir().unwrap();
-    let taken: Arc<Mutex<Vec<(Step, PathBuf)>>> = Arc::default();
-    let (root, to, list) = (volume.root.clone(), snapshots.path().to_owned(), taken.clone());
-    let store = Store::observed(&volume.root, move |step| {
-        let mut list = list.lock().unwrap();
-        let path = to.join(list.len().to_string());
-        assert!(Command::new("cp").arg("-a").arg(&root).arg(&path).status()?.success());
-        list.push((step, path));
-        Ok(())
-    });
-    let binary = volume.root.join("built");
-    fs::write(&binary, "ELF").unwrap();
-    let one = publish(&store, &[("d/run", "x1"), ("l", ">d/run")]).digest;
-    store.link(&name("x"), &one).unwrap();
-    let two = publish_below(&store, &[("top/d/run", "x2"), ("other", "")], "top").unwrap().digest;
-    store.link(&name("x"), &two).unwrap();
-    store.install_runner(&binary).unwrap();
-    store.keep_manifest(b"{}").unwrap();
-    assert_eq!(store.collect(&keep(&[]), later(100), GRACE).unwrap().trashed, [one]);
-    assert_eq!(store.collect(&keep(&[]), later(200), GRACE).unwrap().deleted, 2);
-    store.unlink(&name("x")).unwrap();
-
-    let taken = taken.lock().unwrap();
-    let steps: BTreeSet<Step> = taken.iter().map(|(step, _)| *step).collect();
-    assert_eq!(steps.len(), 19, "every step but the one for drifted trees: {steps:?}");
-    for (step, path) in taken.iter() {
-        let store = Store::open(path).unwrap();
-        store.recover(SystemTime::now(), GRACE).unwrap();
-        assert!(fs::read_dir(path.join("extensions/.staging")).unwrap().next().is_none(), "{step:?}");
-        let trees = store.trees().unwrap();
-        for digest in &trees {
-            store.verify(digest).unwrap_or_else(|error| panic!("{step:?}: {error}"));
-        }
-        if let Some(digest) = store.linked(&name("x")).unwrap() {
-            assert!(trees.contains(&digest), "{step:?}");
-        }
-        assert_eq!(store.recover(SystemTime::now(), GRACE).unwrap(), Recovered::default(), "{step:?}");
-        assert_eq!(publish(&store, &[("d/run", "x1"), ("l", ">d/run")]).digest, one);
-        store.install_runner(&binary).unwrap();
-        drop(Volume::existing(path));
-    }
+fn set(digests: &[Digest]) -> BTreeSet<Digest> {
+    digests.iter().copied().collect()
 }
 
 #[test]
@@ -75,14 +30,9 @@ fn a_start_reports_dangling_links_and_what_is_not_its_own() {
     fs::write(at(".store/sha256-unrelated.list"), "").unwrap();
     fs::write(at(".store").join(listing_name(&Digest::of("x"))), "").unwrap();
     std::mem::forget(stage(&volume.store, &[("half", "done")]));
-    let recovered = volume.store.recover(SystemTime::now(), GRACE).unwrap();
-    let expected = Recovered {
-        staging: 1,
-        listings: 1,
-        trash: 0,
-        dangling: vec![name("dangling")],
-        foreign: vec!["theirs".into()],
-    };
+    let recovered = volume.store.recover().unwrap();
+    let expected =
+        Recovered { staging: 1, listings: 1, dangling: vec![name("dangling")], foreign: vec!["theirs".into()] };
     assert_eq!(recovered, expected);
     assert!(at("theirs").is_dir() && at("dangling").is_symlink() && at(".store/sha256-unrelated.list").exists());
 }
@@ -101,7 +51,7 @@ fn only_trees_that_nobody_uses_are_collected_and_only_slowly() {
     assert_eq!(volume.trash().len(), 1);
     assert_eq!(collect(170), Collected { deleted: 1, ..Collected::default() });
     assert!(volume.trash().is_empty());
-    assert_eq!(keep(&volume.store.trees().unwrap()), keep(&[pinned, linked]));
+    assert_eq!(set(&volume.store.trees().unwrap()), set(&[pinned, linked]));
 }
 
 #[test]
@@ -141,4 +91,22 @@ fn a_tree_that_is_wanted_again_comes_back_from_the_trash() {
     let trashed = volume.trash().remove(0);
     overwrite(&trashed.join("d/f"), "evil");
     assert_eq!(collect(&[digest], 510), Collected::default(), "it is no longer what its digest says");
+}
+
+#[test]
+fn a_start_writes_only_what_a_crash_left_unsealed() {
+    let volume = volume();
+    let digests = ["1", "2"].map(|content| publish(&volume.store, &[("f", content)]).digest);
+    let sealed = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = sealed.clone();
+    let store = Store::observed(&volume.root, move |step| {
+        seen.fetch_add(usize::from(step == Step::SealRoot), std::sync::atomic::Ordering::SeqCst);
+        Ok(())
+    });
+    store.recover().unwrap();
+    assert_eq!(sealed.load(std::sync::atomic::Ordering::SeqCst), 0);
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(volume.tree(&digests[0]), open).unwrap();
+    store.recover().unwrap();
+    assert_eq!(sealed.load(std::sync::atomic::Ordering::SeqCst), 1);
 }

@@ -161,7 +161,11 @@ pub(super) fn remove(directory: &OwnedFd, name: &str, shown: &Path) -> Result<()
         return rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty())
             .map_err(|error| failed(error.into()));
     }
-    make_writable(directory, name).map_err(failed)?;
+    match make_writable(directory, name) {
+        // Another's, like the empty directories that kubelet makes. Whether it can be removed, removing it will tell.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        made => made.map_err(failed)?,
+    }
     std::fs::remove_dir_all(shown.join(name)).map_err(failed)
 }
 

@@ -22,26 +22,31 @@ impl Store {
     /// if the tree is whole.
     ///
     /// # Errors
-    /// [`StoreError::Drifted`] names the first entry that differs; [`StoreError::NoSuchTree`].
+    /// Those of [`check`](Self::check); what the volume refuses.
     pub fn verify(&self, digest: &Digest) -> Result<(), StoreError> {
-        let root = self.tree(digest)?;
-        let drifted = |drift| Err(StoreError::Drifted { digest: *digest, drift });
-        let marker = read_file(&root, TREE_MARKER, 128)?;
-        match marker {
-            None => return drifted(Drift::Missing(TREE_MARKER.to_owned())),
-            Some(content) if content != format!("{digest}\n").as_bytes() => {
-                return drifted(Drift::Changed(TREE_MARKER.to_owned()));
-            }
-            Some(_) => {}
+        match self.check(digest)? {
+            Some(lost) => self.put(&listing_name(digest), lost.to_string().as_bytes()),
+            None => Ok(()),
         }
+    }
+
+    /// Read the whole tree `digest` and compare it with what was published; its listing, if that was lost and the tree is
+    /// whole. Nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError::Drifted`] names the first entry that differs; [`StoreError::NoSuchTree`].
+    pub fn check(&self, digest: &Digest) -> Result<Option<Listing>, StoreError> {
+        let root = self.tree(digest)?;
+        check_marker(&root, digest)?;
+        let drifted = |drift| Err(StoreError::Drifted { digest: *digest, drift });
         let found = match tree::list(&root.fd, &root.path) {
             Ok(found) => found,
             Err(StoreError::Unpublishable { path, .. }) => return drifted(Drift::Added(path)),
             Err(error) => return Err(error),
         };
         match self.stored_listing(digest)? {
-            Some(listing) => listing.drift(&found).map_or(Ok(()), drifted),
-            None if found.digest() == *digest => self.put(&listing_name(digest), found.to_string().as_bytes()),
+            Some(listing) => listing.drift(&found).map_or(Ok(None), drifted),
+            None if found.digest() == *digest => Ok(Some(found)),
             None => drifted(Drift::Unknown),
         }
     }
@@ -59,11 +64,13 @@ impl Store {
     }
 
     /// The digest of the file at `path` in the tree `digest`, links within the tree followed, as it was published;
-    /// `None` if there is no such file.
+    /// `None` if there is no such file. A tree that is gone is not found by its listing: kubelet would make an empty
+    /// directory in its place for the Job that mounts it.
     ///
     /// # Errors
-    /// As for [`listing`](Self::listing).
+    /// As for [`listing`](Self::listing); [`StoreError::Drifted`] if the tree has lost its marker.
     pub fn entrypoint_digest(&self, digest: &Digest, path: &RelativePath) -> Result<Option<Digest>, StoreError> {
+        check_marker(&self.tree(digest)?, digest)?;
         let listing = self.listing(digest)?;
         Ok(match listing.resolve(path) {
             Some((_, Entry::File { digest, .. })) => Some(*digest),
@@ -108,7 +115,7 @@ impl Store {
         match beneath::open_directory(&store.fd, Some(&name)) {
             Ok(fd) => Ok(Directory { fd, path: store.path.join(name) }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::NoSuchTree { digest: *digest }),
-            Err(error) if is_no_directory(&error) => {
+            Err(error) if is_no_directory(&error) || (is_closed(&error) && store.is_of_another(&name)?) => {
                 Err(StoreError::Drifted { digest: *digest, drift: Drift::Replaced })
             }
             Err(error) => Err(StoreError::io("open", store.path.join(name), error)),
@@ -120,6 +127,20 @@ impl Store {
         let content = read_file(&self.directory(STORE)?, &listing_name(digest), MAX_LISTING_BYTES)?;
         let content = content.filter(|content| Digest::of(content) == *digest);
         Ok(content.and_then(|content| String::from_utf8(content).ok()).and_then(|text| Listing::parse(&text)))
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Refuse a tree without its marker.
+fn check_marker(root: &Directory, digest: &Digest) -> Result<(), StoreError> {
+    let drifted = |drift| Err(StoreError::Drifted { digest: *digest, drift });
+    match read_file(root, TREE_MARKER, 128)? {
+        None => drifted(Drift::Missing(TREE_MARKER.to_owned())),
+        Some(content) if content != format!("{digest}\n").as_bytes() => drifted(Drift::Changed(TREE_MARKER.to_owned())),
+        Some(_) => Ok(()),
     }
 }
 

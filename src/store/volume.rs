@@ -3,13 +3,15 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rustix::fs::{FileType, RenameFlags};
+use rustix::fs::{AtFlags, FileType, RenameFlags};
 use rustix::io::Errno;
 
 use super::error::StoreError;
 use super::layout::{EXTENSIONS, RUNNER, STAGING, STORE, TRASH};
+use super::step::Step;
 use super::syncer::Group;
 use super::{probe, tree};
 use crate::archive::beneath;
@@ -26,6 +28,8 @@ struct Inner {
     root: PathBuf,
     writing: Mutex<()>,
     observer: Observer,
+    /// Whether the names of links may not be on the disk, because that failed.
+    unsynced_links: AtomicBool,
     /// What could not be removed from the staging directory when it was to be.
     leftovers: Mutex<Vec<String>>,
     /// Those who wait for the disk together, while there are any.
@@ -35,32 +39,6 @@ struct Inner {
 /// Told before each step that changes what is on the volume; an error makes the step fail. Outside of tests it is the
 /// [fence](Store::fenced), or does nothing.
 pub(super) type Observer = Box<dyn Fn(Step) -> Result<(), StoreError> + Send + Sync>;
-
-/// The steps that change what is on the volume, between which a crash may come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
-    Sweep,
-    Stage,
-    Seal,
-    WriteMarker,
-    WriteListing,
-    SyncTree,
-    MoveDriftedToTrash,
-    RenameListing,
-    RenameTree,
-    SealRoot,
-    SyncStore,
-    MakeLink,
-    RenameLink,
-    SyncLink,
-    RemoveLink,
-    RenameRunner,
-    WriteManifest,
-    MoveManifestToTrash,
-    MoveToTrash,
-    RemoveListing,
-    EmptyTrash,
-}
 
 /// An open directory and its path for messages.
 pub(super) struct Directory {
@@ -81,6 +59,11 @@ impl Store {
         Ok(store)
     }
 
+    /// The store on the volume mounted at `root`, for reading: nothing is made or tried out, and nothing can be changed.
+    pub fn reading(root: &Path) -> Self {
+        Self::with(root, Box::new(|step| Err(StoreError::Fenced { step: format!("{step:?}") })))
+    }
+
     /// A store that is not opened yet, makes no step while it may not write, and stages nothing while `before_staging`
     /// fails.
     pub(super) fn fenced(
@@ -98,7 +81,8 @@ impl Store {
 
     fn with(root: &Path, observer: Observer) -> Self {
         let (writing, leftovers, syncing) = (Mutex::new(()), Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { root: root.to_owned(), writing, observer, leftovers, syncing }) }
+        let (root, unsynced_links) = (root.to_owned(), AtomicBool::new(false));
+        Self { inner: Arc::new(Inner { root, writing, observer, unsynced_links, leftovers, syncing }) }
     }
 
     /// Refuse a mount on which nothing can be written or run.
@@ -108,7 +92,10 @@ impl Store {
 
     /// Create the directories that are missing.
     pub(super) fn make_directories(&self) -> Result<(), StoreError> {
-        create_directory(&self.top()?.fd, EXTENSIONS, 0o755, self.root())?;
+        self.step(Step::MakeDirectories)?;
+        let top = self.top()?;
+        create_directory(&top.fd, EXTENSIONS, 0o755, self.root())?;
+        top.sync()?;
         let extensions = self.extensions()?;
         for (name, mode) in [(STORE, 0o755), (RUNNER, 0o755), (STAGING, 0o700), (TRASH, 0o700)] {
             create_directory(&extensions.fd, name, mode, &extensions.path)?;
@@ -118,6 +105,7 @@ impl Store {
 
     /// Try out all that the store is built on.
     pub(super) fn try_out(&self) -> Result<(), StoreError> {
+        self.step(Step::TryOut)?;
         probe::probe(&self.directory(STAGING)?)
     }
 
@@ -185,13 +173,65 @@ impl Store {
         (self.inner.observer)(step)
     }
 
+    /// Write the names of links to disk.
+    pub(super) fn sync_links(&self, extensions: &Directory) -> Result<(), StoreError> {
+        let synced = self.step(Step::SyncLink).and_then(|()| extensions.sync());
+        if synced.is_err() {
+            self.inner.unsynced_links.store(true, Ordering::SeqCst);
+        }
+        synced
+    }
+
+    /// The same where nothing was changed now, if it failed before.
+    pub(super) fn sync_links_again(&self, extensions: &Directory) -> Result<(), StoreError> {
+        match self.inner.unsynced_links.swap(false, Ordering::SeqCst) {
+            true => self.sync_links(extensions),
+            false => Ok(()),
+        }
+    }
+
+    /// Make the directory `name` one that can be moved to another parent: for that it must be writable, and it stays so in
+    /// the trash. What is no directory can be moved as it is. `false` if nothing is there: an empty directory is removed
+    /// at once. kubelet makes one in the place of a tree that is gone; it is root's, so nobody else could move it.
+    pub(super) fn make_movable(&self, parent: &Directory, name: &str) -> Result<bool, StoreError> {
+        if !parent.is_directory(name)? {
+            return parent.has(name);
+        }
+        if self.remove_empty(parent, name)? {
+            return Ok(false);
+        }
+        self.step(Step::Unseal)?;
+        let failed = |error| StoreError::io("chmod", parent.path.join(name), error);
+        let opened = parent.open(name);
+        match opened.and_then(|root| root.map_or(Ok(()), |root| tree::set_mode(&root.fd, 0o755).map_err(failed))) {
+            // Another's. Whether it can be moved all the same, moving it will tell.
+            Ok(()) | Err(StoreError::Denied { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Remove the directory `name` if it is empty, whoever owns it; whether it was.
+    pub(super) fn remove_empty(&self, parent: &Directory, name: &str) -> Result<bool, StoreError> {
+        self.step(Step::RemoveEmpty)?;
+        match rustix::fs::unlinkat(&parent.fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) => parent.sync().map(|()| true),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::NOENT) => Ok(false),
+            Err(error) => Err(StoreError::io("remove", parent.path.join(name), error.into())),
+        }
+    }
+
     /// Remove unfinished work from the staging directory. What cannot be removed now (the volume is read-only, or gone)
     /// is removed when the next work begins, and at the latest by the next start.
     pub(super) fn discard(&self, name: &str) {
         let removed = self.directory(STAGING).and_then(|staging| tree::remove(&staging.fd, name, &staging.path));
         if removed.is_err() {
-            self.leftovers().push(name.to_owned());
+            self.leave(name.to_owned());
         }
+    }
+
+    /// Leave unfinished work in the staging directory until it can be removed.
+    pub(super) fn leave(&self, name: String) {
+        self.leftovers().push(name);
     }
 
     /// Try once more to remove what could not be removed before.
@@ -251,7 +291,6 @@ impl Directory {
 
     /// Exchange `from` in this directory with `name` in `to`; `false` where the file system cannot.
     pub(super) fn exchange(&self, from: &str, to: &Self, name: &str) -> Result<bool, StoreError> {
-        make_movable(to, name)?;
         match rustix::fs::renameat_with(&self.fd, from, &to.fd, name, RenameFlags::EXCHANGE) {
             Ok(()) => Ok(true),
             Err(Errno::INVAL | Errno::NOSYS) => Ok(false),
@@ -261,9 +300,27 @@ impl Directory {
 
     /// Whether a directory lies at `name`.
     pub(super) fn is_directory(&self, name: &str) -> Result<bool, StoreError> {
+        Ok(self.stat(name)?.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
+    }
+
+    /// Whether anything lies at `name`.
+    pub(super) fn has(&self, name: &str) -> Result<bool, StoreError> {
+        Ok(self.stat(name)?.is_some())
+    }
+
+    /// The permission bits of what lies at `name`.
+    pub(super) fn mode(&self, name: &str) -> Result<Option<u32>, StoreError> {
+        Ok(self.stat(name)?.map(|stat| stat.st_mode & 0o7777))
+    }
+
+    /// Whether another user made what lies at `name`.
+    pub(super) fn is_of_another(&self, name: &str) -> Result<bool, StoreError> {
+        Ok(self.stat(name)?.is_some_and(|stat| stat.st_uid != rustix::process::geteuid().as_raw()))
+    }
+
+    fn stat(&self, name: &str) -> Result<Option<rustix::fs::Stat>, StoreError> {
         let stat = beneath::stat(&self.fd, name.as_bytes());
-        let stat = stat.map_err(|error| StoreError::io("read", self.path.join(name), error))?;
-        Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
+        stat.map_err(|error| StoreError::io("read", self.path.join(name), error))
     }
 
     /// The names in it that are UTF-8, sorted. Others are nobody's business here.
@@ -272,18 +329,6 @@ impl Directory {
         let mut names: Vec<String> = names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect();
         names.sort();
         Ok(names)
-    }
-}
-
-/// Make a sealed directory writable, without which only root could move it to another parent. It stays so in the trash.
-/// What is no directory can be moved as it is.
-pub(super) fn make_movable(parent: &Directory, name: &str) -> Result<(), StoreError> {
-    if !parent.is_directory(name)? {
-        return Ok(());
-    }
-    match parent.open(name)? {
-        Some(root) => tree::set_mode(&root.fd, 0o755).map_err(|error| StoreError::io("chmod", &root.path, error)),
-        None => Ok(()),
     }
 }
 

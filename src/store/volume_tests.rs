@@ -56,7 +56,7 @@ fn a_tree_is_published_replaced_and_collected_by_any_user() {
     let later = |seconds| std::time::SystemTime::now() + std::time::Duration::from_secs(seconds);
     let grace = std::time::Duration::from_secs(60);
     assert_eq!(volume.store.collect(&Default::default(), later(100), grace).unwrap().trashed, [tree.digest]);
-    let keep = [tree.digest].into();
+    let keep = crate::store::Used { kept: [tree.digest].into(), ..Default::default() };
     assert_eq!(volume.store.collect(&keep, later(100), grace).unwrap().restored, [tree.digest]);
     volume.store.verify(&tree.digest).unwrap();
     volume.store.collect(&Default::default(), later(100), grace).unwrap();

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use outrigger::store::{LazyStore, Store, StoreError};
 
-use crate::volume::{GRACE, again, assert_intact, fill, install, is_again, later, name, on_a_volume, publish, sh};
+use crate::volume::{
+    GRACE, again, assert_intact, fill, install, is_again, later, name, on_a_volume, publish, sh, used,
+};
 
 /// A tree's directory.
 fn at(volume: &Path, tree: &outrigger::digest::Digest) -> std::path::PathBuf {
@@ -42,8 +44,8 @@ fn wherever_the_space_ends_the_last_good_tree_stays_and_space_is_all_that_is_mis
                 fs::remove_file(real.join("filler")).unwrap();
                 assert_intact(volume, &good);
                 // what succeeded makes room for the next
-                store.collect(&[good].into(), later(100), GRACE).unwrap();
-                store.collect(&[good].into(), later(300), GRACE).unwrap();
+                store.collect(&used(good), later(100), GRACE).unwrap();
+                store.collect(&used(good), later(300), GRACE).unwrap();
             }
             assert!(failed > 3 && succeeded > 3, "{failed} failed, {succeeded} succeeded");
         },
@@ -60,15 +62,15 @@ fn a_full_volume_is_swept_collected_and_read_and_opens_by_itself() {
         assert!(matches!(Store::open(volume), Err(StoreError::NoSpace { .. })), "it cannot even be tried out");
 
         // a start on a full volume: what is there is of use, and what is asked for says why not
-        let lazy = LazyStore::new(volume, GRACE, || true);
+        let lazy = LazyStore::new(volume, None, || true);
         let text = lazy.open().unwrap_err().to_string();
         assert!(text.ends_with("no space or no inode is left on the volume; enlarge it or remove unused extensions"));
         let store = lazy.get().unwrap();
         store.verify(&good).unwrap();
         assert_intact(volume, &good);
         // collection needs no room, and makes some
-        assert_eq!(store.collect(&[good].into(), later(100), GRACE).unwrap().trashed, [unused]);
-        assert_eq!(store.collect(&[good].into(), later(300), GRACE).unwrap().deleted, 1);
+        assert_eq!(store.collect(&used(good), later(100), GRACE).unwrap().trashed, [unused]);
+        assert_eq!(store.collect(&used(good), later(300), GRACE).unwrap().deleted, 1);
         lazy.open().unwrap();
         install(store, "next", 9000).unwrap();
 
@@ -78,7 +80,7 @@ fn a_full_volume_is_swept_collected_and_read_and_opens_by_itself() {
         fs::write(staging.path().join("large"), vec![0; 500_000]).unwrap();
         std::mem::forget(staging);
         fill(real, 0);
-        let next = LazyStore::new(volume, GRACE, || true);
+        let next = LazyStore::new(volume, None, || true);
         assert_eq!(next.open().unwrap().staging, 1);
     });
 }
@@ -96,7 +98,7 @@ fn a_read_only_volume_is_read_and_written_again_when_it_can_be() {
             publish(&store, "next", 10).map(drop).unwrap_err(),
             store.unlink(&name()).map(drop).unwrap_err(),
             store.keep_manifest(b"{}").map(drop).unwrap_err(),
-            LazyStore::new(volume, GRACE, || true).open().map(drop).unwrap_err(),
+            LazyStore::new(volume, None, || true).open().map(drop).unwrap_err(),
         ] {
             let text = error.to_string();
             assert!(
@@ -106,7 +108,7 @@ fn a_read_only_volume_is_read_and_written_again_when_it_can_be() {
             assert!(error.is_transient() && !error.is_damage());
         }
         store.verify(&good).unwrap();
-        let late = LazyStore::new(volume, GRACE, || true);
+        let late = LazyStore::new(volume, None, || true);
         late.get().unwrap().verify(&good).unwrap();
 
         sh(&format!("mount -o remount,bind,rw {}", volume.display()));
@@ -148,7 +150,7 @@ fn a_volume_that_was_closed_to_the_user_is_named_and_opens_again() {
             let denied = "permission denied; the volume must belong to the operator's user or fsGroup";
             assert!(error.to_string().ends_with(denied), "{directory}: {error}");
             // an operator that starts now
-            let lazy = LazyStore::new(volume, GRACE, || true);
+            let lazy = LazyStore::new(volume, None, || true);
             let opens = lazy.open().map(drop);
             assert_eq!(opens.is_err(), directory == "extensions/.staging", "{directory}: {opens:?}");
             assert_eq!(lazy.get().unwrap().linked(&name()).unwrap(), Some(good), "{directory}");

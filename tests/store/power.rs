@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::Output;
 
 use outrigger::digest::Digest;
-use outrigger::store::Store;
+use outrigger::store::{Store, Used};
 
-use crate::volume::{again, again_untrusted, install, is_again, on_a_volume};
+use crate::volume::{GRACE, again, again_untrusted, install, is_again, later, name, on_a_volume, used};
 
 #[test]
 fn everything_is_on_disk_before_a_name_leads_to_it() {
@@ -43,7 +43,28 @@ fn install_and_keep(test: &str) {
         store.keep_manifest(MANIFEST.as_bytes()).unwrap();
         println!("{AGAIN}");
         store.keep_manifest(MANIFEST.as_bytes()).unwrap();
+        later_changes(&store, volume);
     });
+}
+
+/// What changes a volume later, each part after its name.
+fn later_changes(store: &Store, volume: &Path) {
+    println!("REPAIR");
+    let changed = volume.join("extensions/x/run.sh");
+    std::fs::set_permissions(&changed, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::write(changed, "evil").unwrap();
+    let tree = install(store, "good", 9000).unwrap().digest;
+    println!("REUSE");
+    install(store, "good", 9000).unwrap();
+    println!("UNLINK");
+    store.unlink(&name()).unwrap();
+    println!("COLLECT");
+    assert_eq!(store.collect(&Used::default(), later(100), GRACE).unwrap().trashed, [tree]);
+    println!("RESTORE");
+    assert_eq!(store.collect(&used(tree), later(100), GRACE).unwrap().restored, [tree]);
+    println!("RUNNER");
+    store.install_runner(Path::new("/bin/true")).unwrap();
+    println!("END");
 }
 
 /// The system calls that matter here, one per line.
@@ -78,6 +99,9 @@ fn check(calls: &str, extensions: &Path) {
     let (listing, published, linked) = (rename_to(&format!("{tree}.list")), rename_to(&tree), rename_to("x"));
     assert!(listing < published && published < linked, "the listing, then the tree, then the link");
 
+    let volume = Path::new(&extensions).parent().unwrap().display().to_string();
+    assert!(synced(&volume, 0, published), "the name of the directory of extensions");
+
     // all that is written in staging, with the directories that hold it
     let staging = format!("{extensions}/.staging/");
     let (mut written, mut last) = (BTreeSet::new(), 0);
@@ -105,6 +129,60 @@ fn check(calls: &str, extensions: &Path) {
     assert!(synced(&format!("{staging}{made}"), linked, kept), "the manifest: {}", calls[kept]);
     let again = position("second manifest", &|call| call.contains(AGAIN));
     assert!(synced(&store, kept, again), "the manifest's name");
-    let whole = calls[again..].iter().any(|call| call.contains(" syncfs("));
-    assert!(whole || synced(&store, again, calls.len()), "the manifest's name, of one that was there");
+    let repair = position("repair", &|call| call.contains("\"REPAIR"));
+    let whole = calls[again..repair].iter().any(|call| call.contains(" syncfs("));
+    assert!(whole || synced(&store, again, repair), "the manifest's name, of one that was there");
+    check_later(&calls, &extensions, &tree);
+}
+
+fn check_later(calls: &[&str], extensions: &str, tree: &str) {
+    let marker = |name: &str| {
+        let said = format!("\"{name}\\n");
+        calls.iter().position(|call| call.contains(" write(1<") && call.contains(&said)).unwrap()
+    };
+    let part = |from: &str, to: &str| &calls[marker(from)..marker(to)];
+    let store = format!("{extensions}/.store");
+    let trash = format!("{extensions}/.trash");
+    // where `part` renames from one directory to another, and what it syncs before and after
+    let rename = |part: &[&str], from: &str, to: &str| {
+        let is_it = |call: &&str| {
+            let at = |path: &str| call.find(&format!("<{path}>, \""));
+            call.contains(" rename") && at(from).is_some() && at(from) < at(to)
+        };
+        part.iter().position(is_it).unwrap_or_else(|| panic!("{from} to {to}:\n{}", part.join("\n")))
+    };
+    let synced = |part: &[&str], path: &str| {
+        let of = format!("<{path}>)");
+        let is_it = |call: &&str| (call.contains(" fsync(") || call.contains(" fdatasync(")) && call.contains(&of);
+        assert!(part.iter().any(is_it), "{path} is not synced:\n{}", part.join("\n"));
+    };
+
+    let repair = part("REPAIR", "REUSE");
+    let exchanged = rename(repair, &trash, &store);
+    assert!(repair[exchanged].contains("RENAME_EXCHANGE"), "{}", repair[exchanged]);
+    synced(&repair[exchanged..], &trash);
+    synced(&repair[exchanged..], &store);
+    synced(&repair[exchanged..], &format!("{store}/{tree}"));
+
+    synced(part("REUSE", "UNLINK"), &store);
+    synced(part("UNLINK", "COLLECT"), extensions);
+
+    let collect = part("COLLECT", "RESTORE");
+    let collected = rename(collect, &store, &trash);
+    synced(&collect[collected..], &trash);
+    synced(&collect[collected..], &store);
+
+    let restore = part("RESTORE", "RUNNER");
+    let listed = rename(restore, &format!("{extensions}/.staging"), &store);
+    let restored = rename(restore, &trash, &store);
+    assert!(listed < restored, "the listing, then the tree");
+    synced(&restore[listed..restored], &store);
+    synced(&restore[restored..], &store);
+
+    let runner = part("RUNNER", "END");
+    let placed = rename(runner, &format!("{extensions}/.staging"), &format!("{extensions}/.runner"));
+    let made = format!("{extensions}/.staging/{}", runner[placed].split('"').nth(1).unwrap());
+    synced(&runner[..placed], &format!("{made}/outrigger-runner"));
+    synced(&runner[..placed], &made);
+    synced(&runner[placed..], &format!("{extensions}/.runner"));
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use outrigger::digest::Digest;
-use outrigger::store::{ExtensionName, LazyStore, Store, StoreError, Tree};
+use outrigger::store::{ExtensionName, LazyStore, Store, StoreError, Tree, Used};
 
 /// In the test's second process: where the volume is mounted.
 const MOUNTED: &str = "OUTRIGGER_TEST_VOLUME";
@@ -96,7 +96,7 @@ pub fn name() -> ExtensionName {
 /// All that must hold whatever failed: `x` leads to `tree`, every tree is whole, no unfinished work is left.
 pub fn assert_intact(volume: &Path, tree: &Digest) {
     // one that may not write sweeps nothing, and so hides nothing
-    let store = LazyStore::new(volume, GRACE, || false);
+    let store = LazyStore::new(volume, None, || false);
     let store = store.get().unwrap();
     assert_eq!(store.linked(&name()).unwrap(), Some(*tree));
     for tree in store.trees().unwrap() {
@@ -105,6 +105,11 @@ pub fn assert_intact(volume: &Path, tree: &Digest) {
     assert!(fs::read(volume.join("extensions/x/run.sh")).is_ok());
     let left: Vec<_> = fs::read_dir(volume.join("extensions/.staging")).unwrap().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// What is used is this tree.
+pub fn used(tree: Digest) -> Used {
+    Used { kept: [tree].into(), ..Used::default() }
 }
 
 /// A time in the future.
