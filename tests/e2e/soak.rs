@@ -1,9 +1,12 @@
 //! Installs under SIGKILL: the controller runs beside the cluster, on a volume of its own, and is killed at random moments
-//! while sources change. What can be seen on the volume must be whole each time, and all must be well in the end.
+//! while sources change, extensions are deleted and made again, and trees are damaged. What can be seen on the volume must be
+//! whole each time, but for what was damaged, and all must be well in the end.
 //!
-//! `OUTRIGGER_SOAK=1` kills 500 times instead of 30; `OUTRIGGER_SEED=<number>` repeats a run.
+//! `OUTRIGGER_SOAK=1` kills 500 times instead of 30, and waits after each restart until all is well; `OUTRIGGER_SEED=<number>`
+//! repeats a run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -23,7 +26,8 @@ const EXTENSIONS: usize = 50;
 const OWN: &str = "outrigger-soak";
 
 fn installs_survive_a_kill_at_any_moment(world: &World) {
-    let kills = if std::env::var_os("OUTRIGGER_SOAK").is_some() { 500 } else { 30 };
+    let is_long = std::env::var_os("OUTRIGGER_SOAK").is_some();
+    let kills = if is_long { 500 } else { 30 };
     let random = Random::seeded();
     println!("{kills} kills, OUTRIGGER_SEED={}", random.seed);
     run(Command::new("helm").args([
@@ -54,12 +58,21 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
     // whatever former tests left is not this volume's
     assert!(world.kubectl(&["delete", "orchestratorextensions", "--all", "--timeout=60s"]).success);
     world.applied(&(0..EXTENSIONS).map(|number| soak.resource(number)).collect::<String>());
-    for _ in 0..kills {
+    for kill in 0..kills {
+        if is_long {
+            soak.wait_for_newest();
+        }
+        if kill % 10 == 5 {
+            soak.make_again();
+        }
         std::thread::sleep(Duration::from_millis(soak.random.below(1200)));
         soak.change_some();
         std::thread::sleep(Duration::from_millis(soak.random.below(100)));
         controller.kill();
         soak.check();
+        if kill % 5 == 0 {
+            soak.damage_one();
+        }
         controller = soak.start();
     }
     println!("{} of {kills} kills left unfinished work; {} trees", soak.interrupted, soak.verified.len());
@@ -85,6 +98,8 @@ struct Soak<'a> {
     versions: Vec<u64>,
     /// Trees that were read whole once.
     verified: BTreeSet<Digest>,
+    /// Extensions whose tree was damaged and not seen whole since: their sources stay as they are until it is repaired.
+    damaged: BTreeMap<usize, Digest>,
     /// Unfinished work that the last kill left.
     staging: BTreeSet<String>,
     interrupted: usize,
@@ -94,8 +109,8 @@ impl<'a> Soak<'a> {
     fn new(world: &'a World, random: Random) -> Self {
         let volume = world.dir.path().join("soak");
         std::fs::create_dir_all(&volume).unwrap();
-        let (verified, staging) = (BTreeSet::new(), BTreeSet::new());
-        let mut soak = Self { world, volume, random, versions: vec![], verified, staging, interrupted: 0 };
+        let (verified, damaged, staging) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+        let mut soak = Self { world, volume, random, versions: vec![], verified, damaged, staging, interrupted: 0 };
         for number in 0..EXTENSIONS {
             soak.versions.push(0);
             soak.pack(number);
@@ -134,11 +149,41 @@ impl<'a> Soak<'a> {
 
     fn change_some(&mut self) {
         for number in 0..EXTENSIONS {
-            if self.random.below(4) == 0 {
+            if self.random.below(4) == 0 && !self.damaged.contains_key(&number) {
                 self.versions[number] += 1;
                 self.pack(number);
             }
         }
+    }
+
+    /// Deletes an extension, and applies it again once it is gone.
+    fn make_again(&mut self) {
+        let number = usize::try_from(self.random.below(EXTENSIONS as u64)).unwrap();
+        let name = format!("orchestratorextension/soak-{number}");
+        let deleted = self.world.kubectl(&["delete", &name, "--timeout=60s"]);
+        assert!(deleted.success, "{}", deleted.text);
+        assert!(!self.links().contains(&format!("soak-{number}")), "its link outlives it");
+        self.world.applied(&self.resource(number));
+    }
+
+    /// Damages what an extension has installed, if it is what is to be installed.
+    fn damage_one(&mut self) {
+        let number = usize::try_from(self.random.below(EXTENSIONS as u64)).unwrap();
+        let script = self.volume.join(format!("extensions/soak-{number}/run.sh"));
+        if !self.is_newest(number) {
+            return;
+        }
+        let name = ExtensionName::parse(&format!("soak-{number}")).unwrap();
+        let tree = Store::reading(&self.volume).linked(&name).unwrap().unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(&script, "damaged").unwrap();
+        self.damaged.insert(number, tree);
+        self.verified.remove(&tree);
+    }
+
+    fn is_newest(&self, number: usize) -> bool {
+        let script = self.volume.join(format!("extensions/soak-{number}/run.sh"));
+        std::fs::read_to_string(script).is_ok_and(|text| text == self.script(number))
     }
 
     /// Starts the controller, and waits until it has recovered what its predecessor left.
@@ -161,15 +206,19 @@ impl<'a> Soak<'a> {
     fn check(&mut self) {
         self.staging = entries(&self.volume.join("extensions/.staging"));
         self.interrupted += usize::from(!self.staging.is_empty());
-        let store = Store::open(&self.volume).unwrap();
-        for tree in store.trees().unwrap() {
-            if self.verified.insert(tree) {
-                store.verify(&tree).unwrap_or_else(|error| panic!("after a kill: {error}"));
+        let store = Store::reading(&self.volume);
+        self.damaged.retain(|_, tree| store.check(tree).is_err());
+        let damaged: BTreeSet<Digest> = self.damaged.values().copied().collect();
+        let links = self.links();
+        let linked = links.iter().map(|name| store.linked(&ExtensionName::parse(name).unwrap()).unwrap().unwrap());
+        let linked: BTreeSet<Digest> = linked.collect();
+        let trees: BTreeSet<Digest> = store.trees().unwrap().into_iter().collect();
+        assert!(linked.is_subset(&trees), "a link dangles after a kill");
+        for tree in trees.difference(&damaged) {
+            // the older, the more of them there are: some are read again each time
+            if self.verified.insert(*tree) || linked.contains(tree) || self.random.below(10) == 0 {
+                store.check(tree).unwrap_or_else(|error| panic!("after a kill: {error}"));
             }
-        }
-        for name in self.links() {
-            let tree = store.linked(&ExtensionName::parse(&name).unwrap()).unwrap().unwrap();
-            store.verify(&tree).unwrap_or_else(|error| panic!("{name} dangles after a kill: {error}"));
         }
     }
 
@@ -185,10 +234,7 @@ impl<'a> Soak<'a> {
             let items = list["items"].as_array().cloned().unwrap_or_default();
             let ready =
                 |object: &&serde_json::Value| condition(object, "Ready").is_some_and(|ready| ready["status"] == "True");
-            let newest = |number: &usize| {
-                let script = self.volume.join(format!("extensions/soak-{number}/run.sh"));
-                std::fs::read_to_string(script).is_ok_and(|text| text == self.script(*number))
-            };
+            let newest = |number: &usize| self.is_newest(*number);
             let (ready, newest) = (items.iter().filter(ready).count(), (0..EXTENSIONS).filter(newest).count());
             if (items.len(), ready, newest) == (EXTENSIONS, EXTENSIONS, EXTENSIONS) {
                 return;
