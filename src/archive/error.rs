@@ -220,6 +220,11 @@ pub enum UnpackError {
     /// No format that is known.
     #[error("unpack: the file is none of tar, tar.gz, tar.zst and zip (its first bytes tell, not its name)")]
     UnknownFormat,
+    /// A page for people, such as that of a repository or of a login.
+    #[error(
+        "unpack: the file is a web page (HTML), none of tar, tar.gz, tar.zst and zip: if this is a repository, set type: git"
+    )]
+    WebPage,
     /// No file in it.
     #[error("unpack: the archive holds no file")]
     Empty,

@@ -277,7 +277,14 @@ fn a_zstandard_stream_that_needs_too_much_memory_is_refused() {
 
 #[test]
 fn other_files_are_told_from_archives() {
-    let error = Staging::new().unpack(b"<html>not found</html>", Limits::default(), false).unwrap_err();
+    for page in [&b"<html>sign in</html>"[..], b"\xef\xbb\xbf\n <!DOCTYPE html>\n"] {
+        let error = Staging::new().unpack(page, Limits::default(), false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unpack: the file is a web page (HTML), none of tar, tar.gz, tar.zst and zip: if this is a repository, set type: git"
+        );
+    }
+    let error = Staging::new().unpack(b"not found", Limits::default(), false).unwrap_err();
     assert_eq!(
         error.to_string(),
         "unpack: the file is none of tar, tar.gz, tar.zst and zip (its first bytes tell, not its name)"

@@ -63,7 +63,14 @@ fn sniff(file: &mut (impl Read + Seek)) -> Result<Format, UnpackError> {
     file.seek(SeekFrom::Start(0)).map_err(read)?;
     file.by_ref().take(512).read_to_end(&mut head).map_err(read)?;
     file.seek(SeekFrom::Start(0)).map_err(read)?;
-    format_of(&head).ok_or(UnpackError::UnknownFormat)
+    format_of(&head).ok_or(if is_web_page(&head) { UnpackError::WebPage } else { UnpackError::UnknownFormat })
+}
+
+/// Whether `head` begins as HTML does, whatever white space or byte order mark comes before.
+fn is_web_page(head: &[u8]) -> bool {
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let begins = |tag: &[u8]| text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
+    begins(b"<!doctype html") || begins(b"<html")
 }
 
 fn format_of(head: &[u8]) -> Option<Format> {

@@ -17,7 +17,7 @@ use crate::signature::SignatureFault;
 #[non_exhaustive]
 pub enum SourceError {
     /// The URL cannot be used.
-    #[error("source {0}")]
+    #[error("source url: {0}")]
     Url(#[from] UrlFault),
     /// `refs` cannot be used.
     #[error("source refs: {0}")]

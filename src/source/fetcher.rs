@@ -283,9 +283,7 @@ impl Fetcher {
                     }
                 })
             }
-            Request::Git { url, .. } if url.as_url().query().is_some() => {
-                Err(SourceError::Url(UrlFault::Query(url.to_string())))
-            }
+            Request::Git { url, .. } if url.as_url().query().is_some() => Err(SourceError::Url(UrlFault::Query)),
             Request::Git { url, refs } => {
                 let session = open(url)?;
                 let selected = match refs {

@@ -2,11 +2,47 @@
 
 use semver::{Version, VersionReq};
 
-/// Whether `text` is written as a range. `4.x` is a legal and common name of a branch or tag, so that a range needs what no
-/// such name has.
-pub(super) fn is_range(text: &str) -> bool {
-    text.starts_with(['^', '~', '>', '<', '=']) || text.contains('*')
+/// What `refs` are, as far as versions go.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// A name without anything of a range.
+    Name,
+    /// A range, with what no name has: `^1.2`, `>=1.0.0 <2.0.0`.
+    Range(VersionReq),
+    /// A range such as `4.x`, which is a legal and common name of a branch or tag as well.
+    NameOrRange(VersionReq),
+    /// A range that cannot be read, and why.
+    Broken(String),
 }
+
+/// Tells names from ranges. Conditions are separated by commas, or, as in npm and Flux, by spaces.
+pub(super) fn read(text: &str) -> Written {
+    let placeholder = |part: &str| matches!(part, "x" | "X");
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts: Vec<&str> = text.split('.').collect();
+    let numbers = parts.iter().take_while(|part| is_number(part)).count();
+    let with_placeholder = (1..=2).contains(&numbers)
+        && numbers < parts.len()
+        && parts.len() <= 3
+        && parts[numbers..].iter().all(|part| placeholder(part));
+    if with_placeholder {
+        return VersionReq::parse(text).map_or(Written::Name, Written::NameOrRange);
+    }
+    if !text.starts_with(OPERATORS) && !text.contains('*') {
+        return Written::Name;
+    }
+    let mut conditions: Vec<String> = Vec::new();
+    for word in text.split([',', ' ']).filter(|word| !word.is_empty()) {
+        match conditions.last_mut().filter(|last| last.chars().all(|c| OPERATORS.contains(&c))) {
+            Some(operator) => operator.push_str(word),
+            None => conditions.push(word.to_owned()),
+        }
+    }
+    VersionReq::parse(&conditions.join(", ")).map_or_else(|error| Written::Broken(error.to_string()), Written::Range)
+}
+
+/// What a condition may begin with.
+const OPERATORS: [char; 5] = ['^', '~', '>', '<', '='];
 
 /// Of the tags whose names are versions in `range`, perhaps after a `v`, the highest, with what comes with it. Pre-releases
 /// count only where the range names one.
@@ -26,8 +62,26 @@ mod tests {
 
     #[test]
     fn names_are_told_from_ranges() {
-        assert!(["^1.2", "~1", ">=1.0, <2.0", "*", "1.2.*", "=1.0.0"].into_iter().all(is_range));
-        assert!(!["4.x", "v1.2.3", "latest", "1.0.0-rc.1"].into_iter().any(is_range));
+        for text in ["^1.2", "~1", ">=1.0, <2.0", "*", "1.2.*", "=1.0.0", ">=1.0 <2.0", ">= 1.0.0  < 2.0.0,"] {
+            assert!(matches!(read(text), Written::Range(_)), "{text}");
+        }
+        for text in ["4.x", "4.2.x", "4.x.x", "4.X"] {
+            assert!(matches!(read(text), Written::NameOrRange(_)), "{text}");
+        }
+        for text in ["v1.2.3", "latest", "1.0.0-rc.1", "4", "4.2", "x", "x.4", "4.x.2", "4.x-dev", "v4.x"] {
+            assert!(matches!(read(text), Written::Name), "{text}");
+        }
+        for text in ["^", ">=1 || <3", "^x y"] {
+            assert!(matches!(read(text), Written::Broken(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn conditions_may_be_separated_by_spaces() {
+        for (text, same) in [(">=1.0.0 <2.0.0", ">=1.0.0, <2.0.0"), (">= 1.0,< 2", ">=1.0, <2"), ("^1.2", "^1.2")] {
+            let Written::Range(range) = read(text) else { panic!("{text}") };
+            assert_eq!(range, VersionReq::parse(same).unwrap());
+        }
     }
 
     #[test]

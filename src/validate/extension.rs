@@ -2,6 +2,7 @@
 
 use crate::api::{OrchestratorExtensionSpec, Reason};
 use crate::digest::Digest;
+use crate::source::SourceUrl;
 
 use super::action::actions;
 use super::duration::{DEFAULT_INTERVAL, interval};
@@ -51,6 +52,11 @@ pub fn extension(name: &str, spec: &OrchestratorExtensionSpec, served: &Contract
         && let Err(found) = super::source(source)
     {
         problems.extend(found);
+    }
+    if let Some(url) = &spec.manifest_url
+        && let Err(fault) = SourceUrl::parse(url)
+    {
+        problems.push(Problem::new("spec.manifestURL", fault.to_string()));
     }
     let runtime = runtime(spec.runtime.as_ref(), &mut problems);
     let aliases = spec.action_aliases.clone().unwrap_or_default();

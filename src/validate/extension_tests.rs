@@ -78,6 +78,16 @@ fn what_is_missing_or_malformed_is_told_with_its_field() {
             json!("5s"),
             "spec.interval: \"5s\" is too short; allowed is a duration such as \"10m\" or \"1h30m\", from 10s to 720h",
         ),
+        (
+            "manifestURL",
+            json!("nonsense"),
+            "spec.manifestURL: not a URL (relative URL without a base); expected one like https://example.com/path",
+        ),
+        (
+            "manifestURL",
+            json!("https://bob:hunter2@x/m.yaml"),
+            "spec.manifestURL: a user name or password in the URL is not allowed; put it in a Secret and name that in secretRef",
+        ),
         ("name", json!(" "), "spec.name: is no name; allowed are 1 to 253 printable characters"),
         (
             "revision",
@@ -319,6 +329,19 @@ fn the_type_of_a_source_follows_from_its_address() {
         ("https://codeberg.org/a/b", SourceKind::Git),
         ("https://github.com/a/b/archive/refs/heads/main.zip", SourceKind::Archive),
         ("https://gitlab.com/a/b/-/archive/v1/b.tar.gz", SourceKind::Archive),
+        ("https://gitlab.com/a/archive/raw/b", SourceKind::Git),
+        ("https://gitlab.com/a/b/-/releases/v1/downloads/package", SourceKind::Archive),
+        ("https://gitlab.com/api/v4/projects/1/repository/archive", SourceKind::Archive),
+        ("https://github.com/o/r/tarball/main", SourceKind::Archive),
+        ("https://www.github.com/o/r/zipball/main", SourceKind::Archive),
+        ("https://github.com/o/r/releases/download/v1/extension", SourceKind::Archive),
+        ("https://github.com/o/r/releases/latest/download/extension", SourceKind::Archive),
+        ("https://bitbucket.org/o/r/get/main", SourceKind::Archive),
+        ("https://codeberg.org/attachments/1-2-3", SourceKind::Archive),
+        ("https://gitea.com/a/b", SourceKind::Git),
+        ("https://git.sr.ht/~a/b", SourceKind::Git),
+        ("https://dev.azure.com/o/p/_git/r", SourceKind::Git),
+        ("https://tfs.example.com/c/p/_git/r", SourceKind::Git),
         ("https://example.com/x.tar.gz?token=1", SourceKind::Archive),
         ("https://example.com/download", SourceKind::Archive),
         ("oci://ghcr.io/team/extension", SourceKind::Oci),
@@ -343,7 +366,7 @@ fn a_source_keeps_its_rules() {
             "spec.source.url: the scheme \"ssh\" is not supported; allowed are https://, http:// and oci://",
         ),
         (
-            json!({"url": "ext::sh -c id"}),
+            json!({"url": "ext::sh"}),
             "spec.source.url: the scheme \"ext\" is not supported; allowed are https://, http:// and oci://",
         ),
         (
@@ -352,7 +375,44 @@ fn a_source_keeps_its_rules() {
         ),
         (
             json!({"url": "https://user:secret@example.com/x.git"}),
-            "spec.source.url: holds a user name or password: put them into a Secret and name it in source.secretRef",
+            "spec.source.url: a user name or password in the URL is not allowed; put it in a Secret and name that in secretRef",
+        ),
+        (
+            json!({"url": "https://bob:hunter2/x@git.example.com/r.git"}),
+            "spec.source.url: not a URL (invalid port number); expected one like https://example.com/path",
+        ),
+        (
+            json!({"url": "https://bob:hunter2#x@git.example.com/r.git"}),
+            "spec.source.url: not a URL (invalid port number); expected one like https://example.com/path",
+        ),
+        (
+            json!({"url": "https://bob:12#hunter2@git.example.com/r.git"}),
+            "spec.source.url: a fragment (#…) is not allowed; leave it out",
+        ),
+        (
+            json!({"url": "oci://bob:hunter2/x@ghcr.io/a"}),
+            "spec.source.url: not a URL (invalid port number); expected one like https://example.com/path",
+        ),
+        (
+            json!({"url": "oci://bob:12/hunter2@ghcr.io/a"}),
+            "spec.source.url: a user name or password in the URL is not allowed; put it in a Secret and name that in secretRef",
+        ),
+        (json!({"url": "https://x/a.zip#b"}), "spec.source.url: a fragment (#…) is not allowed; leave it out"),
+        (
+            json!({"url": "https://x/a b.zip"}),
+            "spec.source.url: white space, control characters and backslashes are not allowed; write them percent-encoded",
+        ),
+        (
+            json!({"url": format!("https://x/{}", "a".repeat(2040))}),
+            "spec.source.url: 2050 bytes are too long; at most 2048 are allowed",
+        ),
+        (
+            json!({"url": "https://x/a.git?token=1"}),
+            "spec.source.url: a query (?…) is not allowed for git; leave it out",
+        ),
+        (
+            json!({"url": "https:///a.git"}),
+            "spec.source.url: not a URL (no host follows the scheme); expected one like https://example.com/path",
         ),
         (
             json!({"url": git, "type": "svn"}),
@@ -416,7 +476,7 @@ fn a_source_keeps_its_rules() {
         ),
         (
             json!({"url": "https://x/a.zip", "verify": {"provider": "minisign", "secretRef": {"name": "k"}, "signatureURL": "ftp://x/a"}}),
-            "spec.source.verify.signatureURL: url: the scheme \"ftp\" is not allowed; use https (or http)",
+            "spec.source.verify.signatureURL: the scheme \"ftp\" is not allowed; use https (or http)",
         ),
         (
             json!({"url": "oci://x/a", "verify": {"provider": "minisign", "secretRef": {"name": "k"}}}),
@@ -463,4 +523,23 @@ fn a_source_keeps_its_rules() {
     let plain =
         source(json!({"url": "oci://ghcr.io/a", "type": "OCI", "refs": ">=1.0, <2", "insecure": true})).unwrap();
     assert!(plain.insecure && plain.kind == SourceKind::Oci);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_message_shows_what_may_be_a_user_name_or_password(
+        scheme in "(https?|oci|ssh|HTTPS)://|https?:|", user in "[a-z]{0,2}Sue", password in "[0-9/#?:@ ]{0,4}Hunter2[0-9/#?:@\\\\ ]{0,4}|12[/#?]Hunter2",
+        rest in "[a-z.:/?#@]{0,12}", type_ in proptest::option::of("git|archive|oci"),
+    ) {
+        let url = format!("{scheme}{user}:{password}@{rest}");
+        if let Err(problems) = source(json!({"url": url, "type": type_, "refs": "v1", "insecure": true})) {
+            let text = problems.to_string().to_lowercase();
+            proptest::prop_assert!(!text.contains("hunter2") && !text.contains("sue"), "{}: {}", url, problems);
+        }
+        let text = extension("x", &serde_json::from_value(with("manifestURL", json!(url))).unwrap(), &ContractLevels::default());
+        if let Err(problems) = text {
+            let text = problems.to_string().to_lowercase();
+            proptest::prop_assert!(!text.contains("hunter2") && !text.contains("sue"), "{}: {}", url, problems);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::api::extension as api;
 use crate::digest::Digest;
-use crate::source::{GitRef, OciRef, OciUrl, SourceUrl};
+use crate::source::{GitRef, OciRef, OciUrl, SourceUrl, UrlFault};
 
 use super::problem::{Problem, Problems, quoted};
 use super::types::relative_path;
@@ -10,7 +10,10 @@ use crate::archive::RelativePath;
 use crate::signature::Provider;
 
 /// Forges whose plain repository addresses are git, also without `.git` at the end.
-const FORGES: &[&str] = &["github.com", "gitlab.com", "codeberg.org", "bitbucket.org"];
+const FORGES: &[&str] =
+    &["github.com", "gitlab.com", "codeberg.org", "bitbucket.org", "gitea.com", "git.sr.ht", "dev.azure.com"];
+/// Forges' words for downloads, where they follow owner and repository.
+const DOWNLOADS: &[&str] = &["archive", "tarball", "zipball", "releases", "raw", "get", "downloads"];
 /// Ends of the names of archives.
 const ARCHIVES: &[&str] = &[".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"];
 
@@ -70,8 +73,12 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
     let mut problems = Vec::new();
     let text = |field: &Option<String>| field.as_deref().filter(|text| !text.is_empty()).map(str::to_owned);
     let url = text(&given.url).unwrap_or_default();
-    let parsed = address(&url).map_err(|message| problems.push(Problem::new("spec.source.url", message))).ok();
-    let is_registry = parsed.as_ref().is_some_and(|url| url.scheme() == "oci");
+    let is_registry = url.starts_with("oci://");
+    let parsed = if is_registry {
+        None
+    } else {
+        address(&url).map_err(|message| problems.push(Problem::new("spec.source.url", message))).ok()
+    };
     let kind = match text(&given.type_).map(|word| word.to_ascii_lowercase()).as_deref() {
         Some("git") => SourceKind::Git,
         Some("archive") => SourceKind::Archive,
@@ -81,11 +88,12 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
             problems.push(Problem::new("spec.source.type", message));
             SourceKind::Archive
         }
-        None => parsed.as_ref().map_or(SourceKind::Archive, kind_of),
+        None if is_registry => SourceKind::Oci,
+        None => parsed.as_ref().map_or(SourceKind::Archive, |url| kind_of(url.as_url())),
     };
     let insecure = given.insecure.unwrap_or(false);
     if kind == SourceKind::Oci {
-        if parsed.is_some()
+        if (is_registry || parsed.is_some())
             && let Err(fault) = OciUrl::parse(&url, insecure)
         {
             problems.push(Problem::new("spec.source.url", fault.to_string()));
@@ -96,6 +104,9 @@ pub fn source(given: &api::Source) -> Result<Source, Problems> {
     } else if insecure {
         let message = "is for type: oci alone; git and archive use the scheme http:// instead: remove it";
         problems.push(Problem::new("spec.source.insecure", message));
+    }
+    if kind == SourceKind::Git && parsed.as_ref().is_some_and(|url| url.as_url().query().is_some()) {
+        problems.push(Problem::new("spec.source.url", UrlFault::Query.to_string()));
     }
     let refs = text(&given.refs);
     if let Some(refs) = &refs {
@@ -196,33 +207,29 @@ fn config_map(given: &api::Source) -> Result<Source, Problems> {
     })
 }
 
-fn address(text: &str) -> Result<url::Url, String> {
-    let allowed = "allowed is an address such as https://example.com/extension.git";
+/// The address of a repository or an archive. The error shows nothing of `text`, which may hold a password.
+fn address(text: &str) -> Result<SourceUrl, String> {
     if text.is_empty() {
-        return Err(format!("is missing; {allowed}"));
+        return Err("is missing; allowed is an address such as https://example.com/extension.git".to_owned());
     }
-    let url = url::Url::parse(text).map_err(|error| format!("{} is no URL ({error}); {allowed}", quoted(text)))?;
-    if !matches!(url.scheme(), "http" | "https" | "oci") {
-        return Err(format!(
-            "the scheme {:?} is not supported; allowed are https://, http:// and oci://",
-            url.scheme()
-        ));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a user name or password: put them into a Secret and name it in source.secretRef".into());
-    }
-    if url.host_str().is_none_or(str::is_empty) || text.contains(char::is_control) {
-        return Err(format!("{} names no host; {allowed}", quoted(text)));
-    }
-    Ok(url)
+    SourceUrl::parse(text).map_err(|fault| match fault {
+        UrlFault::Scheme(scheme) => {
+            format!("the scheme {scheme:?} is not supported; allowed are https://, http:// and oci://")
+        }
+        fault => fault.to_string(),
+    })
 }
 
+/// What an address without a type is: an archive, unless it is a repository's.
 fn kind_of(url: &url::Url) -> SourceKind {
-    if url.scheme() == "oci" {
-        return SourceKind::Oci;
-    }
-    let path = url.path().trim_end_matches('/').to_ascii_lowercase();
-    let forge = url.host_str().is_some_and(|host| FORGES.contains(&host.trim_start_matches("www.")));
-    let archive = ARCHIVES.iter().any(|end| path.ends_with(end));
-    if path.ends_with(".git") || (forge && !archive) { SourceKind::Git } else { SourceKind::Archive }
+    let path = url.path().trim_matches('/').to_ascii_lowercase();
+    let host = url.host_str().unwrap_or_default().trim_start_matches("www.");
+    let parts: Vec<&str> = path.split('/').collect();
+    let is_download = ARCHIVES.iter().any(|end| path.ends_with(end))
+        || matches!(parts.first(), Some(&"api" | &"attachments"))
+        // GitLab's groups nest; what is no group or repository comes after a dash
+        || parts.contains(&"-")
+        || host != "gitlab.com" && parts.get(2).is_some_and(|part| DOWNLOADS.contains(part));
+    let is_repository = parts.contains(&"_git") || FORGES.contains(&host);
+    if path.ends_with(".git") || is_repository && !is_download { SourceKind::Git } else { SourceKind::Archive }
 }

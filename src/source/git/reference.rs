@@ -6,7 +6,7 @@ use std::str::FromStr;
 use gix::ObjectId;
 use semver::VersionReq;
 
-use crate::source::version;
+use crate::source::version::{self, Written};
 
 /// Bytes that `refs` may have.
 const MAX_REF_BYTES: usize = 255;
@@ -20,8 +20,10 @@ pub enum GitRef {
     Full(String),
     /// A commit by its 40 hexadecimal digits.
     Commit(ObjectId),
-    /// The tag with the highest semantic version in a range such as `^1.2` or `>=1.0, <2.0`.
+    /// The tag with the highest semantic version in a range such as `^1.2` or `>=1.0 <2.0`.
     Range(VersionReq),
+    /// A branch or tag called like a range, such as `4.x`; where there is none, that range.
+    NameOrRange(String, VersionReq),
 }
 
 /// Why a text is no [`GitRef`].
@@ -30,6 +32,9 @@ pub enum RefFault {
     /// Not a name that git allows, or one that looks like an option (CVE-2026-40938).
     #[error("{0:?} is no branch, tag, full ref (refs/…), commit (40 hexadecimal digits) or semantic version range")]
     Name(String),
+    /// Written as a range, but not well.
+    #[error("{0:?} is no semantic version range ({1}); expected one such as ^1.2, 1.x or >=1.0.0 <2.0.0")]
+    Range(String, String),
     /// 64 digits.
     #[error("{0:?}: commits of SHA-256 repositories are not supported; use a branch or tag of a SHA-1 repository")]
     Sha256(String),
@@ -50,8 +55,11 @@ impl FromStr for GitRef {
         if hexadecimal && text.len() == 40 {
             return ObjectId::from_hex(text.to_ascii_lowercase().as_bytes()).map(Self::Commit).map_err(|_| fault());
         }
-        if version::is_range(text) {
-            return VersionReq::parse(text).map(Self::Range).map_err(|_| fault());
+        match version::read(text) {
+            Written::Name => {}
+            Written::Range(range) => return Ok(Self::Range(range)),
+            Written::NameOrRange(range) => return Ok(Self::NameOrRange(text.to_owned(), range)),
+            Written::Broken(why) => return Err(RefFault::Range(text.chars().take(80).collect(), why)),
         }
         let full = text.starts_with("refs/") || text == "HEAD";
         let name = if full { text.to_owned() } else { format!("refs/heads/{text}") };
@@ -69,6 +77,9 @@ impl fmt::Display for GitRef {
             Self::Full(name) => write!(f, "ref {name:?}"),
             Self::Commit(id) => write!(f, "commit {id}"),
             Self::Range(range) => write!(f, "tag with a semantic version in the range \"{range}\""),
+            Self::NameOrRange(name, _) => {
+                write!(f, "branch or tag {name:?}, and no tag with a semantic version in that range")
+            }
         }
     }
 }
@@ -107,6 +118,7 @@ pub(in crate::source) fn prefixes(wanted: Option<&GitRef>) -> Vec<String> {
         Some(GitRef::Name(name)) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}")],
         Some(GitRef::Full(name)) => vec![name.clone()],
         Some(GitRef::Range(_)) => vec!["refs/tags/".to_owned()],
+        Some(GitRef::NameOrRange(name, _)) => vec![format!("refs/heads/{name}"), "refs/tags/".to_owned()],
     }
 }
 
@@ -117,6 +129,14 @@ pub(in crate::source) fn select(wanted: Option<&GitRef>, advertised: &[Advertise
         revision: format!("{label}@sha1:{}", entry.peeled.unwrap_or(entry.object)),
         want: entry.object,
     };
+    let by_name = |name: &str| {
+        let found = ["refs/heads/", "refs/tags/"].iter().find_map(|folder| named(&format!("{folder}{name}")));
+        found.map(|entry| selected(name, entry))
+    };
+    let highest = |range: &VersionReq| {
+        let tags = advertised.iter().filter_map(|entry| Some((entry.name.strip_prefix("refs/tags/")?, entry)));
+        version::highest(range, tags).map(|(tag, entry)| selected(tag, entry))
+    };
     match wanted {
         None => named("HEAD").map(|head| {
             let label = head.target.as_deref().unwrap_or("HEAD");
@@ -124,14 +144,9 @@ pub(in crate::source) fn select(wanted: Option<&GitRef>, advertised: &[Advertise
         }),
         Some(GitRef::Commit(id)) => Some(Selected::commit(*id)),
         Some(GitRef::Full(name)) => named(name).map(|entry| selected(name, entry)),
-        Some(GitRef::Name(name)) => ["refs/heads/", "refs/tags/"]
-            .iter()
-            .find_map(|folder| named(&format!("{folder}{name}")))
-            .map(|entry| selected(name, entry)),
-        Some(GitRef::Range(range)) => {
-            let tags = advertised.iter().filter_map(|entry| Some((entry.name.strip_prefix("refs/tags/")?, entry)));
-            version::highest(range, tags).map(|(tag, entry)| selected(tag, entry))
-        }
+        Some(GitRef::Name(name)) => by_name(name),
+        Some(GitRef::Range(range)) => highest(range),
+        Some(GitRef::NameOrRange(name, range)) => by_name(name).or_else(|| highest(range)),
     }
 }
 
@@ -155,12 +170,13 @@ mod tests {
     fn each_form_of_refs_is_told_apart() {
         assert_eq!("main".parse(), Ok(GitRef::Name("main".into())));
         assert_eq!("feature/x".parse(), Ok(GitRef::Name("feature/x".into())));
-        assert_eq!("4.x".parse(), Ok(GitRef::Name("4.x".into())));
+        assert_eq!("4.x-dev".parse(), Ok(GitRef::Name("4.x-dev".into())));
+        assert!(matches!("4.x".parse(), Ok(GitRef::NameOrRange(name, _)) if name == "4.x"));
         assert_eq!("HEAD".parse(), Ok(GitRef::Full("HEAD".into())));
         assert_eq!("v1.2.3".parse(), Ok(GitRef::Name("v1.2.3".into())));
         assert_eq!("refs/heads/main".parse(), Ok(GitRef::Full("refs/heads/main".into())));
         assert_eq!("A".repeat(40).parse(), Ok(GitRef::Commit(id('a'))));
-        for range in ["^1.2", "~1", ">=1.0, <2.0", "*", "1.2.*"] {
+        for range in ["^1.2", "~1", ">=1.0, <2.0", ">=1.0.0 <2.0.0", "*", "1.2.*"] {
             assert!(matches!(range.parse(), Ok(GitRef::Range(_))), "{range}");
         }
     }
@@ -221,6 +237,27 @@ mod tests {
             .collect();
         assert_eq!(revision("^1.2", &refs), Some(format!("1.10.0@sha1:{}", "2".repeat(40))));
         assert_eq!(revision(">=3.0", &refs), None);
+    }
+
+    #[test]
+    fn a_branch_or_tag_called_like_a_range_wins_over_the_range() {
+        let tags = [entry("refs/tags/v4.1.0", '1'), entry("refs/tags/4.2.0", '2'), entry("refs/tags/5.0.0", '3')];
+        assert_eq!(revision("4.x", &tags), Some(format!("4.2.0@sha1:{}", "2".repeat(40))));
+        let branch = [&tags[..], &[entry("refs/heads/4.x", '4')]].concat();
+        assert_eq!(revision("4.x", &branch), Some(format!("4.x@sha1:{}", "4".repeat(40))));
+        assert_eq!(prefixes(Some(&"4.x".parse().unwrap())), ["refs/heads/4.x", "refs/tags/"]);
+        assert_eq!(revision("6.x", &branch), None);
+        assert_eq!(
+            "6.x".parse::<GitRef>().unwrap().to_string(),
+            "branch or tag \"6.x\", and no tag with a semantic version in that range"
+        );
+    }
+
+    #[test]
+    fn a_broken_range_is_told_with_what_is_expected() {
+        let text = ">=1 || <3".parse::<GitRef>().unwrap_err().to_string();
+        assert!(text.starts_with("\">=1 || <3\" is no semantic version range ("), "{text}");
+        assert!(text.ends_with("; expected one such as ^1.2, 1.x or >=1.0.0 <2.0.0"), "{text}");
     }
 
     proptest::proptest! {

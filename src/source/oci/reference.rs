@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::digest::Digest;
 use crate::source::url::{Origin, SourceUrl, UrlFault};
-use crate::source::version;
+use crate::source::version::{self, Written};
 
 /// Bytes that the name of a repository may have.
 const MAX_NAME_BYTES: usize = 255;
@@ -65,6 +65,10 @@ impl OciUrl {
             return Err(OciUrlFault::Query);
         }
         let mut name = base.path().trim_start_matches('/').to_owned();
+        // what stands before it may be a password with an unescaped slash
+        if name.rsplit_once('@').is_some_and(|(_, digest)| !digest.starts_with("sha256:")) {
+            return Err(OciUrlFault::Url(UrlFault::Credentials));
+        }
         if name.contains(['@', ':']) {
             return Err(OciUrlFault::Reference(shortened(&name)));
         }
@@ -150,8 +154,14 @@ pub struct Tag(String);
 
 /// Why a text is no [`Tag`] and no range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no tag or semantic version range of a registry; a digest goes into digest")]
-pub struct TagFault(String);
+pub enum TagFault {
+    /// Not a name that a registry allows.
+    #[error("{0:?} is no tag or semantic version range of a registry; a digest goes into digest")]
+    Name(String),
+    /// Written as a range, but not well.
+    #[error("{0:?} is no semantic version range ({1}); expected one such as ^1.2, 1.x or >=1.0.0 <2.0.0")]
+    Range(String, String),
+}
 
 impl Tag {
     /// The name.
@@ -179,7 +189,7 @@ impl FromStr for Tag {
         if begins && text.len() <= MAX_TAG_BYTES && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(TagFault(shortened(text)))
+            Err(TagFault::Name(shortened(text)))
         }
     }
 }
@@ -189,8 +199,10 @@ impl FromStr for Tag {
 pub enum OciRef {
     /// What a tag points to now.
     Tag(Tag),
-    /// The tag with the highest semantic version in a range such as `^1.2` or `>=1.0, <2.0`.
+    /// The tag with the highest semantic version in a range such as `^1.2` or `>=1.0 <2.0`.
     Range(VersionReq),
+    /// A tag called like a range, such as `4.x`; where there is none, that range.
+    TagOrRange(Tag, VersionReq),
     /// The manifest with this digest.
     Digest(Digest),
 }
@@ -200,9 +212,11 @@ impl FromStr for OciRef {
 
     /// A tag or a range, as `refs` names them.
     fn from_str(text: &str) -> Result<Self, TagFault> {
-        match version::is_range(text) {
-            true => VersionReq::parse(text).map(Self::Range).map_err(|_| TagFault(shortened(text))),
-            false => text.parse().map(Self::Tag),
+        match version::read(text) {
+            Written::Name => text.parse().map(Self::Tag),
+            Written::Range(range) => Ok(Self::Range(range)),
+            Written::NameOrRange(range) => Ok(Self::TagOrRange(text.parse()?, range)),
+            Written::Broken(why) => Err(TagFault::Range(shortened(text), why)),
         }
     }
 }
@@ -277,6 +291,7 @@ mod tests {
             ("oci://ghcr.io/-a", "\"-a\" is no repository"),
             ("oci://ghcr.io/a%2fb", "is no repository"),
             ("oci://ghcr.io/a?x=1", "a query (?…) is not allowed"),
+            ("oci://bob:12/hunter2@ghcr.io/a", "a user name or password in the URL is not allowed"),
             ("oci://bob:hunter2@ghcr.io/a", "a user name or password in the URL is not allowed"),
             ("oci:///a/b c", "white space"),
         ] {
@@ -290,7 +305,14 @@ mod tests {
     fn a_tag_is_told_from_a_range() {
         assert_eq!("v1.2".parse(), Ok(OciRef::Tag(Tag("v1.2".into()))));
         assert!(matches!("^1.2".parse(), Ok(OciRef::Range(_))));
-        for text in ["", "-x", ".x", "a/b", "a:b", "sha256:00", "a b", "^x", &"x".repeat(129)] {
+        assert!(matches!("4.x".parse(), Ok(OciRef::TagOrRange(tag, _)) if tag.as_str() == "4.x"));
+        assert!(matches!(">=1.0.0 <2.0.0".parse(), Ok(OciRef::Range(_))));
+        let fault = "^y".parse::<OciRef>().unwrap_err().to_string();
+        assert!(
+            fault.contains("is no semantic version range (") && fault.contains("expected one such as ^1.2"),
+            "{fault}"
+        );
+        for text in ["", "-x", ".x", "a/b", "a:b", "sha256:00", "a b", &"x".repeat(129)] {
             let fault = text.parse::<OciRef>().unwrap_err().to_string();
             assert!(fault.contains("is no tag or semantic version range"), "{fault}");
         }

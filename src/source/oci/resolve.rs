@@ -43,10 +43,11 @@ pub(in crate::source) async fn resolve(
             return Ok(Found { revision, layout: Some((*digest, layout_of(repository, manifest).await?)) });
         }
         OciRef::Tag(tag) => tag.clone(),
-        OciRef::Range(range) => {
+        OciRef::Range(range) | OciRef::TagOrRange(_, range) => {
             let tags = repository.tags().await?;
-            let highest = version::highest(range, tags.iter().map(|tag| (tag.as_str(), tag)));
-            highest.map(|(_, tag)| tag.clone()).ok_or_else(|| SourceError::RefNotFound {
+            let named = tags.iter().find(|tag| matches!(wanted, OciRef::TagOrRange(named, _) if named == *tag));
+            let highest = || version::highest(range, tags.iter().map(|tag| (tag.as_str(), tag))).map(|(_, tag)| tag);
+            named.or_else(highest).cloned().ok_or_else(|| SourceError::RefNotFound {
                 url: repository.url().to_string(),
                 what: format!("tag with a semantic version in the range \"{range}\""),
             })?
