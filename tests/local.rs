@@ -91,6 +91,11 @@ impl Done {
     }
 
     #[track_caller]
+    fn is_clean(&self, manifest: &str) {
+        assert!(self.code == Some(0) && self.stdout.ends_with(&format!("{manifest}: no problems\n")), "{self:?}");
+    }
+
+    #[track_caller]
     fn is(&self, code: i32, stdout: &str, stderr: &str) {
         assert_eq!((self.code, self.stdout.as_str(), self.stderr.as_str()), (Some(code), stdout, stderr));
     }
@@ -289,7 +294,7 @@ spec:
 fn problems_of_the_manifest_have_their_line() {
     let bench = Bench::new("");
     bench.write("probe/manifest.yaml", &MANIFEST.replace("type: NUMBER", "type: NUMBR"), 0o644);
-    let problem = "probe/manifest.yaml:14:5: spec.customActions[0].parameters[1]: type \"NUMBR\" is unknown; allowed are STRING, NUMBER, BOOLEAN, DATE\n";
+    let problem = "probe/manifest.yaml:14:25: customActions[0].parameters[1].type: \"NUMBR\" is unknown; allowed are STRING, NUMBER, BOOLEAN, DATE\n";
     bench.run(&["Probe"]).is(2, "", &format!("outrigger: {problem}"));
     let done = bench.outrigger(&["lint", "probe"]);
     assert_eq!((done.code, done.stderr.as_str()), (Some(1), "outrigger: probe/manifest.yaml has 1 problem\n"));
@@ -300,6 +305,71 @@ fn problems_of_the_manifest_have_their_line() {
     assert!(done.stdout.starts_with("probe/manifest.yaml:8:3: customActions[0].enabeld: is an unknown field"));
     assert_eq!(done.stdout.lines().count(), 3, "{}", done.stdout);
     assert_eq!((done.code, done.stderr.as_str()), (Some(1), "outrigger: probe/manifest.yaml has 3 problems\n"));
+}
+
+#[test]
+fn a_manifest_may_end_in_yml_and_yaml_comes_first() {
+    let bench = Bench::new("");
+    bench.write("probe/manifest.yml", &MANIFEST.replace("name: probe", "nam: probe"), 0o644);
+    bench.outrigger(&["lint", "probe"]).is_clean("probe/manifest.yaml");
+    fs::remove_file(bench.0.path().join("probe/manifest.yaml")).unwrap();
+    let done = bench.outrigger(&["lint", "probe"]);
+    assert!(done.stdout.contains("probe/manifest.yml:3:12: metadata.nam: is an unknown field"), "{done:?}");
+    bench.write("probe/manifest.yml", MANIFEST, 0o644);
+    bench.outrigger(&["lint", "probe"]).is_clean("probe/manifest.yml");
+}
+
+#[test]
+fn what_kubectl_would_refuse_is_not_converted() {
+    let bench = Bench::new("");
+    let actions: String = (0..65).map(|number| format!("- name: A{number}\n")).collect();
+    let (head, _) = MANIFEST.split_once("- name: Probe").unwrap();
+    bench.write("many.yaml", &format!("{head}{actions}"), 0o644);
+    let problem = "many.yaml:7:3: customActions: has 65 items; allowed are at most 64\n";
+    bench.outrigger(&["convert", "many.yaml"]).is(
+        1,
+        "",
+        &format!("outrigger: many.yaml cannot be converted\n{problem}"),
+    );
+    let done = bench.outrigger(&["lint", "many.yaml"]);
+    assert!(done.stdout.starts_with(problem), "{done:?}");
+    // the operator of the cluster may serve more than this command knows
+    bench.write(
+        "new.yaml",
+        &MANIFEST.replace("spec:\n", "spec:\n  compatibility: {cloudstack: {minVersion: 99.10}}\n"),
+        0o644,
+    );
+    let done = bench.outrigger(&["convert", "new.yaml"]);
+    assert!(done.code == Some(0) && done.stdout.contains("minVersion: '99.10'\n"), "{done:?}");
+    bench.write("large.yaml", &"#".repeat(2 << 20), 0o644);
+    let done = bench.outrigger(&["convert", "large.yaml"]);
+    assert!(done.stderr.contains("the manifest is larger than 1048576 bytes"), "{done:?}");
+}
+
+#[test]
+fn a_resource_becomes_a_manifest_again() {
+    let bench = Bench::new("");
+    let resource = bench.outrigger(&["convert", "probe/manifest.yaml"]).stdout;
+    bench.write(
+        "resource.yaml",
+        &format!("{resource}  interval: 5m\n  source: {{url: 'https://x/y.git', secretRef: {{name: s}}}}\n"),
+        0o644,
+    );
+    let done = bench.outrigger(&["convert", "--reverse", "resource.yaml"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(
+        done.stderr,
+        "outrigger: left out, because only a resource can say it: spec.interval, spec.source.secretRef\n"
+    );
+    bench.write("probe/manifest.yaml", &done.stdout, 0o644);
+    bench.outrigger(&["lint", "probe"]).is_clean("probe/manifest.yaml");
+    let again = bench.outrigger(&["convert", "probe/manifest.yaml"]).stdout;
+    assert_eq!(again, resource.replace("spec:\n", "spec:\n  source:\n    url: https://x/y.git\n"));
+    let done = bench.outrigger(&["convert", "--reverse", "probe/manifest.yaml"]);
+    assert!(
+        done.stderr.contains("expected with --reverse is outrigger.dev/v1alpha1 OrchestratorExtension"),
+        "{done:?}"
+    );
 }
 
 #[test]

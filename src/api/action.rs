@@ -13,6 +13,7 @@ use super::schema;
 pub struct CustomAction {
     /// Name: letters, digits, spaces, `_` and `-`; handed to the script as it is.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z0-9 _-]+$"))]
+    #[x_kube(validation = Rule::new("!(self in ['prepare', 'create', 'start', 'stop', 'reboot', 'delete', 'status', 'statuses', 'getconsole'])").message("a lifecycle action, which every extension has, is no name of a custom action"))]
     pub name: String,
     /// Name shown to people.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,6 +26,7 @@ pub struct CustomAction {
     /// What it acts on: VirtualMachine (in any case; the default).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self == '' || self.lowerAscii() == 'virtualmachine'").message("resourcetype must be VirtualMachine"))]
     pub resourcetype: Option<String>,
     /// Whether it may run. Unset means false, as in CloudStack.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +62,10 @@ pub struct CustomAction {
 /// A parameter of an action.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.validationformat) || self.validationformat.upperAscii() == 'NONE' || (self.validationformat.upperAscii() == 'DECIMAL' ? 'NUMBER' : 'STRING') == self.type.upperAscii()").message("validationformat must fit the type: for STRING NONE, EMAIL, PASSWORD, URL or UUID, for NUMBER NONE or DECIMAL, for others NONE"),
+    validation = Rule::new("!has(self.valueoptions) || self.valueoptions == '' || self.type.upperAscii() in ['STRING', 'NUMBER']").message("valueoptions are not supported for BOOLEAN and DATE")
+)]
 pub struct Parameter {
     /// Name.
     #[schemars(length(min = 1, max = 128))]

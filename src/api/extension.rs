@@ -50,6 +50,7 @@ pub struct OrchestratorExtensionSpec {
     /// Semantic version of the extension.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^(v?[0-9]+([.][0-9]+){0,2}([-+][0-9A-Za-z.+-]+)?)?$')").message("version must be a semantic version such as \"1.2.3\" or \"1.2.3-rc.1\""))]
     pub version: Option<String>,
     /// Who maintains it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,6 +93,7 @@ pub struct OrchestratorExtensionSpec {
     /// Link to a manifest: it is fetched first, then the source that it names.
     #[serde(rename = "manifestURL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^(?i:https?)://[^/]')").message("manifestURL must start with https:// or http:// and name a host"))]
     pub manifest_url: Option<String>,
     /// Secrets of the operator's namespace whose entries are added to `details`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,6 +138,9 @@ pub struct OrchestratorExtensionSpec {
     validation = Rule::new("has(self.url) != has(self.configMapRef)").message("one of source.url and source.configMapRef is required, and not both"),
     validation = Rule::new("!has(self.type) || (self.type.lowerAscii() == 'configmap') == has(self.configMapRef)").message("source.configMapRef goes with type configMap, and with no other"),
     validation = Rule::new("!has(self.type) || !has(self.url) || (self.type.lowerAscii() == 'oci') == self.url.startsWith('oci://')").message("a source.url that begins with oci:// goes with type oci, and with no other"),
+    validation = Rule::new("!has(self.refs) || self.refs == '' || !has(self.type) || !(self.type.lowerAscii() in ['archive', 'configmap'])").message("source.refs goes with type git or oci"),
+    validation = Rule::new("!has(self.digest) || !(has(self.type) ? self.type.lowerAscii() == 'git' : has(self.url) && self.url.matches('^[hH].*[.]git$'))").message("source.digest pins an archive or an artifact in a registry; a git repository is pinned by a commit in source.refs"),
+    validation = Rule::new("!has(self.verify) || !(has(self.type) ? self.type.lowerAscii() == 'git' : has(self.url) && self.url.matches('^[hH].*[.]git$'))").message("source.verify is for archives and artifacts in a registry: signatures of git repositories are not checked"),
     validation = Rule::new("!has(self.insecure) || !self.insecure || (has(self.url) && self.url.startsWith('oci://'))").message("source.insecure goes with type oci, and with no other")
 )]
 pub struct Source {
@@ -149,7 +154,7 @@ pub struct Source {
     /// registry, without its tag. Required unless `configMapRef` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^(https?|oci)://[^/]+')").message("source.url must start with https://, http:// or oci:// and name a host"))]
+    #[x_kube(validation = Rule::new("self.matches('^((?i:https?)|oci)://[^/]')").message("source.url must start with https://, http:// or oci:// and name a host"), validation = Rule::new("!self.matches('^[^/]*//[^/?#]*@')").message("source.url must not hold a user name or password: name a Secret in source.secretRef"))]
     pub url: Option<String>,
     /// configMap: the ConfigMap of the operator's namespace whose keys are the files, at the root. Files that begin with
     /// `#!` are executable.
@@ -159,8 +164,8 @@ pub struct Source {
     /// `http://host[:port]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub insecure: Option<bool>,
-    /// git: branch, tag, full ref, commit or semantic version range ("^1.2"); unset means the remote's default branch.
-    /// oci: tag or semantic version range; unset means "latest".
+    /// git: branch, tag, full ref, commit or semantic version range of tags ("^1.2", "1.x", ">=1.0.0 <2.0.0"); unset means the
+    /// remote's default branch. oci: tag or semantic version range; unset means "latest".
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub refs: Option<String>,
@@ -172,6 +177,7 @@ pub struct Source {
     /// Sub-directory that is the extension's root.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(part, part == '..')").message("source.path must be relative to what is fetched and must not contain \"..\""))]
     pub path: Option<String>,
     /// Secret of the operator's namespace with credentials, CA or client certificate. It must name the origins that may
     /// receive them in its annotation `outrigger.dev/allowed-origins`.
@@ -223,7 +229,7 @@ pub struct Verify {
     /// `.sigstore.json` or `.bundle` (cosign), at the end of the path.
     #[serde(rename = "signatureURL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^https?://[^/]+')").message("source.verify.signatureURL must start with https:// or http:// and name a host"))]
+    #[x_kube(validation = Rule::new("self.matches('^(?i:https?)://[^/]')").message("source.verify.signatureURL must start with https:// or http:// and name a host"))]
     pub signature_url: Option<String>,
 }
 
@@ -237,12 +243,13 @@ pub struct Compatibility {
 }
 
 /// CloudStack's side of the contract.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CloudStackCompatibility {
     /// Lowest contract level ("4.23.0"; "4.23" and four parts are understood).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^(v?[0-9]+([.][0-9]+){0,3}(-.*)?)?$')").message("minVersion must be a version such as \"4.23.0\""))]
     pub min_version: Option<String>,
 }
 

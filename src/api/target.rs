@@ -34,6 +34,7 @@ pub struct ExtensionTargetSpec {
     /// Type of the resource: VirtualMachine (in any case; the default).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self == '' || self.lowerAscii() == 'virtualmachine'").message("resourcetype must be VirtualMachine"))]
     pub resourcetype: Option<String>,
     /// The resource's name: `virtualmachinename` in the payload, `{{resourceName}}` in messages. Default: metadata.name.
     #[serde(skip_serializing_if = "Option::is_none")]

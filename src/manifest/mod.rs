@@ -7,10 +7,11 @@ pub mod convert;
 pub mod merge;
 mod parse;
 mod read;
+mod surrogates;
 mod tree;
 
 pub use merge::{Merged, canonical, digest, effective, merge};
-pub use parse::{Manifest, parse};
+pub use parse::{Manifest, Place, parse};
 pub use tree::too_large;
 
 /// Names under which a manifest may stand at the root of a source, in the order in which they are looked for.

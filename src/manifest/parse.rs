@@ -34,6 +34,15 @@ const ACTION: &[&str] = &[
 ];
 const PARAMETER: &[&str] = &["name", "type", "validationformat", "required", "valueoptions"];
 
+/// Where a field of the resource stands in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The field's path in the manifest (`metadata.version` for the resource's `spec.version`).
+    pub path: String,
+    /// Where its value is.
+    pub location: Location,
+}
+
 /// A manifest that was read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Manifest {
@@ -41,8 +50,8 @@ pub struct Manifest {
     pub name: String,
     /// The upstream fields. `spec.name` is unset: it is [`name`](Self::name).
     pub spec: OrchestratorExtensionSpec,
-    /// Where the fields stand, by their path in the resource (`spec.version` for `metadata.version`).
-    pub places: BTreeMap<String, Location>,
+    /// Where the fields stand, by their path in the resource.
+    pub places: BTreeMap<String, Place>,
 }
 
 impl Manifest {
@@ -65,32 +74,42 @@ impl Manifest {
         missing.map(|(_, field)| format!("{field} is not set; CloudStack's documentation requires it")).collect()
     }
 
-    /// Adds to problems of this manifest's values where they stand: at the field, or at the nearest one around it.
+    /// Adds to problems of this manifest's values where they stand: at the field, or at the nearest one around it, with the
+    /// path that the field has in the manifest. Fields that only a resource has stay as they are.
     pub fn locate(&self, problems: Problems) -> Problems {
-        let locate = |problem: Problem| {
-            let mut path = problem.path.as_str();
-            loop {
-                if let Some(location) = self.places.get(path) {
-                    return problem.clone().at(location.clone());
-                }
-                match path.rfind(['.', '[']) {
-                    Some(end) => path = &path[..end],
-                    None => return problem,
-                }
+        Problems::new(problems.into_iter().map(|problem| self.located(problem)).collect())
+    }
+
+    fn located(&self, problem: Problem) -> Problem {
+        let path = problem.path.clone();
+        let field = path.strip_prefix("spec.").and_then(|rest| rest.split(['.', '[']).next()).unwrap_or_default();
+        if !SPEC.contains(&field) && !METADATA.contains(&field) {
+            return problem;
+        }
+        let mut end = path.len();
+        loop {
+            if let Some(place) = self.places.get(&path[..end]) {
+                let path = format!("{}{}", place.path, &path[end..]);
+                return Problem { path, ..problem }.at(place.location.clone());
             }
-        };
-        Problems::new(problems.into_iter().map(locate).collect())
+            match path[..end].rfind(['.', '[']) {
+                Some(before) => end = before,
+                None => return problem,
+            }
+        }
     }
 }
 
 /// Reads a manifest, YAML or JSON, from the bytes of `file` (a name for messages). Errors: everything that is wrong, each
-/// with its line; a file that is no YAML has one problem.
+/// with its line; nothing is told beyond the place where a file stops to be YAML.
 pub fn parse(bytes: &[u8], file: &str) -> Result<Manifest, Problems> {
     let top = Location { file: file.to_owned(), line: 1, column: 1 };
-    let Some(node) = tree::read(bytes, file)?.filter(|node| !node.is_null()) else {
-        return Err(Problem::new("", "the manifest is empty").at(top).into());
+    let tree::Read { node, problems } = tree::read(bytes, file);
+    let Some(node) = node.filter(|node| !node.is_null()) else {
+        let empty = || vec![Problem::new("", "the manifest is empty").at(top)];
+        return Err(Problems::new(if problems.is_empty() { empty() } else { problems }));
     };
-    let mut reader = Reader { file, problems: Vec::new(), places: BTreeMap::new() };
+    let mut reader = Reader { file, problems, places: BTreeMap::new() };
     let mut manifest = Manifest::default();
     if let Some(map) = reader.map(&node, "", "", TOP, |_| None) {
         header(&mut reader, &map);
@@ -112,10 +131,10 @@ fn broken_rules(manifest: &Manifest, known: &[Problem]) -> Vec<Problem> {
     let name = resource.metadata.name.unwrap_or_default();
     let found = validate::extension(&name, &resource.spec, &validate::ContractLevels::default());
     let stands = |problem: &Problem| {
-        let location = manifest.places.get(&problem.path)?;
+        let location = &manifest.places.get(&problem.path)?.location;
         let is_new = problem.reason == Reason::ValidationFailed
             && !known.iter().any(|known| known.location.as_ref() == Some(location));
-        is_new.then(|| problem.clone().at(location.clone()))
+        is_new.then(|| manifest.located(problem.clone()))
     };
     found.err().iter().flat_map(Problems::iter).filter_map(stands).collect()
 }
@@ -160,7 +179,7 @@ fn metadata(reader: &mut Reader<'_>, top: &Map<'_>, manifest: &mut Manifest) {
     let mut text = |field: &str| reader.text_as(&map, field, &join("spec", field));
     manifest.spec.display_name = text("displayName");
     manifest.spec.description = text("description");
-    manifest.spec.version = text("version");
+    manifest.spec.version = text("version").filter(|text| !text.is_empty());
     manifest.spec.maintainer = text("maintainer");
     manifest.spec.homepage = text("homepage");
 }
@@ -193,17 +212,17 @@ fn body(reader: &mut Reader<'_>, top: &Map<'_>, spec: &mut OrchestratorExtension
     // Top-level fields have their place under spec in the resource.
     let top = Map { place: "spec".into(), ..top.clone() };
     if let Some(map) = &under {
-        spec.type_ = reader.text(map, "type");
+        spec.type_ = reader.word(map, "type");
         if let Some(compatibility) = reader.child(map, "compatibility", &["cloudstack"]) {
             let cloudstack = reader
                 .child(&compatibility, "cloudstack", &["minVersion"])
-                .map(|map| CloudStackCompatibility { min_version: reader.text(&map, "minVersion") });
+                .map(|map| CloudStackCompatibility { min_version: reader.word(&map, "minVersion") });
             spec.compatibility = Some(Compatibility { cloudstack });
         }
         spec.entrypoint = reader.child(map, "entrypoint", &["language", "path", "targetDir"]).map(|map| Entrypoint {
-            language: reader.text(&map, "language"),
-            path: reader.text(&map, "path"),
-            target_dir: reader.text(&map, "targetDir"),
+            language: reader.word(&map, "language"),
+            path: reader.word(&map, "path"),
+            target_dir: reader.word(&map, "targetDir"),
         });
         spec.orchestrator = reader
             .child(map, "orchestrator", &["requiresPrepareVm"])
@@ -245,9 +264,9 @@ fn source(reader: &mut Reader<'_>, map: &Map<'_>) -> Option<Source> {
     let (path, place) = (join(&map.path, "source"), join(&map.place, "source"));
     let map = reader.map(&entry.value, &path, &place, SOURCE, outriggers_own)?;
     Some(Source {
-        type_: reader.text(&map, "type"),
-        url: reader.text(&map, "url"),
-        refs: reader.text(&map, "refs"),
+        type_: reader.word(&map, "type"),
+        url: reader.word(&map, "url"),
+        refs: reader.word(&map, "refs"),
         ..Source::default()
     })
 }
@@ -268,7 +287,7 @@ fn action(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> Cust
         name,
         display_name: reader.text(&map, "displayName"),
         description: reader.text(&map, "description"),
-        resourcetype: reader.text(&map, "resourcetype"),
+        resourcetype: reader.word(&map, "resourcetype"),
         enabled: reader.boolean(&map, "enabled"),
         timeout: reader.seconds(&map, "timeout"),
         allowedroletypes: reader.words(&map, "allowedroletypes"),
@@ -283,10 +302,12 @@ fn parameter(reader: &mut Reader<'_>, node: &Node, path: &str, place: &str) -> P
     let Some(map) = reader.map(node, path, place, PARAMETER, |_| None) else { return Parameter::default() };
     Parameter {
         name: required(reader, &map, "name").unwrap_or_default(),
-        type_: required(reader, &map, "type").unwrap_or_default(),
-        validationformat: reader.text(&map, "validationformat"),
+        type_: required(reader, &map, "type").map(|word| word.trim().to_owned()).unwrap_or_default(),
+        validationformat: reader.word(&map, "validationformat"),
         required: reader.boolean(&map, "required"),
-        valueoptions: reader.text(&map, "valueoptions"),
+        valueoptions: reader
+            .text(&map, "valueoptions")
+            .filter(|text| text.split(',').any(|option| !option.trim().is_empty())),
     }
 }
 

@@ -133,11 +133,42 @@ fn both_placements_mean_the_same() {
 }
 
 #[test]
+fn both_placements_may_say_the_same() {
+    let source = "source: {type: git, url: 'https://example.com/x.git'}";
+    let actions = "customActions: [{name: A, parameters: [{name: p, type: STRING}]}]";
+    for block in [source, actions] {
+        let both = read(&short(&format!("  {block}\n{block}\n")));
+        assert_eq!(both.spec, read(&short(&format!("{block}\n"))).spec, "{block}");
+    }
+}
+
+#[test]
 fn placements_that_disagree_are_refused_with_both_lines() {
     assert_eq!(
         problems(short("  enabled: true\nenabled: false\n")),
         "manifest.yaml:7:1: enabled: is set at top level in line 7 and under spec in line 6, with different values: keep one of them"
     );
+    for (field, one, other) in [
+        ("source", "{url: 'https://example.com/x.git'}", "{url: 'https://example.com/x.git', refs: main}"),
+        ("customActions", "[{name: A}]", "[{name: A, enabled: true}]"),
+    ] {
+        assert_eq!(
+            problems(short(&format!("  {field}: {one}\n{field}: {other}\n"))),
+            format!(
+                "manifest.yaml:7:1: {field}: is set at top level in line 7 and under spec in line 6, with different values: keep one of them"
+            )
+        );
+    }
+}
+
+#[test]
+fn what_is_written_differently_and_means_the_same_is_the_same() {
+    let odd = "  type: ' Orchestrator '\n  compatibility: {cloudstack: {minVersion: ''}}\n  source: {type: '', url: ' https://example.com/x.git', refs: ''}\n  customActions: [{name: A, resourcetype: '', parameters: [{name: p, type: ' string ', validationformat: '', valueoptions: ' , '}]}]\n";
+    let plain = "  type: Orchestrator\n  compatibility: {cloudstack: {}}\n  source: {url: 'https://example.com/x.git'}\n  customActions: [{name: A, parameters: [{name: p, type: string}]}]\n";
+    assert_eq!(read(&short(odd)).spec, read(&short(plain)).spec);
+    let spec = read(&short("").replace("{path: x.sh}", "{path: '', language: ' ', targetDir: ''}")).spec;
+    assert_eq!(spec.entrypoint, Some(Entrypoint::default()));
+    assert_eq!(read(&short("").replace("{name: x}", "{name: x, version: ''}")).spec.version, None);
 }
 
 #[test]
@@ -214,9 +245,9 @@ fn rules_are_checked_beside_what_cannot_be_read() {
         "colour: ",
         "customActions[0]: ",
         "customActions[1].name: ",
-        "spec.customActions[2].name: ",
+        "customActions[2].name: ",
         "customActions[2].parameters[0].name: ",
-        "spec.customActions[2].parameters[1].valueoptions: ",
+        "customActions[2].parameters[1].valueoptions: ",
     ];
     assert_eq!(lines, expected, "{told}");
 }
@@ -243,10 +274,81 @@ fn broken_rules_are_found_again_in_the_file() {
     let served = crate::validate::ContractLevels::default();
     let problems = crate::validate::extension("x", &manifest.spec, &served).unwrap_err();
     let text = manifest.locate(problems).to_string();
-    assert!(
-        text.starts_with("manifest.yaml:7:11: spec.customActions[0].name: \"start\" is a lifecycle action"),
-        "{text}"
+    assert!(text.starts_with("manifest.yaml:7:11: customActions[0].name: \"start\" is a lifecycle action"), "{text}");
+}
+
+#[test]
+fn broken_rules_have_the_manifests_own_path_and_the_line_of_their_value() {
+    let text = short(
+        "source:\n  refs: main\ncustomActions:\n  - name: A\n    details: {a.b: LONG}\n    parameters:\n    - name: p\n      type: NUMBR\n    - {name: q, type: NUMBER, validationformat: UUID}\n",
     );
+    let text = text.replace("{name: x}", "{name: x, version: new}").replace("LONG", &"x".repeat(5000));
+    let manifest = read(&text);
+    let served = crate::validate::ContractLevels::default();
+    let spec = OrchestratorExtensionSpec {
+        action_aliases: Some(BTreeMap::from([("A".to_owned(), "/".to_owned())])),
+        interval: Some("1s".into()),
+        ..manifest.spec.clone()
+    };
+    let problems = crate::validate::extension("x", &spec, &served).unwrap_err();
+    let told = manifest.locate(problems).to_string();
+    let lines: Vec<&str> = told.lines().collect();
+    let starts = [
+        "spec.interval: ",
+        "spec.actionAliases[\"A\"]: ",
+        "manifest.yaml:3:30: metadata.version: ",
+        "manifest.yaml:7:3: source.url: is missing",
+        "manifest.yaml:7:9: source.refs: an archive has no refs",
+        "manifest.yaml:10:20: customActions[0].details[\"a.b\"]: has 5000 characters",
+        "manifest.yaml:13:13: customActions[0].parameters[0].type: \"NUMBR\" is unknown",
+        "manifest.yaml:14:49: customActions[0].parameters[1].validationformat: \"UUID\" does not fit type NUMBER",
+    ];
+    assert_eq!(lines.len(), starts.len(), "{told}");
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
+fn faults_of_the_yaml_and_of_the_manifest_are_told_together() {
+    let text = short(
+        "  type: Orchestrator\n  type: Other\n  colour: red\ncustomActions:\n  - &a {name: A}\n  - <<: *a\n    timeout: soon\n    timeout: 1\n",
+    );
+    let told = problems(text);
+    let lines: Vec<&str> = told.lines().collect();
+    let starts = [
+        "manifest.yaml:7:3: spec.type: the key \"type\" stands twice in this map: first in line 6",
+        "manifest.yaml:8:3: spec.colour: is an unknown field",
+        "manifest.yaml:10:15: customActions[1].name: \"A\" is already the name",
+        "manifest.yaml:11:5: customActions[1]: merge keys",
+        "manifest.yaml:12:14: customActions[1].timeout: found \"soon\"",
+        "manifest.yaml:13:5: customActions[1].timeout: the key \"timeout\" stands twice",
+    ];
+    assert_eq!(lines.len(), starts.len(), "{told}");
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
+fn json_as_programs_write_it_is_read_and_its_faults_have_their_place() {
+    let json = r#"{
+	"apiVersion": "cloudstack.apache.org/v1",
+	"kind": "OrchestratorExtension",
+	"metadata": {"name": "x", "description": "\ud83d\ude00", "displayName": 1},
+	"spec": {
+		"entrypoint": {"path": "x.sh"}
+	},
+	"enabled": "\ud83d\ude00", "colour": 1
+}"#;
+    assert_eq!(
+        problems(json),
+        "manifest.yaml:8:13: enabled: found \"😀\"; expected is true or false\n\
+         manifest.yaml:8:29: colour: is an unknown field; allowed are apiVersion, kind, metadata, source, spec, enabled, customActions"
+    );
+    let good = json.replace(r#""enabled": "\ud83d\ude00", "colour": 1"#, r#""enabled": true"#);
+    let spec = read(&good).spec;
+    assert_eq!((spec.description.as_deref(), spec.display_name.as_deref()), (Some("😀"), Some("1")));
 }
 
 #[test]

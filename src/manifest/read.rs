@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::validate::{Location, Problem, did_you_mean, quoted};
 
+use super::Place;
 use super::tree::{Entry, Kind, Node};
 
 /// Collects problems and the places of fields while a manifest is read.
@@ -11,7 +12,7 @@ pub(super) struct Reader<'a> {
     pub file: &'a str,
     pub problems: Vec<Problem>,
     /// Path of the field in the resource → where it stands in the manifest.
-    pub places: BTreeMap<String, Location>,
+    pub places: BTreeMap<String, Place>,
 }
 
 /// A map that is being read: its entries, its path in the manifest and its path in the resource.
@@ -45,6 +46,12 @@ impl Reader<'_> {
         self.problems.push(Problem::new(path, message).at(location));
     }
 
+    /// Notes that the resource's field `place` is the manifest's field `path`.
+    fn stands(&mut self, place: String, path: &str, at: (usize, usize)) {
+        let place_in_file = Place { path: path.to_owned(), location: self.location(at) };
+        self.places.insert(place, place_in_file);
+    }
+
     fn wrong_type(&mut self, node: &Node, path: &str, expected: &str) {
         self.problem(node.at, path, format!("found {}; expected is {expected}", node.found()));
     }
@@ -73,7 +80,7 @@ impl Reader<'_> {
             let shown: String = entry.key.chars().filter(|c| !c.is_control()).take(80).collect();
             self.problem(entry.at, &join(path, &shown), message);
         }
-        self.places.insert(place.to_owned(), self.location(node.at));
+        self.stands(place.to_owned(), path, node.at);
         Some(Map { entries, at: node.at, path: path.to_owned(), place: place.to_owned() })
     }
 
@@ -91,8 +98,14 @@ impl Reader<'_> {
     /// The same for a field that has another place in the resource.
     pub fn text_as(&mut self, map: &Map<'_>, field: &str, place: &str) -> Option<String> {
         let entry = map.entry(field)?;
-        self.places.insert(place.to_owned(), self.location(entry.value.at));
-        self.scalar(&entry.value, &join(&map.path, field)).map(str::to_owned)
+        let path = join(&map.path, field);
+        self.stands(place.to_owned(), &path, entry.value.at);
+        self.scalar(&entry.value, &path).map(str::to_owned)
+    }
+
+    /// A word of `field`, without white space around it. An empty one means unset.
+    pub fn word(&mut self, map: &Map<'_>, field: &str) -> Option<String> {
+        self.text(map, field).map(|text| text.trim().to_owned()).filter(|word| !word.is_empty())
     }
 
     fn scalar<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n str> {
@@ -109,7 +122,7 @@ impl Reader<'_> {
     pub fn boolean(&mut self, map: &Map<'_>, field: &str) -> Option<bool> {
         let entry = map.entry(field)?;
         let path = join(&map.path, field);
-        self.places.insert(join(&map.place, field), self.location(entry.value.at));
+        self.stands(join(&map.place, field), &path, entry.value.at);
         let word = match &entry.value.kind {
             Kind::Scalar { text, .. } => text.trim().to_ascii_lowercase(),
             Kind::List(_) | Kind::Map(_) => String::new(),
@@ -128,7 +141,7 @@ impl Reader<'_> {
     pub fn seconds(&mut self, map: &Map<'_>, field: &str) -> Option<u32> {
         let entry = map.entry(field)?;
         let path = join(&map.path, field);
-        self.places.insert(join(&map.place, field), self.location(entry.value.at));
+        self.stands(join(&map.place, field), &path, entry.value.at);
         let number = match &entry.value.kind {
             Kind::Scalar { text, .. } => text.trim().parse().ok(),
             Kind::List(_) | Kind::Map(_) => None,
@@ -143,14 +156,16 @@ impl Reader<'_> {
     pub fn texts(&mut self, map: &Map<'_>, field: &str) -> Option<BTreeMap<String, String>> {
         let entry = map.entry(field)?;
         let path = join(&map.path, field);
-        self.places.insert(join(&map.place, field), self.location(entry.value.at));
+        self.stands(join(&map.place, field), &path, entry.value.at);
         let Kind::Map(entries) = &entry.value.kind else {
             self.wrong_type(&entry.value, &path, "a map of names and texts");
             return None;
         };
         let mut texts = BTreeMap::new();
         for entry in entries {
-            let path = format!("{path}[{}]", quoted(&entry.key));
+            let key = quoted(&entry.key);
+            let path = format!("{path}[{key}]");
+            self.stands(format!("{}[{key}]", join(&map.place, field)), &path, entry.value.at);
             if entry.value.is_null() {
                 self.problem(entry.value.at, &path, "found nothing; expected is text: write \"\" for an empty one");
             } else if let Some(text) = self.scalar(&entry.value, &path) {
@@ -164,7 +179,7 @@ impl Reader<'_> {
     pub fn list<'n>(&mut self, map: &Map<'n>, field: &str, of: &str) -> Option<Vec<(&'n Node, String, String)>> {
         let entry = map.entry(field)?;
         let (path, place) = (join(&map.path, field), join(&map.place, field));
-        self.places.insert(place.clone(), self.location(entry.value.at));
+        self.stands(place.clone(), &path, entry.value.at);
         let Kind::List(items) = &entry.value.kind else {
             self.wrong_type(&entry.value, &path, &format!("a list of {of}"));
             return None;
@@ -178,7 +193,7 @@ impl Reader<'_> {
         let items = self.list(map, field, "words")?;
         let mut words = Vec::new();
         for (node, path, place) in items {
-            self.places.insert(place, self.location(node.at));
+            self.stands(place, &path, node.at);
             words.extend(self.scalar(node, &path).map(str::to_owned));
         }
         Some(words)

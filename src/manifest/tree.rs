@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
-use crate::validate::{Location, Problem};
+use crate::validate::{Location, Problem, quoted};
 
 use super::MANIFEST_BYTES;
+use super::surrogates::{self, Hidden};
 
 /// Deepest nesting.
 const DEPTH: usize = 64;
@@ -14,6 +15,8 @@ const DEPTH: usize = 64;
 const NODES: usize = 20_000;
 /// Most bytes of text, that which aliases repeat included.
 const TEXT: usize = 2 * MANIFEST_BYTES;
+/// Most problems that reading goes on after.
+const PROBLEMS: usize = 100;
 
 /// A node and where it stands.
 #[derive(Debug, Clone)]
@@ -58,7 +61,7 @@ impl Node {
             _ if self.is_null() => "nothing".into(),
             Kind::List(_) => "a list".into(),
             Kind::Map(_) => "a map".into(),
-            Kind::Scalar { text, .. } => crate::validate::quoted(text),
+            Kind::Scalar { text, .. } => quoted(text),
         }
     }
 
@@ -75,11 +78,41 @@ impl Node {
     }
 }
 
-/// Reads the one document in `bytes`. `None`: it is empty. Errors: the first problem, as nothing after it can be trusted.
-pub(super) fn read(bytes: &[u8], file: &str) -> Result<Option<Node>, Problem> {
-    let text = text(bytes, file)?;
-    let mut reader =
-        Reader { parser: Parser::new_from_str(text), text, file, anchors: HashMap::new(), nodes: 0, bytes: 0 };
+/// What was read of a file.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// The document; none if the file is empty, or cannot be read beyond the last problem.
+    pub node: Option<Node>,
+    /// What is wrong. Keys and tags that are not taken are left out, and reading goes on.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads the one document in `bytes`.
+pub(super) fn read(bytes: &[u8], file: &str) -> Read {
+    let text = match text(bytes, file) {
+        Ok(text) => text,
+        Err(problem) => return Read { node: None, problems: vec![problem] },
+    };
+    let hidden = surrogates::hide(text);
+    let mut reader = Reader {
+        parser: Parser::new_from_str(&hidden.text),
+        hidden: &hidden,
+        text,
+        file,
+        path: Vec::new(),
+        problems: Vec::new(),
+        anchors: HashMap::new(),
+        nodes: 0,
+        bytes: 0,
+    };
+    let node = document(&mut reader);
+    let mut problems = reader.problems;
+    let node = node.map_err(|problem| problems.push(problem)).ok().flatten();
+    Read { node, problems }
+}
+
+/// The one document; `None`: there is none. The error is one after which nothing can be trusted.
+fn document(reader: &mut Reader<'_>) -> Result<Option<Node>, Problem> {
     let mut document = None;
     loop {
         match reader.next()? {
@@ -133,8 +166,12 @@ fn text<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str, Problem> {
 
 struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    hidden: &'a Hidden<'a>,
     text: &'a str,
     file: &'a str,
+    /// The way to what is being read.
+    path: Vec<String>,
+    problems: Vec<Problem>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
     bytes: usize,
@@ -142,13 +179,56 @@ struct Reader<'a> {
 
 type At = (usize, usize);
 
+/// The step to the value of `key`, for the path of a field.
+fn step(key: &str) -> String {
+    let is_name = !key.is_empty() && key.len() <= 80 && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_name { format!(".{key}") } else { format!("[{}]", quoted(key)) }
+}
+
+/// The entries that a merge key brings: those of a map, or of a list of maps.
+fn given(merged: Node) -> Vec<Entry> {
+    match merged.kind {
+        Kind::Map(entries) => entries,
+        Kind::List(items) => items.into_iter().flat_map(given).collect(),
+        Kind::Scalar { .. } => Vec::new(),
+    }
+}
+
 fn too_deep() -> String {
     format!("is nested too deeply; allowed are {DEPTH} levels")
 }
 
 impl<'a> Reader<'a> {
     fn problem(&self, (line, column): At, message: impl Into<String>) -> Problem {
-        Problem::new("", message).at(Location { file: self.file.to_owned(), line, column })
+        let path = self.path.concat();
+        let path = path.strip_prefix('.').unwrap_or(&path);
+        Problem::new(path, message).at(Location { file: self.file.to_owned(), line, column })
+    }
+
+    /// A problem of the text itself: which field it would belong to is not known.
+    fn unreadable(&self, at: At, message: impl Into<String>) -> Problem {
+        Problem { path: String::new(), ..self.problem(at, message) }
+    }
+
+    /// Keeps a problem that reading can go on after.
+    fn keep(&mut self, at: At, message: impl Into<String>) -> Result<(), Problem> {
+        let problem = self.problem(at, message);
+        if self.problems.len() >= PROBLEMS {
+            let message = "is not read further: mend the problems before this line first";
+            return Err(Problem { message: message.into(), ..problem });
+        }
+        self.problems.push(problem);
+        Ok(())
+    }
+
+    /// Whether `line` (from 1) goes on with a flow collection, where tabs are white space like any other.
+    fn is_in_flow(&self, line: usize) -> bool {
+        let open = self.text.lines().take(line - 1).flat_map(str::chars).fold(0_usize, |open, c| match c {
+            '{' | '[' => open + 1,
+            '}' | ']' => open.saturating_sub(1),
+            _ => open,
+        });
+        open > 0 || self.text.trim_start().starts_with('{')
     }
 
     fn next(&mut self) -> Result<(Event<'a>, At), Problem> {
@@ -162,15 +242,15 @@ impl<'a> Reader<'a> {
                     let indentation = line.len() - line.trim_start().len();
                     line[..indentation].contains('\t')
                 });
-                let message = if let Some((before, _)) = tabbed {
+                let message = if let Some((before, _)) = tabbed.filter(|_| !self.is_in_flow(at.0)) {
                     let message = "a tab indents this line; YAML allows spaces only";
-                    return Err(self.problem(if before + 1 == at.0 { at } else { (before + 1, 1) }, message));
+                    return Err(self.unreadable(if before + 1 == at.0 { at } else { (before + 1, 1) }, message));
                 } else if error.info().contains("recursion limit") {
                     too_deep()
                 } else {
                     format!("cannot be read as YAML: {}", error.info())
                 };
-                Err(self.problem(at, message))
+                Err(self.unreadable(at, message))
             }
             None => Ok((Event::StreamEnd, (1, 1))),
         }
@@ -194,9 +274,10 @@ impl<'a> Reader<'a> {
         }
         let (anchor, kind) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let plain = style == ScalarStyle::Plain && !self.is_text(tag.as_deref(), at)?;
+                let plain = !self.is_text(tag.as_deref(), at)? && style == ScalarStyle::Plain;
                 self.charge(at, (1, text.len()))?;
-                (anchor, Kind::Scalar { text: text.into_owned(), plain })
+                let whole = self.hidden.put_back(&text, style == ScalarStyle::DoubleQuoted);
+                (anchor, Kind::Scalar { text: whole.unwrap_or_else(|| text.into_owned()), plain })
             }
             Event::SequenceStart(anchor, tag) => {
                 self.is_text(tag.as_deref(), at)?;
@@ -205,7 +286,11 @@ impl<'a> Reader<'a> {
                 loop {
                     match self.next()? {
                         (Event::SequenceEnd, _) => break,
-                        (event, at) => items.push(self.node(event, at, depth + 1)?),
+                        (event, at) => {
+                            self.path.push(format!("[{}]", items.len()));
+                            items.push(self.node(event, at, depth + 1)?);
+                            self.path.pop();
+                        }
                     }
                 }
                 (anchor, Kind::List(items))
@@ -238,32 +323,53 @@ impl<'a> Reader<'a> {
     fn entries(&mut self, depth: usize) -> Result<Vec<Entry>, Problem> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut lines: HashMap<String, usize> = HashMap::new();
+        let mut merged = Vec::new();
         loop {
             let (event, at) = self.next()?;
             if event == Event::MappingEnd {
-                return Ok(entries);
+                break;
             }
             let key = self.node(event, at, depth + 1)?;
             let Kind::Scalar { text: key, plain } = key.kind else {
-                return Err(self.problem(at, "a list or map cannot be a key here; allowed is a plain name"));
+                self.keep(at, "a list or map cannot be a key here; allowed is a plain name")?;
+                let (event, at) = self.next()?;
+                self.node(event, at, depth + 1)?;
+                continue;
             };
-            if plain && key == "<<" {
+            let is_merge = plain && key == "<<";
+            if is_merge {
                 let message =
                     "merge keys (\"<<\") are not supported: write the fields out, or use an alias for a whole value";
-                return Err(self.problem(at, message));
+                self.keep(at, message)?;
             }
-            if let Some(first) = lines.insert(key.clone(), at.0) {
-                let key = crate::validate::quoted(&key);
-                return Err(self.problem(at, format!("the key {key} stands twice in this map: first in line {first}")));
+            self.path.push(step(&key));
+            let first = if is_merge { None } else { lines.get(&key).copied() };
+            if let Some(first) = first {
+                let key = quoted(&key);
+                self.keep(at, format!("the key {key} stands twice in this map: first in line {first}"))?;
             }
             let (event, value_at) = self.next()?;
             let value = self.node(event, value_at, depth + 1)?;
-            entries.push(Entry { key, at, value });
+            self.path.pop();
+            if is_merge {
+                merged.push(value);
+            } else if first.is_none() {
+                lines.insert(key.clone(), at.0);
+                entries.push(Entry { key, at, value });
+            }
         }
+        // The fields that were meant count as given, so that they are not told to be missing.
+        for entry in merged.into_iter().flat_map(given) {
+            if !lines.contains_key(&entry.key) {
+                lines.insert(entry.key.clone(), entry.at.0);
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
     }
 
     /// Whether the tag makes a scalar text (`!!str`, `!`). Tags of the core schema are understood, others refused.
-    fn is_text(&self, tag: Option<&Tag>, at: At) -> Result<bool, Problem> {
+    fn is_text(&mut self, tag: Option<&Tag>, at: At) -> Result<bool, Problem> {
         match tag {
             None => Ok(false),
             Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Ok(true),
@@ -275,8 +381,9 @@ impl<'a> Reader<'a> {
                 Ok(false)
             }
             Some(tag) => {
-                let tag = crate::validate::quoted(&tag.to_string());
-                Err(self.problem(at, format!("the tag {tag} is not supported: remove it")))
+                let tag = quoted(&tag.to_string());
+                self.keep(at, format!("the tag {tag} is not supported: remove it"))?;
+                Ok(false)
             }
         }
     }

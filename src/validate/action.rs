@@ -117,7 +117,7 @@ fn definition(path: &str, given: &api::Parameter, problems: &mut Vec<Problem>) -
         problems.push(Problem::new(format!("{path}.name"), message));
     }
     let kind = ParameterKind::parse(&given.type_, given.validationformat.as_deref())
-        .map_err(|message| problems.push(Problem::new(path, message)))
+        .map_err(|(field, message)| problems.push(Problem::new(format!("{path}.{field}"), message)))
         .ok()?;
     let options = options(path, kind, given.valueoptions.as_deref().unwrap_or_default(), problems);
     (problems.len() == before).then(|| ParameterDefinition {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::problem::quoted;
+
 /// Shortest interval at which a source is checked again.
 const SHORTEST: Duration = Duration::from_secs(10);
 /// Longest interval: 30 days.
@@ -12,10 +14,11 @@ pub(super) const DEFAULT_INTERVAL: Duration = Duration::from_secs(600);
 /// Reads `spec.interval`. The error says what is allowed.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let allowed = "allowed is a duration such as \"10m\" or \"1h30m\", from 10s to 720h";
-    let duration = go_duration(text).ok_or_else(|| format!("{text:?} is no duration; {allowed}"))?;
+    let shown = quoted(text);
+    let duration = go_duration(text).ok_or_else(|| format!("{shown} is no duration; {allowed}"))?;
     match duration {
-        short if short < SHORTEST => Err(format!("{text:?} is too short; {allowed}")),
-        long if long > LONGEST => Err(format!("{text:?} is too long; {allowed}")),
+        short if short < SHORTEST => Err(format!("{shown} is too short; {allowed}")),
+        long if long > LONGEST => Err(format!("{shown} is too long; {allowed}")),
         fits => Ok(fits),
     }
 }

@@ -5,6 +5,7 @@ use crate::digest::Digest;
 use crate::source::SourceUrl;
 
 use super::action::actions;
+use super::bounds::bounds;
 use super::duration::{DEFAULT_INTERVAL, interval};
 use super::problem::{Problem, Problems, quoted};
 use super::runtime::runtime;
@@ -77,6 +78,9 @@ pub fn extension(name: &str, spec: &OrchestratorExtensionSpec, served: &Contract
             problems.push(Problem::new(path, message));
         }
     }
+    let told = |bound: &Problem, known: &[Problem]| known.iter().any(|problem| problem.path == bound.path);
+    let bounds: Vec<Problem> = bounds(spec).into_iter().filter(|bound| !told(bound, &problems)).collect();
+    problems.extend(bounds);
     let (Some(entrypoint), Some(interval), true) = (entrypoint, interval, problems.is_empty()) else {
         return Err(Problems::new(problems));
     };
@@ -129,6 +133,7 @@ fn compatibility(spec: &OrchestratorExtensionSpec, served: &ContractLevels, prob
             problems.push(Problem::new(PATH, message));
         }
         Some(level) if Some(level) > version::contract(offered) => {
+            let needed: String = needed.chars().take(64).collect();
             let message = format!(
                 "the extension needs contract level {needed}, this operator serves {offered}: upgrade the operator"
             );

@@ -169,7 +169,7 @@ fn actions_and_parameters_keep_their_rules() {
         ),
         (
             parameter(json!({"name": "p", "type": "TEXT"})),
-            "spec.customActions[0].parameters[0]: type \"TEXT\" is unknown; allowed are STRING, NUMBER, BOOLEAN, DATE",
+            "spec.customActions[0].parameters[0].type: \"TEXT\" is unknown; allowed are STRING, NUMBER, BOOLEAN, DATE",
         ),
         (
             parameter(json!({"name": "p", "type": "NUMBER", "valueoptions": "1,two"})),
@@ -523,6 +523,72 @@ fn a_source_keeps_its_rules() {
     let plain =
         source(json!({"url": "oci://ghcr.io/a", "type": "OCI", "refs": ">=1.0, <2", "insecure": true})).unwrap();
     assert!(plain.insecure && plain.kind == SourceKind::Oci);
+}
+
+#[test]
+fn sizes_are_bounded_as_in_the_definition() {
+    let actions: Vec<Value> = (0..65).map(|number| json!({"name": format!("A{number}")})).collect();
+    assert_eq!(problems("customActions", json!(actions)), "spec.customActions: has 65 items; allowed are at most 64");
+    assert_eq!(
+        problems("runtime", json!({"maxConcurrentRuns": 0})),
+        "spec.runtime.maxConcurrentRuns: 0 is out of range; allowed are 1 to 1000"
+    );
+}
+
+#[test]
+fn a_value_of_any_length_is_told_in_short() {
+    let long = "x".repeat(1 << 20);
+    let spec = json!({
+        "name": long, "type": long, "version": long, "interval": long, "revision": long, "manifestURL": long,
+        "source": {"type": long, "url": format!("{long}://"), "refs": long, "digest": long, "path": format!("/{long}")},
+        "compatibility": {"cloudstack": {"minVersion": format!("9-{long}")}},
+        "entrypoint": {"path": format!("/{long}"), "targetDir": long, "language": long},
+        "actionAliases": {&long: long}, "runtime": {"image": format!("{long} "), "env": {format!("={long}"): long}},
+        "customActions": [{
+            "name": long, "resourcetype": long, "allowedroletypes": [long],
+            "parameters": [{"name": long, "type": long}, {"name": long, "type": "NUMBER", "validationformat": long},
+                {"name": "p", "type": "NUMBER", "valueoptions": long}],
+        }],
+    });
+    let problems = check(spec).unwrap_err();
+    for problem in problems.iter() {
+        assert!(problem.to_string().len() < 500, "{}: {}", problem.path.len(), problem.message.len());
+    }
+    assert!(problems.iter().count() > 20, "{}", problems.iter().count());
+}
+
+#[test]
+fn options_are_checked_against_the_format() {
+    let options = |format: &str, options: &str| {
+        let parameter = json!({"name": "p", "type": "STRING", "validationformat": format, "valueoptions": options});
+        check(with("customActions", json!([{"name": "A", "parameters": [parameter]}])))
+            .map(|_| ())
+            .map_err(|problems| problems.to_string())
+    };
+    for (format, good, bad, expected) in [
+        ("EMAIL", "a@b.example, c@d.example", "a@b.example,nobody", "an e-mail address such as name@example.com"),
+        (
+            "UUID",
+            "123e4567-e89b-12d3-a456-426614174000",
+            "1-1-1-1",
+            "a UUID such as 123e4567-e89b-12d3-a456-426614174000",
+        ),
+        (
+            "URL",
+            "https://a.example/,ftp://b.example",
+            "https://a.example,b.example",
+            "a URL such as https://example.com/path (http, https, ftp, file, jar or mailto)",
+        ),
+    ] {
+        assert_eq!(options(format, good), Ok(()), "{format}");
+        let wrong = bad.split(',').next_back().unwrap();
+        assert_eq!(
+            options(format, bad),
+            Err(format!(
+                "spec.customActions[0].parameters[0].valueoptions: option {wrong:?} does not fit: expected is {expected}"
+            ))
+        );
+    }
 }
 
 proptest::proptest! {

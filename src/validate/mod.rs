@@ -2,9 +2,10 @@
 //!
 //! [`extension()`] reads the effective spec of an extension, [`source()`] where its files come from, [`run()`] an
 //! invocation of one of its actions. Every rule is kept here once; the CEL rules of the kinds repeat some of them for
-//! `kubectl`'s sake only.
+//! `kubectl`'s sake only. Sizes stand in the kinds' types, and `bounds` reads them there.
 
 mod action;
+mod bounds;
 mod duration;
 mod extension;
 pub mod parameter;

@@ -83,8 +83,9 @@ impl Typed {
 }
 
 impl ParameterKind {
-    /// Reads `type` and `validationformat`, in any case. The error says which formats the type allows.
-    pub fn parse(type_: &str, format: Option<&str>) -> Result<Self, String> {
+    /// Reads `type` and `validationformat`, in any case. The error names the field of the two that is wrong, and says what it
+    /// allows.
+    pub fn parse(type_: &str, format: Option<&str>) -> Result<Self, (&'static str, String)> {
         let (type_, format) = (type_.trim().to_ascii_uppercase(), format.unwrap_or("NONE").trim().to_ascii_uppercase());
         let format = if format.is_empty() { "NONE" } else { format.as_str() };
         let kind = match (type_.as_str(), format) {
@@ -101,10 +102,8 @@ impl ParameterKind {
             ("NUMBER", other) => return Err(wrong_format("NUMBER", other, "NONE, DECIMAL")),
             ("BOOLEAN" | "DATE", other) => return Err(wrong_format(&type_, other, "NONE")),
             (other, _) => {
-                return Err(format!(
-                    "type {} is unknown; allowed are STRING, NUMBER, BOOLEAN, DATE",
-                    super::quoted(other)
-                ));
+                let message = format!("{} is unknown; allowed are STRING, NUMBER, BOOLEAN, DATE", super::quoted(other));
+                return Err(("type", message));
             }
         };
         Ok(kind)
@@ -147,8 +146,9 @@ impl ParameterKind {
     }
 }
 
-fn wrong_format(type_: &str, format: &str, allowed: &str) -> String {
-    format!("validationformat {} does not fit type {type_}; allowed are {allowed}", super::quoted(format))
+fn wrong_format(type_: &str, format: &str, allowed: &str) -> (&'static str, String) {
+    let message = format!("{} does not fit type {type_}; allowed are {allowed}", super::quoted(format));
+    ("validationformat", message)
 }
 
 /// As Java's `Float.parseFloat`: surrounding spaces, exponents, a suffix `f` or `d`. `NaN` and infinities, which JSON

@@ -22,16 +22,21 @@ fn types_and_formats_are_read_in_any_case_and_must_fit() {
     assert_eq!(ParameterKind::parse("Number", None), Ok(ParameterKind::Integer));
     assert_eq!(ParameterKind::parse("NUMBER", Some("")), Ok(ParameterKind::Integer));
     let texts = [
-        (("NUMBER", Some("EMAIL")), "validationformat \"EMAIL\" does not fit type NUMBER; allowed are NONE, DECIMAL"),
-        (("DATE", Some("UUID")), "validationformat \"UUID\" does not fit type DATE; allowed are NONE"),
+        (
+            ("NUMBER", Some("EMAIL")),
+            "validationformat",
+            "\"EMAIL\" does not fit type NUMBER; allowed are NONE, DECIMAL",
+        ),
+        (("DATE", Some("UUID")), "validationformat", "\"UUID\" does not fit type DATE; allowed are NONE"),
         (
             ("STRING", Some("DECIMAL")),
-            "validationformat \"DECIMAL\" does not fit type STRING; allowed are NONE, EMAIL, PASSWORD, URL, UUID",
+            "validationformat",
+            "\"DECIMAL\" does not fit type STRING; allowed are NONE, EMAIL, PASSWORD, URL, UUID",
         ),
-        (("INT", None), "type \"INT\" is unknown; allowed are STRING, NUMBER, BOOLEAN, DATE"),
+        (("INT", None), "type", "\"INT\" is unknown; allowed are STRING, NUMBER, BOOLEAN, DATE"),
     ];
-    for ((type_, format), message) in texts {
-        assert_eq!(ParameterKind::parse(type_, format), Err(message.into()));
+    for ((type_, format), field, message) in texts {
+        assert_eq!(ParameterKind::parse(type_, format), Err((field, message.into())));
     }
 }
 

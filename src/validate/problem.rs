@@ -58,6 +58,9 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Bytes of problems in one line: what a condition's message (4096 bytes) has room for besides what is written around them.
+const LINE_BYTES: usize = 3072;
+
 /// Everything that is wrong, never empty as an error, sorted by position. Prints one problem per line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
@@ -93,9 +96,20 @@ impl Problems {
         }
     }
 
-    /// All problems in one line, separated by `; `, for conditions and events.
+    /// The problems in one line, separated by `; `, for conditions and events. At most [`LINE_BYTES`] are filled; how many
+    /// problems are left is then said.
     pub fn in_one_line(&self) -> String {
-        self.0.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+        let mut line = String::new();
+        for (index, problem) in self.0.iter().enumerate() {
+            let text = problem.to_string();
+            if index > 0 && line.len() + text.len() > LINE_BYTES {
+                let left = self.0.len() - index;
+                return format!("{line}; and {left} more problem{}", if left == 1 { "" } else { "s" });
+            }
+            line.push_str(if index > 0 { "; " } else { "" });
+            line.push_str(&text);
+        }
+        line
     }
 }
 
@@ -168,6 +182,17 @@ mod tests {
         let problems = Problems::new(vec![Problem::new("b", "2").at(at(9)), Problem::new("a", "1").at(at(2))]);
         assert_eq!(problems.to_string(), "manifest.yaml:2:5: a: 1\nmanifest.yaml:9:5: b: 2");
         assert_eq!(problems.in_one_line(), "manifest.yaml:2:5: a: 1; manifest.yaml:9:5: b: 2");
+    }
+
+    #[test]
+    fn a_line_ends_with_how_many_problems_are_left() {
+        let problems = |count: usize| Problems::new((0..count).map(|_| Problem::new("a", "b".repeat(997))).collect());
+        assert_eq!(problems(3).in_one_line().matches("a: ").count(), 3);
+        for (count, end) in [(4, "b; and 1 more problem"), (700, "b; and 697 more problems")] {
+            let line = problems(count).in_one_line();
+            assert!(line.ends_with(end) && line.len() < 3200, "{line}");
+        }
+        assert_eq!(Problems::from(Problem::new("", "c".repeat(5000))).in_one_line().len(), 5000);
     }
 
     #[test]

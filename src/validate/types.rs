@@ -8,28 +8,30 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 
 use super::parameter::ParameterDefinition;
+use super::problem::quoted;
 use crate::archive::RelativePath;
 
 /// Reads a path beneath the extension's root; `./` and doubled slashes are removed. The error says what is allowed.
 pub(super) fn relative_path(text: &str) -> Result<RelativePath, String> {
     let allowed = "allowed is a path relative to the extension's root, such as \"bin/run.py\", without \"..\"";
+    let shown = quoted(text);
     if text.starts_with('/') {
-        return Err(format!("{text:?} is absolute; {allowed}"));
+        return Err(format!("{shown} is absolute; {allowed}"));
     }
     if text.contains('\\') || text.chars().any(char::is_control) {
-        return Err(format!("{text:?} holds a backslash or a control character; {allowed}"));
+        return Err(format!("{shown} holds a backslash or a control character; {allowed}"));
     }
     let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     if parts.contains(&"..") {
-        return Err(format!("{text:?} holds \"..\"; {allowed}"));
+        return Err(format!("{shown} holds \"..\"; {allowed}"));
     }
     if parts.is_empty() {
-        return Err(format!("{text:?} names nothing; {allowed}"));
+        return Err(format!("{shown} names nothing; {allowed}"));
     }
     if parts.iter().any(|part| part.len() > 255) || text.len() > 1024 {
         return Err("is too long: a name in it may have 255 bytes, the path 1024".into());
     }
-    RelativePath::parse(parts.join("/")).map_err(|fault| format!("{text:?} {fault}; {allowed}"))
+    RelativePath::parse(parts.join("/")).map_err(|fault| format!("{shown} {fault}; {allowed}"))
 }
 
 /// Directories that a tree is mounted neither at nor beneath: the kernel's, the system's and the runner's.
@@ -69,24 +71,25 @@ pub struct TargetDir(String);
 impl TargetDir {
     /// Reads a directory; doubled and trailing slashes are removed. The error says what is allowed.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let shown = quoted(text);
         if !text.starts_with('/') {
-            return Err(format!("{text:?} is not absolute; allowed is a directory such as {:?}", Self::of("name").0));
+            return Err(format!("{shown} is not absolute; allowed is a directory such as {:?}", Self::of("name").0));
         }
         if text.contains(['\\', ':']) || text.chars().any(char::is_control) {
-            return Err(format!("{text:?} holds a colon, a backslash or a control character, which no mount path may"));
+            return Err(format!("{shown} holds a colon, a backslash or a control character, which no mount path may"));
         }
         let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
         if parts.contains(&"..") {
-            return Err(format!("{text:?} holds \"..\"; allowed is an absolute path without it"));
+            return Err(format!("{shown} holds \"..\"; allowed is an absolute path without it"));
         }
         let path = format!("/{}", parts.join("/"));
         let beneath =
             |parent: &str| path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if let Some(reserved) = RESERVED.iter().find(|reserved| beneath(reserved)) {
-            return Err(format!("{text:?} would hide what a container needs at {reserved}; choose another directory"));
+            return Err(format!("{shown} would hide what a container needs at {reserved}; choose another directory"));
         }
         if PARENTS.contains(&path.as_str()) {
-            return Err(format!("{text:?} would hide what a container needs there; choose a directory beneath it"));
+            return Err(format!("{shown} would hide what a container needs there; choose a directory beneath it"));
         }
         Ok(Self(path))
     }
@@ -116,15 +119,15 @@ impl ActionName {
     /// Reads a name. The error says what is allowed.
     pub fn parse(text: &str) -> Result<Self, String> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '_' | '-');
+        let shown = quoted(text);
         if text.trim().is_empty() || text.len() > 128 || !text.chars().all(fits) {
-            let text = super::problem::quoted(text);
             return Err(format!(
-                "{text} is no action name; allowed are 1 to 128 letters, digits, spaces, \"_\" and \"-\""
+                "{shown} is no action name; allowed are 1 to 128 letters, digits, spaces, \"_\" and \"-\""
             ));
         }
         if LifecycleAction::named(text).is_some() {
             return Err(format!(
-                "{text:?} is a lifecycle action, which every extension has; a custom action needs another name"
+                "{shown} is a lifecycle action, which every extension has; a custom action needs another name"
             ));
         }
         Ok(Self(text.to_owned()))

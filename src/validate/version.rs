@@ -1,5 +1,7 @@
 //! Versions: the extension's own, and the contract level that it needs. Pure: no client, clock, disk or network.
 
+use super::problem::quoted;
+
 /// The contract levels that the operator serves, per type of extension.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContractLevels {
@@ -34,8 +36,9 @@ pub(super) fn own(text: &str) -> Result<semver::Version, String> {
         2 => format!("{numbers}.0{suffix}"),
         _ => plain.to_owned(),
     };
-    semver::Version::parse(&padded)
-        .map_err(|_| format!("{text:?} is no semantic version; allowed is one such as \"1.2.3\" or \"1.2.3-rc.1\""))
+    semver::Version::parse(&padded).map_err(|_| {
+        format!("{} is no semantic version; allowed is one such as \"1.2.3\" or \"1.2.3-rc.1\"", quoted(text))
+    })
 }
 
 /// Reads a CloudStack version: one to four numbers, separated by dots, with a suffix such as `-SNAPSHOT` that does not

@@ -19,6 +19,7 @@ mod outputs;
 mod outside;
 mod queue;
 mod redfish;
+mod refused;
 mod registry;
 mod removal;
 mod repositories;

@@ -43,18 +43,7 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
     let mut soak = Soak::new(world, random);
 
     let mut controller = soak.start();
-    // no webhook answers here: what the definition itself refuses
-    for (source, text) in [
-        ("{type: svn, url: 'ftp://x'}", "must be one of git, archive"),
-        ("{type: git}", "one of source.url and source.configMapRef is required"),
-        ("{url: 'https://example.com/x.git', configMapRef: {name: x}}", "and not both"),
-        ("{type: git, configMapRef: {name: x}}", "goes with type configMap"),
-        ("{type: git, url: 'oci://example.com/x'}", "begins with oci:// goes with type oci"),
-        ("{url: 'https://example.com/x.git', insecure: true}", "source.insecure goes with type oci"),
-    ] {
-        let refused = world.apply(&crate::extensions::extension("wrong", &format!("{{source: {source}}}")));
-        assert!(!refused.success && refused.text.contains(text), "{text}: {}", refused.text);
-    }
+    crate::refused::by_the_definition(world);
     // whatever former tests left is not this volume's
     assert!(world.kubectl(&["delete", "orchestratorextensions", "--all", "--timeout=60s"]).success);
     world.applied(&(0..EXTENSIONS).map(|number| soak.resource(number)).collect::<String>());
