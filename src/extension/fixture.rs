@@ -167,7 +167,7 @@ fn context(
         client: api.client(),
         namespace: "outrigger-system".to_owned(),
         may_write: Arc::new(may_write.clone()),
-        store: Arc::new(LazyStore::new(directory.path(), Duration::from_secs(900), move || step(may_write()))),
+        store: Arc::new(LazyStore::new(directory.path(), None, move || step(may_write()))),
         volume: patient(Duration::from_secs(3600)),
         fetcher: Fetcher::new(options()).unwrap(),
         fetches: Semaphore::new(1),

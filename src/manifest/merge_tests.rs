@@ -3,6 +3,7 @@
 use serde_json::{from_value, json};
 
 use super::*;
+use crate::manifest::Place;
 use crate::validate::Location;
 
 fn spec(value: Value) -> Spec {
@@ -61,7 +62,8 @@ fn a_problem_is_located_in_the_document_that_gave_the_field_or_nowhere() {
         let mut manifest = manifest("n", value);
         for (index, field) in fields.iter().enumerate() {
             let location = Location { file: file.into(), line: index + 1, column: 1 };
-            manifest.places.insert((*field).into(), location);
+            let path = (*field).to_owned();
+            manifest.places.insert(path.clone(), Place { path, location });
         }
         manifest
     };

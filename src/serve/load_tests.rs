@@ -55,7 +55,7 @@ async fn start() -> Listeners {
         stamp_key: b"key".to_vec(),
         operator: None,
         check_run: Arc::new(check_run),
-        check_extension: Arc::new(|_| Ok(())),
+        check_extension: Arc::new(|_| Ok(vec![])),
     };
     let uploads =
         Router::new().route("/v1/runs/{uid}/output", post(|body: Bytes| async move { body.len().to_string() }));
