@@ -18,7 +18,7 @@ pub const VALUE_BYTES: usize = 8 * 1024;
 pub struct Parameters {
     /// Name to typed value, in the order of the names.
     pub values: Map<String, Value>,
-    /// Values of PASSWORD parameters, to be kept out of every output.
+    /// Values of PASSWORD parameters and from Secrets, to be kept out of every output: as given, and as the payload has them.
     pub password_values: Vec<String>,
 }
 
@@ -77,8 +77,8 @@ pub fn read(
                 match typed {
                     Err(message) => problems.push(format!("{field}: {message}")),
                     Ok(value) => {
+                        read.password_values.extend(secret_texts(text, &value));
                         read.values.insert(name.clone(), value);
-                        read.password_values.push(text.clone());
                     }
                 }
             }
@@ -107,21 +107,37 @@ fn secret_field(name: &str) -> String {
 /// The value of parameter `name` as a user would have typed it, whatever its definition. Errors: it is no string, number or
 /// boolean, or has more than [`VALUE_BYTES`] as JSON.
 pub fn fit(name: &str, value: &Value) -> Result<String, String> {
-    let text = match value {
+    let text = text(value)
+        .map_err(|found| format!("{}: is {found}; allowed are strings, numbers and booleans", field(name)))?;
+    let bytes = value.to_string().len();
+    if bytes > VALUE_BYTES {
+        return Err(format!("{}: has {bytes} bytes as JSON; allowed are {VALUE_BYTES}", field(name)));
+    }
+    Ok(text)
+}
+
+/// A scalar as a user would have typed it, or what else `value` is.
+fn text(value: &Value) -> Result<String, &'static str> {
+    match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),
         Value::Bool(boolean) => Ok(boolean.to_string()),
         Value::Null => Err("null"),
         Value::Array(_) => Err("a list"),
         Value::Object(_) => Err("an object"),
-    };
-    let text =
-        text.map_err(|found| format!("{}: is {found}; allowed are strings, numbers and booleans", field(name)))?;
-    let bytes = value.to_string().len();
-    if bytes > VALUE_BYTES {
-        return Err(format!("{}: has {bytes} bytes as JSON; allowed are {VALUE_BYTES}", field(name)));
     }
-    Ok(text)
+}
+
+/// Under which texts a script may print a value from a Secret: the Secret's own, and the payload's, which is another for
+/// numbers and dates.
+fn secret_texts(given: &str, typed: &Value) -> Vec<String> {
+    let typed = text(typed).unwrap_or_default();
+    // Some languages print a whole number without its fraction.
+    let whole = typed.strip_suffix(".0").map(str::to_owned);
+    let mut texts = vec![given.to_owned()];
+    texts.extend(whole.into_iter().chain([typed]));
+    texts.dedup();
+    texts
 }
 
 fn one(definition: &ParameterDefinition, text: &str, from_secret: bool) -> Result<Typed, String> {

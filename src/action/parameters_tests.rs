@@ -149,6 +149,22 @@ fn values_from_secrets_are_typed_and_kept_out_of_every_output() {
 }
 
 #[test]
+fn a_secrets_value_is_kept_out_as_given_and_as_the_payload_has_it() {
+    let definitions = [
+        definition("pin", ParameterKind::Integer),
+        definition("share", ParameterKind::Decimal),
+        definition("until", ParameterKind::Date),
+    ];
+    let values = json!({"pin": "01234", "share": "1e4", "until": "2026-11-23T13:00:00+01:00"});
+    let read = read(&given(json!({})), &secrets(values), &definitions, false).unwrap();
+    assert_eq!(Value::Object(read.values), json!({"pin": 1234, "share": 10000.0, "until": "2026-11-23T12:00:00Z"}));
+    assert_eq!(
+        read.password_values,
+        ["01234", "1234", "1e4", "10000", "10000.0", "2026-11-23T13:00:00+01:00", "2026-11-23T12:00:00Z"]
+    );
+}
+
+#[test]
 fn what_is_wrong_with_a_secrets_value_is_told_without_the_value() {
     let definitions = [definition("pin", ParameterKind::Integer), definition("long", ParameterKind::Text)];
     let values = json!({"pin": "hunter2", "long": "x".repeat(VALUE_BYTES + 1), "pim": null});

@@ -47,9 +47,12 @@ pub enum MessageError {
 
 impl TerminationMessage {
     /// The text for the termination log: `<hex mac> <json>`, never longer than [`TERMINATION_MESSAGE_BYTES`].
-    /// Streams are cut at their beginning, stdout last, until it fits.
+    /// Streams are cut at their beginning, stdout last, until it fits. What is not redacted is left out.
     pub fn seal(&self, token: &Token) -> String {
         let mut message = self.clone();
+        if let Self::Ended { outcome, .. } = &mut message {
+            outcome.unmasked = None;
+        }
         loop {
             let json = serde_json::to_string(&message).unwrap_or_default();
             let overhead = 64 + 1;
@@ -122,13 +125,11 @@ mod tests {
             attempt: 1,
             nonce: Nonce::from_bytes([7; 16]),
             outcome: Outcome {
-                ending: Ending::Exited,
                 exit_code: Some(0),
-                signal: None,
-                message: None,
                 stdout: stream(stdout),
                 stderr: stream(stderr),
                 duration_millis: 5,
+                ..Outcome::of(Ending::Exited)
             },
         }
     }
@@ -151,6 +152,18 @@ mod tests {
         for text in ["", "done", "00 {}"] {
             assert!(TerminationMessage::open(text, &token).is_err());
         }
+    }
+
+    #[test]
+    fn what_is_not_redacted_is_in_no_message() {
+        let token = Token::derive(b"key", "uid", 1);
+        let mut message = ended("********", "");
+        let redacted = message.clone();
+        if let TerminationMessage::Ended { outcome, .. } = &mut message {
+            outcome.unmasked = Some(super::super::Unmasked("hunter2".to_owned()));
+        }
+        assert!(!format!("{message:?}").contains("hunter2"));
+        assert_eq!(TerminationMessage::open(&message.seal(&token), &token), Ok(redacted));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub use message::{MessageError, TERMINATION_MESSAGE_BYTES, TerminationMessage};
 pub use output::{OutputSizes, OutputUpload};
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -181,12 +182,18 @@ pub struct Report {
     pub output: Option<OutputSizes>,
 }
 
+/// What stands in place of a secret.
+pub const MASK: &str = "********";
+
 /// What happened to a claimed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// In which way it ended.
     pub ending: Ending,
+    /// What the runner knows of the cause beyond that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
     /// The script's exit code, if it exited by itself or after TERM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -198,10 +205,55 @@ pub struct Outcome {
     pub message: Option<String>,
     /// Standard output, redacted.
     pub stdout: Stream,
+    /// Standard output as it was printed, where it is withheld and redaction changed it: for the Secret that the answer goes
+    /// to. Only a report has it, never a termination message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmasked: Option<Unmasked>,
     /// Standard error, redacted.
     pub stderr: Stream,
     /// Milliseconds from the script's start to its end.
     pub duration_millis: u64,
+}
+
+impl Outcome {
+    /// An outcome of which nothing but its way is known.
+    pub fn of(ending: Ending) -> Self {
+        Self {
+            ending,
+            fault: None,
+            exit_code: None,
+            signal: None,
+            message: None,
+            stdout: Stream::default(),
+            unmasked: None,
+            stderr: Stream::default(),
+            duration_millis: 0,
+        }
+    }
+}
+
+/// Why a script did not start or did not succeed, where its runner knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// Not started: the image lacks the interpreter, or the loader, that the entrypoint needs.
+    InterpreterMissing,
+    /// Not started: the entrypoint is nothing that this machine executes.
+    ExecFormatError,
+    /// Not started: there was no room for the payload.
+    DiskFull,
+    /// Failed, and the kernel had killed a process of it because the container's memory was used up.
+    OutOfMemory,
+}
+
+/// Text that may hold secrets. It is not shown by `{:?}`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Unmasked(pub String);
+
+impl fmt::Debug for Unmasked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unmasked(…)")
+    }
 }
 
 /// In which way a claimed attempt ended.

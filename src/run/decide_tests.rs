@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::fixture::UID;
 use super::super::queue::{Limit, Place};
 use super::*;
-use crate::protocol::{Ending, Nonce, Stream, TerminationMessage};
+use crate::protocol::{Ending, Nonce, TerminationMessage};
 
 const CREATED: &str = "2026-11-23T10:00:00Z";
 
@@ -283,15 +283,7 @@ fn a_run_that_was_to_stop_is_given_up_when_its_deleted_pod_does_not_go() {
 }
 
 fn outcome() -> Outcome {
-    Outcome {
-        ending: Ending::Exited,
-        exit_code: Some(0),
-        signal: None,
-        message: None,
-        stdout: Stream::default(),
-        stderr: Stream::default(),
-        duration_millis: 1,
-    }
+    Outcome { exit_code: Some(0), duration_millis: 1, ..Outcome::of(Ending::Exited) }
 }
 
 fn says(message: TerminationMessage) -> PodView {

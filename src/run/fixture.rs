@@ -64,13 +64,10 @@ pub struct Fixture {
 /// What a runner says of a script that printed `stdout` and exited with 0 after so many milliseconds.
 pub fn outcome(stdout: &str, duration_millis: u64) -> Outcome {
     Outcome {
-        ending: Ending::Exited,
         exit_code: Some(0),
-        signal: None,
-        message: None,
         stdout: Stream { text: stdout.into(), dropped_bytes: 0 },
-        stderr: Stream::default(),
         duration_millis,
+        ..Outcome::of(Ending::Exited)
     }
 }
 

@@ -212,13 +212,10 @@ customActions:
     fn the_status_is_the_one_of_a_run() {
         let local = prepared(Asked { parameters: given(&[("whom", "x")]), ..Asked::default() }).unwrap();
         let outcome = Outcome {
-            ending: Ending::Exited,
             exit_code: Some(0),
-            signal: None,
-            message: None,
             stdout: crate::protocol::Stream { text: "{\"a\": 1}\n".into(), dropped_bytes: 0 },
-            stderr: Default::default(),
             duration_millis: 5,
+            ..Outcome::of(Ending::Exited)
         };
         let (status, is_secret) = local.status(&outcome, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         assert_eq!(status.message.as_deref(), Some("Hello World greeted"));

@@ -47,13 +47,10 @@ fn running(attempt: u32) -> ActionRun {
 
 fn verdict(run: &ActionRun, ending: Ending, exit_code: i32) -> Verdict {
     let outcome = Outcome {
-        ending,
         exit_code: Some(exit_code),
-        signal: None,
-        message: None,
-        stdout: Stream::default(),
         stderr: Stream { text: "the disk is on fire".into(), dropped_bytes: 0 },
         duration_millis: 1,
+        ..Outcome::of(ending)
     };
     verdict::verdict(run, None, None, &outcome)
 }
