@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 
 use crate::api::{Phase, Reason};
-use crate::protocol::{Ending, Outcome};
+use crate::protocol::{Ending, Fault, Outcome};
 use crate::validate::{ActionKind, LifecycleAction};
 
 use super::json::{explanation, find, says_failed};
@@ -72,6 +72,8 @@ pub fn outcome(input: &OutcomeInput<'_>, outcome: &Outcome) -> Verdict {
     let stdout = outcome.stdout.text.as_str();
     let cut = outcome.stdout.dropped_bytes > 0;
     let json = if cut { None } else { find(stdout) };
+    let unmasked = outcome.unmasked.as_ref().and_then(|printed| find(&printed.0));
+    let given = Answer { shown: json.as_ref(), whole: unmasked.as_ref().or(json.as_ref()) };
     let some = |text: String| (!text.is_empty()).then_some(text);
     let mut verdict = Verdict {
         phase: Phase::Failed,
@@ -88,13 +90,15 @@ pub fn outcome(input: &OutcomeInput<'_>, outcome: &Outcome) -> Verdict {
     };
     let failure = match ending(input, outcome, json.as_ref()) {
         Some(failure) => Some(failure),
-        None => answer(input, outcome, json.as_ref(), &mut verdict).err(),
+        None => answer(input, outcome, given, &mut verdict).err(),
     };
     withhold(input, &mut verdict);
     let message = match failure {
         None => {
             (verdict.phase, verdict.reason) = (Phase::Succeeded, Reason::Succeeded);
-            template::success(input.success_message, &input.names)
+            let message = template::success(input.success_message, &input.names);
+            let notes = [outcome.message.clone(), verdict.prepared.as_ref().and_then(Prepared::note)];
+            notes.into_iter().flatten().fold(message, |message, note| format!("{message} ({note})"))
         }
         Some((reason, cause)) => {
             verdict.reason = reason;
@@ -128,6 +132,15 @@ pub fn may_answer_with_password(kind: ActionKind) -> bool {
 
 type Failure = (Reason, String);
 
+/// The JSON that a script printed.
+#[derive(Clone, Copy)]
+struct Answer<'a> {
+    /// With its secrets masked.
+    shown: Option<&'a Value>,
+    /// As it was printed, where that is known: for a Secret alone.
+    whole: Option<&'a Value>,
+}
+
 /// Why the way in which the script ended is a failure; `None`: exit code 0, and nothing said otherwise.
 fn ending(input: &OutcomeInput<'_>, outcome: &Outcome, json: Option<&Value>) -> Option<Failure> {
     let own = |default: &str| outcome.message.clone().unwrap_or_else(|| default.to_owned());
@@ -139,22 +152,40 @@ fn ending(input: &OutcomeInput<'_>, outcome: &Outcome, json: Option<&Value>) -> 
                 (Reason::ResultFailed, cause)
             })
         }
+        Ending::Exited if outcome.fault == Some(Fault::OutOfMemory) => {
+            let cause = cause(input, outcome, json);
+            let advice = "a process of it was killed because the container's memory was used up: raise \
+                          spec.runtime.resources of the extension";
+            Some((Reason::OOMKilled, format!("{cause}; {advice}")))
+        }
         Ending::Exited => Some((Reason::ActionFailed, cause(input, outcome, json))),
-        Ending::Timeout => Some((Reason::Timeout, format!("stopped at its timeout of {} s", input.timeout_seconds))),
+        Ending::Timeout => {
+            Some((Reason::Timeout, own(&format!("stopped at its timeout of {} s", input.timeout_seconds))))
+        }
         Ending::Canceled => Some((Reason::Canceled, own("stopped because the run was cancelled"))),
         Ending::PodDeleted => {
             Some((Reason::PodDeleted, own("stopped because its pod was deleted or its node drained")))
         }
-        Ending::NotStarted => Some((Reason::ExecFailed, own("the script could not be started"))),
+        Ending::NotStarted => {
+            let reason = match outcome.fault {
+                Some(Fault::InterpreterMissing) => Reason::InterpreterMissing,
+                Some(Fault::ExecFormatError) => Reason::ExecFormatError,
+                Some(Fault::DiskFull) => Reason::DiskFull,
+                Some(Fault::OutOfMemory) | None => Reason::ExecFailed,
+            };
+            Some((reason, own("the script could not be started")))
+        }
     }
 }
 
 /// What says best why a script failed: its JSON, else its last line of standard error, else how it ended.
 fn cause(input: &OutcomeInput<'_>, outcome: &Outcome, json: Option<&Value>) -> String {
-    let how = match (outcome.exit_code, outcome.signal) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("ended by signal {signal}"),
-        (None, None) => "ended without an exit code".into(),
+    let how = match (outcome.exit_code, outcome.signal, &outcome.message) {
+        (Some(code), _, Some(remark)) => format!("exit code {code}; {remark}"),
+        (Some(code), _, None) => format!("exit code {code}"),
+        (None, _, Some(remark)) => remark.clone(),
+        (None, Some(signal), None) => format!("ended by signal {signal}"),
+        (None, None, None) => "ended without an exit code".into(),
     };
     let answers_with_secrets = matches!(input.kind, ActionKind::Lifecycle(LifecycleAction::GetConsole));
     let said = json.and_then(explanation).filter(|_| !answers_with_secrets);
@@ -169,7 +200,7 @@ fn cause(input: &OutcomeInput<'_>, outcome: &Outcome, json: Option<&Value>) -> S
 fn answer(
     input: &OutcomeInput<'_>,
     outcome: &Outcome,
-    json: Option<&Value>,
+    given: Answer<'_>,
     verdict: &mut Verdict,
 ) -> Result<(), Failure> {
     let ActionKind::Lifecycle(action) = input.kind else { return Ok(()) };
@@ -181,16 +212,16 @@ fn answer(
     };
     let stdout = outcome.stdout.text.as_str();
     match action {
-        LifecycleAction::Status => verdict.power = Some(wire::status(stdout, json)),
-        LifecycleAction::Statuses => verdict.result = Some(wire::statuses(json).map_err(invalid)?),
+        LifecycleAction::Status => verdict.power = Some(wire::status(stdout, given.shown)),
+        LifecycleAction::Statuses => verdict.result = Some(wire::statuses(given.shown).map_err(invalid)?),
         LifecycleAction::GetConsole => {
-            let console = wire::console(json).map_err(invalid)?;
+            let console = wire::console(given.whole, given.shown).map_err(invalid)?;
             verdict.secret = Some(console.secret.clone());
             verdict.console = Some(console);
         }
         LifecycleAction::Prepare => {
-            let (prepared, public) = wire::prepared(stdout, json).map_err(invalid)?;
-            verdict.secret = json.filter(|_| prepared.has_password).cloned();
+            let (prepared, public) = wire::prepared(stdout, given.shown).map_err(invalid)?;
+            verdict.secret = given.whole.filter(|_| prepared.has_password).cloned();
             verdict.result = public;
             verdict.prepared = Some(prepared);
         }

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::Stream;
+use crate::api::target::Nic;
+use crate::protocol::{Stream, Unmasked};
 
 const NAMES: Names<'static> = Names { action: "Backup", extension: "orch", resource: "vm1" };
 
@@ -25,13 +26,11 @@ fn lifecycle(action: LifecycleAction) -> OutcomeInput<'static> {
 fn exited(code: i32, stdout: &str, stderr: &str) -> Outcome {
     let stream = |text: &str| Stream { text: text.into(), dropped_bytes: 0 };
     Outcome {
-        ending: Ending::Exited,
         exit_code: Some(code),
-        signal: None,
-        message: None,
         stdout: stream(stdout),
         stderr: stream(stderr),
         duration_millis: 1,
+        ..Outcome::of(Ending::Exited)
     }
 }
 
@@ -114,10 +113,73 @@ fn every_ending_has_its_phase_and_reason() {
         let ended = Outcome { ending, exit_code: None, ..exited(0, "", "") };
         assert_eq!(state(&outcome(&input(ActionKind::Custom), &ended)), (phase, reason, message));
     }
+    for (fault, reason) in [
+        (Fault::InterpreterMissing, Reason::InterpreterMissing),
+        (Fault::ExecFormatError, Reason::ExecFormatError),
+        (Fault::DiskFull, Reason::DiskFull),
+    ] {
+        let message = Some("no room".to_owned());
+        let ended = Outcome { fault: Some(fault), message, ..Outcome::of(Ending::NotStarted) };
+        let verdict = outcome(&input(ActionKind::Custom), &ended);
+        assert_eq!(state(&verdict), (Phase::Failed, reason, "Backup of vm1 failed: no room"));
+    }
     let explained = Outcome { ending: Ending::NotStarted, message: Some("no ruby".into()), ..exited(0, "", "") };
     assert_eq!(outcome(&input(ActionKind::Custom), &explained).message, "Backup of vm1 failed: no ruby");
     let stopped_after_term = Outcome { ending: Ending::Timeout, ..exited(0, "", "") };
     assert_eq!(outcome(&input(ActionKind::Custom), &stopped_after_term).phase, Phase::Failed);
+}
+
+#[test]
+fn what_the_runner_remarks_is_in_the_message_however_the_run_ended() {
+    let remark = "a process of it does not die: the end of its output may be missing";
+    let with = |outcome: Outcome, remark: &str| Outcome { message: Some(remark.to_owned()), ..outcome };
+    let said = |ended: Outcome| outcome(&input(ActionKind::Custom), &ended).message;
+    assert_eq!(said(with(exited(0, "{}", ""), remark)), format!("Backup of vm1 done ({remark})"));
+    assert_eq!(said(with(exited(3, "", ""), remark)), format!("Backup of vm1 failed: exit code 3; {remark}"));
+    assert_eq!(said(with(exited(3, "", "bad"), remark)), format!("Backup of vm1 failed: bad (exit code 3; {remark})"));
+    let killed = Outcome { exit_code: None, signal: Some(9), ..exited(0, "", "") };
+    let why = "killed by signal 9 (out of memory?)";
+    assert_eq!(said(with(killed, why)), format!("Backup of vm1 failed: {why}"));
+    let lost = Outcome { exit_code: None, ..exited(0, "", "") };
+    assert_eq!(said(with(lost, "the exit status was lost")), "Backup of vm1 failed: the exit status was lost");
+    let late = format!("stopped at its timeout of 60 s; {remark}");
+    let timeout = with(Outcome { ending: Ending::Timeout, ..exited(0, "", "") }, &late);
+    assert_eq!(said(timeout), format!("Backup of vm1 failed: {late}"));
+}
+
+#[test]
+fn a_script_that_lost_a_process_for_lack_of_memory_ran_out_of_memory_unless_it_succeeded() {
+    let out_of_memory = |code| Outcome { fault: Some(Fault::OutOfMemory), ..exited(code, "", "Killed\n") };
+    let verdict = outcome(&input(ActionKind::Custom), &out_of_memory(137));
+    let message = "Backup of vm1 failed: Killed (exit code 137); a process of it was killed because the container's memory \
+                   was used up: raise spec.runtime.resources of the extension";
+    assert_eq!(state(&verdict), (Phase::Failed, Reason::OOMKilled, message));
+    assert_eq!(outcome(&input(ActionKind::Custom), &out_of_memory(0)).phase, Phase::Succeeded);
+}
+
+#[test]
+fn a_secret_answer_is_whole_in_its_secret_and_masked_everywhere_else() {
+    let masked =
+        r#"{"console": {"host": "********", "port": "********", "password": "********", "protocol": "********"}}"#;
+    let whole = r#"{"console": {"host": "bmc.example.com", "port": 5900, "password": "s3cret", "protocol": "s3cret"}}"#;
+    let printed = |text: &str| Outcome { unmasked: Some(Unmasked(text.to_owned())), ..exited(0, masked, "") };
+    let verdict = outcome(&lifecycle(LifecycleAction::GetConsole), &printed(whole));
+    let secret = json!({"host": "bmc.example.com", "port": 5900, "password": "s3cret", "protocol": "s3cret"});
+    assert_eq!((verdict.phase, &verdict.secret), (Phase::Succeeded, &Some(secret)));
+    assert_eq!((verdict.console.unwrap().protocol.as_str(), &verdict.result), ("********", &None));
+
+    let masked = r#"{"details": {"pool": "********", "vmid": "1"}, "vncPassword": "********"}"#;
+    let whole = r#"{"details": {"pool": "s3cret", "vmid": "1"}, "vncPassword": "s3cret"}"#;
+    let ended = Outcome { unmasked: Some(Unmasked(whole.to_owned())), ..exited(0, masked, "") };
+    let verdict = outcome(&lifecycle(LifecycleAction::Prepare), &ended);
+    assert_eq!(verdict.secret, Some(serde_json::from_str(whole).unwrap()));
+    assert_eq!(verdict.result, Some(json!({"details": {"pool": "********", "vmid": "1"}})));
+    let (prepared, message) = (verdict.prepared.unwrap(), verdict.message);
+    assert_eq!(prepared.details, [("vmid".to_owned(), "1".to_owned())].into(), "a later action could not use a mask");
+    assert_eq!(
+        message,
+        "Successfully completed Backup (not remembered, because they hold the value of a Secret: details.pool)"
+    );
 }
 
 #[test]
@@ -224,7 +286,7 @@ fn what_prepare_answers_is_kept_without_its_password() {
         prepared.details,
         [("n".to_owned(), "5".to_owned()), ("proxmox_vmid".to_owned(), "103".to_owned())].into()
     );
-    assert_eq!(prepared.nics, [json!({"uuid": "u", "mac": "m"})]);
+    assert_eq!(prepared.nics, [Nic { uuid: "u".into(), mac: Some("m".into()), ..Nic::default() }]);
     assert!(prepared.has_password);
     assert_eq!(
         verdict.result,

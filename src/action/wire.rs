@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use crate::api::target::Nic;
+use crate::protocol::MASK;
+
 /// A power state, as CloudStack names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PowerState {
@@ -75,8 +78,9 @@ pub struct ConsoleAnswer {
     pub secret: Value,
 }
 
-/// The console that `getconsole` printed. The error says what is missing, in CloudStack's words, without any value.
-pub(super) fn console(json: Option<&Value>) -> Result<ConsoleAnswer, String> {
+/// The console that `getconsole` printed; `shown` is the same with its secrets masked. The error says what is missing, in
+/// CloudStack's words, without any value.
+pub(super) fn console(json: Option<&Value>, shown: Option<&Value>) -> Result<ConsoleAnswer, String> {
     let json = json.filter(|json| json.is_object()).ok_or("Failed to parse output")?;
     let console = json.get("console").and_then(Value::as_object).ok_or("Missing console object in output")?;
     let text = |key: &str| console.get(key).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
@@ -93,7 +97,12 @@ pub(super) fn console(json: Option<&Value>) -> Result<ConsoleAnswer, String> {
     if let Some(port) = port {
         secret.insert("port".into(), Value::from(port));
     }
-    let protocol = super::tail::head(text("protocol").unwrap_or("vnc"), 64);
+    let shown = shown.and_then(|shown| shown.get("console")?.get("protocol")?.as_str());
+    let protocol = match text("protocol").unwrap_or("vnc") {
+        known if known.eq_ignore_ascii_case("direct") || known.eq_ignore_ascii_case("vnc") => known,
+        _ => shown.unwrap_or(MASK),
+    };
+    let protocol = super::tail::head(protocol, 64);
     Ok(ConsoleAnswer { protocol, secret: Value::Object(secret) })
 }
 
@@ -102,10 +111,20 @@ pub(super) fn console(json: Option<&Value>) -> Result<ConsoleAnswer, String> {
 pub struct Prepared {
     /// Details for the target's status: they reach later actions.
     pub details: BTreeMap<String, String>,
-    /// NICs by `uuid`, as printed: mac and addresses.
-    pub nics: Vec<Value>,
+    /// What it said of NICs that have a `uuid`, for the target's status: it reaches later actions.
+    pub nics: Vec<Nic>,
+    /// Details and NICs that hold something secret, which a status must not, and a later action could not use.
+    pub masked: Vec<String>,
     /// Whether the answer set a VNC password, which is kept out of every status.
     pub has_password: bool,
+}
+
+impl Prepared {
+    /// What is not remembered of it, for people.
+    pub(super) fn note(&self) -> Option<String> {
+        let what = self.masked.join(", ");
+        (!what.is_empty()).then(|| format!("not remembered, because they hold the value of a Secret: {what}"))
+    }
 }
 
 /// What `prepare` printed: nothing means no change; anything else must be an object. Also the object without its
@@ -121,10 +140,30 @@ pub(super) fn prepared(output: &str, json: Option<&Value>) -> Result<(Prepared, 
         other => other.to_string(),
     };
     let details = answer.get("details").and_then(Value::as_object).into_iter().flatten();
-    let details =
-        details.filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), as_text(value))).collect();
-    let nics = answer.get("nics").and_then(Value::as_array).cloned().unwrap_or_default();
+    let details = details.filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), as_text(value)));
+    let (secret, details): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        details.partition(|(key, value)| key.contains(MASK) || value.contains(MASK));
+    let nics = answer.get("nics").and_then(Value::as_array).into_iter().flatten().filter_map(nic);
+    let (secret_nics, nics): (Vec<_>, Vec<_>) = nics.partition(|nic| {
+        [Some(&nic.uuid), nic.mac.as_ref(), nic.ip.as_ref(), nic.ip6.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|text| text.contains(MASK))
+    });
+    let of_nics = (!secret_nics.is_empty()).then(|| "nics".to_owned());
+    let masked = secret.into_keys().map(|key| format!("details.{key}")).chain(of_nics).collect();
     let mut public = answer.clone();
     let has_password = public.shift_remove("vncPassword").is_some();
-    Ok((Prepared { details, nics, has_password }, Some(Value::Object(public))))
+    Ok((Prepared { details, nics, masked, has_password }, Some(Value::Object(public))))
+}
+
+/// A NIC with a `uuid`, as far as CloudStack takes it over. `None` for what says nothing, or more than fits.
+fn nic(nic: &Value) -> Option<Nic> {
+    let text = |key: &str, limit: usize| {
+        nic.get(key).and_then(Value::as_str).filter(|text| !text.is_empty() && text.len() <= limit).map(str::to_owned)
+    };
+    let (mac, ip, ip6) = (text("mac", 64), text("ip", 64), text("ip6", 64));
+    let says_something = mac.is_some() || ip.is_some() || ip6.is_some();
+    let uuid = text("uuid", 128)?;
+    says_something.then_some(Nic { uuid, mac, ip, ip6 })
 }

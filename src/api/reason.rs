@@ -104,11 +104,17 @@ reasons! {
     NeverStarted,
     /// Not started within `startDeadlineSeconds`.
     StartDeadlineExceeded,
-    /// The runner claimed but could not start the script: no interpreter, exec format error.
+    /// The runner claimed but could not start the script, for another reason than the next three.
     ExecFailed,
+    /// The image lacks the interpreter that the script needs.
+    InterpreterMissing,
+    /// The entrypoint is nothing that the node executes: it lacks a `#!` line, or was built for another architecture.
+    ExecFormatError,
+    /// There was no room for the payload.
+    DiskFull,
     /// The pod was told to end while the script ran.
     PodDeleted,
-    /// The container ran out of memory.
+    /// The container ran out of memory, and the kernel killed it or a process of it.
     OOMKilled,
     /// Kubelet evicted the pod while the script ran: it wrote more than it may, or its node ran short of something.
     Evicted,

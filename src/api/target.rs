@@ -115,6 +115,30 @@ fn label_selector(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
+/// What `prepare` may say of a NIC, as CloudStack takes it over.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Nic {
+    /// Which NIC of the instance.
+    #[schemars(length(min = 1, max = 128))]
+    pub uuid: String,
+    /// Its hardware address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub mac: Option<String>,
+    /// Its IPv4 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub ip: Option<String>,
+    /// Its IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub ip6: Option<String>,
+}
+
+/// Most NICs that a target remembers.
+pub const NICS: usize = 64;
+
 /// What is known of a target from runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -134,6 +158,14 @@ pub struct ExtensionTargetStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub details_time: Option<MicroTime>,
+    /// What `prepare` answered of the instance's NICs, by their uuid; it reaches later actions as part of `vm.nics`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uuid"]))]
+    pub nics: Option<Vec<Nic>>,
+    /// When the script ended that answered `nics`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub nics_time: Option<MicroTime>,
     /// PowerOn, PowerOff or PowerUnknown, from the last `status` that succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]

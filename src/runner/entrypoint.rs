@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::protocol::Fault;
+
 /// How many bytes of a file the kernel looks at for a `#!` line (`BINPRM_BUF_SIZE`).
 pub const HEAD_BYTES: usize = 256;
 
@@ -80,7 +82,7 @@ pub enum StartError {
         /// Path of the script.
         script: PathBuf,
     },
-    /// ENOEXEC.
+    /// What the kernel does not execute (ENOEXEC).
     #[error(
         "{script:?} is no program that this machine can execute: it has no #! line, and was not built for this \
          architecture; give it a #! line, or set entrypoint.language"
@@ -103,6 +105,20 @@ pub enum StartError {
         /// Path of the script.
         script: PathBuf,
     },
+}
+
+impl StartError {
+    /// What it is in one word, where there is one.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::NoInterpreter { .. }
+            | Self::CarriageReturn { .. }
+            | Self::NoLanguageInterpreter { .. }
+            | Self::NoLoader { .. } => Some(Fault::InterpreterMissing),
+            Self::NotAProgram { .. } => Some(Fault::ExecFormatError),
+            Self::UnknownLanguage { .. } | Self::NotExecutable { .. } | Self::Denied { .. } => None,
+        }
+    }
 }
 
 /// Interpreters by `entrypoint.language`, in order of preference.
@@ -131,7 +147,8 @@ pub fn decide(entrypoint: &Entrypoint<'_>, find: impl Fn(&str) -> Option<PathBuf
         (true, None, Some(language)) if !is_binary(entrypoint.head) && interpreters(language).is_some() => {
             by_language(entrypoint, language, find)
         }
-        (true, None, _) => Ok(Start { program: script(), arguments: vec![] }),
+        (true, None, _) if is_program(entrypoint.head) => Ok(Start { program: script(), arguments: vec![] }),
+        (true, None, _) => Err(StartError::NotAProgram { script: script() }),
         (false, Some(line), _) => {
             let program = find(&line.interpreter).ok_or_else(|| line.not_found(entrypoint.path))?;
             let arguments = line.argument.into_iter().map(PathBuf::from).chain([script()]).collect();
@@ -219,6 +236,21 @@ fn check_interpreter(
     }
 }
 
+/// Whether the kernel can execute a file without `#!` line itself: an ELF file of this machine's architecture or of its 32-bit
+/// relative. It is not left to the kernel to say, because `execvp` hands what that refuses to `/bin/sh`.
+fn is_program(head: &[u8]) -> bool {
+    const MACHINE: std::ops::Range<usize> = 18..20;
+    let machines: Option<[u16; 2]> = if cfg!(target_arch = "x86_64") {
+        Some([62, 3])
+    } else if cfg!(target_arch = "aarch64") {
+        Some([183, 40])
+    } else {
+        None
+    };
+    let Some(machine) = head.strip_prefix(b"\x7fELF").and(head.get(MACHINE)) else { return false };
+    machines.is_none_or(|machines| machines.iter().any(|known| known.to_le_bytes() == machine))
+}
+
 fn is_binary(head: &[u8]) -> bool {
     head.contains(&0)
 }
@@ -244,120 +276,5 @@ fn by_language(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Error;
-
-    /// An image that has `/bin/sh`, `/usr/bin/env`, and python3 and node in its PATH.
-    fn find(name: &str) -> Option<PathBuf> {
-        match name {
-            "/bin/sh" | "/usr/bin/env" => Some(name.into()),
-            "python3" | "node" | "sh" => Some(Path::new("/bin").join(name)),
-            _ => None,
-        }
-    }
-
-    fn file<'a>(executable: bool, head: &'a str, language: Option<&'a str>) -> Entrypoint<'a> {
-        Entrypoint { path: Path::new("/x/run"), executable, head: head.as_bytes(), language }
-    }
-
-    fn argv(entrypoint: &Entrypoint<'_>) -> Vec<String> {
-        let start = decide(entrypoint, find).unwrap();
-        [start.program].into_iter().chain(start.arguments).map(|part| part.display().to_string()).collect()
-    }
-
-    fn error(entrypoint: &Entrypoint<'_>) -> String {
-        decide(entrypoint, find).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn an_executable_file_is_executed_itself() {
-        assert_eq!(argv(&file(true, "#!/bin/sh -e\n", Some("python"))), ["/x/run"]);
-        assert_eq!(argv(&file(true, "\u{7f}ELF\0", None)), ["/x/run"]);
-        assert_eq!(argv(&file(true, "\u{7f}ELF\0", Some("python"))), ["/x/run"]);
-        assert_eq!(argv(&file(true, "echo", None)), ["/x/run"], "the kernel will say ENOEXEC");
-    }
-
-    #[test]
-    fn an_executable_text_without_first_line_runs_by_its_language() {
-        assert_eq!(argv(&file(true, "import sys", Some("python"))), ["/bin/python3", "/x/run"]);
-    }
-
-    #[test]
-    fn without_execute_bit_the_first_line_decides_as_in_the_kernel() {
-        assert_eq!(argv(&file(false, "#!/bin/sh\n", None)), ["/bin/sh", "/x/run"]);
-        assert_eq!(argv(&file(false, "#! \t/bin/sh  -e -u \necho", Some("python"))), ["/bin/sh", "-e -u", "/x/run"]);
-        assert_eq!(argv(&file(false, "#!/usr/bin/env python3\r\n", None)), ["/usr/bin/env", "python3", "/x/run"]);
-        assert_eq!(argv(&file(false, "#!/bin/sh", None)), ["/bin/sh", "/x/run"], "no line end");
-    }
-
-    #[test]
-    fn without_first_line_the_language_decides_in_any_case() {
-        assert_eq!(argv(&file(false, "import sys", Some("Python"))), ["/bin/python3", "/x/run"]);
-        assert_eq!(argv(&file(false, "", Some("NodeJS"))), ["/bin/node", "/x/run"]);
-        assert_eq!(argv(&file(false, "#!\n", Some("sh"))), ["/bin/sh", "/x/run"]);
-    }
-
-    #[test]
-    fn every_language_named_in_the_error_is_known() {
-        assert!(LANGUAGE_NAMES.split(", ").all(|name| interpreters(name).is_some()));
-        assert_eq!(LANGUAGE_NAMES.split(", ").count(), LANGUAGES.len());
-    }
-
-    #[test]
-    fn what_is_missing_is_said_before_anything_starts() {
-        for executable in [true, false] {
-            for head in ["#!/usr/bin/ruby\n", "#!/usr/bin/env ruby\n"] {
-                let error = error(&file(executable, head, None));
-                assert!(
-                    error.contains("ruby\", which the #! line of \"/x/run\" names, not found in the image"),
-                    "{error}"
-                );
-            }
-        }
-        assert_eq!(
-            error(&file(true, "#!/bin/sh\r\n", None)),
-            "interpreter \"/bin/sh\" not found: the #! line of \"/x/run\" ends in CR (Windows line ends): use LF"
-        );
-        assert_eq!(
-            error(&file(false, "", Some("ruby"))),
-            "no interpreter for entrypoint.language \"ruby\" found in the image (looked for ruby): use a \
-             runtime.image that has it"
-        );
-        assert_eq!(
-            error(&file(false, "", Some("cobol"))),
-            "entrypoint.language \"cobol\" is not known, and \"/x/run\" cannot be executed itself: use one of python, \
-             bash, sh, javascript, ruby, perl, php, lua, powershell, or give the file its execute bit and a #! line"
-        );
-        assert_eq!(
-            error(&file(false, "echo", None)),
-            "\"/x/run\" cannot be executed: it has no execute bit (or is on a noexec volume) and no #! line, and \
-             entrypoint.language is not set: give it one of them"
-        );
-    }
-
-    #[test]
-    fn an_exec_that_failed_is_explained() {
-        let explain = |head, errno| {
-            let entrypoint = file(true, head, None);
-            let start = Start { program: "/x/run".into(), arguments: vec![] };
-            explain(&entrypoint, &start, &Error::from_raw_os_error(errno)).map(|error| error.to_string())
-        };
-        let (enoent, enoexec, eacces, enomem) = (2, 8, 13, 12);
-        assert!(explain("#!/bin/sh\n", enoent).unwrap().starts_with("interpreter \"/bin/sh\""));
-        assert_eq!(
-            explain("\u{7f}ELF", enoent).unwrap(),
-            "the loader that \"/x/run\" needs is not in the image: it was linked against another C library"
-        );
-        assert_eq!(
-            explain("echo", enoexec).unwrap(),
-            "\"/x/run\" is no program that this machine can execute: it has no #! line, and was not built for this \
-             architecture; give it a #! line, or set entrypoint.language"
-        );
-        assert_eq!(
-            explain("", eacces).unwrap(),
-            "\"/x/run\" must not be executed (permission denied): it needs its execute bit, on a volume without noexec"
-        );
-        assert_eq!(explain("", enomem), None);
-    }
-}
+#[path = "entrypoint_tests.rs"]
+mod tests;

@@ -17,13 +17,13 @@ use rustix::fs::Access;
 use rustix::process::{Pid, WaitStatus};
 
 use super::control::{Control, State};
-use super::entrypoint::{self, Entrypoint, HEAD_BYTES};
+use super::entrypoint::{self, Entrypoint, HEAD_BYTES, StartError};
 use super::forward::{FORWARD_BYTES, Forward};
 use super::pipe::Source;
-use super::process;
 use super::redact::Secrets;
 use super::stream::{Capture, KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES, Keep};
-use crate::protocol::{ClaimGrant, Ending, Outcome, OutputSizes};
+use super::{memory, process};
+use crate::protocol::{ClaimGrant, Ending, Fault, Outcome, OutputSizes};
 
 /// How long killed processes may take to go away.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
@@ -107,31 +107,48 @@ pub fn execute(spec: &Spec, control: &Control, output: &Output) -> Outcome {
 
 fn execute_unless_stopped(spec: &Spec, control: &Control, output: &Output) -> Outcome {
     if let Some(reason) = control.stop_reason() {
-        return not_started(reason.into(), "stopped before the script was started".to_owned());
+        let message = Some("stopped before the script was started".to_owned());
+        return Outcome { message, ..Outcome::of(reason.into()) };
     }
     let payload = match PayloadFile::write(&spec.payload_dir, &spec.payload) {
         Ok(payload) => payload,
         Err(error) => {
+            let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             let message = format!("cannot write the payload into {:?}: {error}", spec.payload_dir);
-            return not_started(Ending::NotStarted, message);
+            return not_started(is_full.then_some(Fault::DiskFull), message);
         }
     };
     process::adopt_orphans();
-    match start(spec, &payload.0) {
+    let kills = memory::kills();
+    let mut outcome = match start(spec, &payload.0) {
         Ok(child) => supervise(spec, child, control, output),
-        Err(message) => not_started(Ending::NotStarted, message),
+        Err(NoStart { fault, message }) => return not_started(fault, message),
+    };
+    if outcome.ending == Ending::Exited && outcome.exit_code != Some(0) && memory::kills() > kills {
+        outcome.fault = Some(Fault::OutOfMemory);
+    }
+    outcome
+}
+
+fn not_started(fault: Option<Fault>, message: String) -> Outcome {
+    Outcome { fault, message: Some(message), ..Outcome::of(Ending::NotStarted) }
+}
+
+/// Why there is no process.
+struct NoStart {
+    fault: Option<Fault>,
+    message: String,
+}
+
+impl From<String> for NoStart {
+    fn from(message: String) -> Self {
+        Self { fault: None, message }
     }
 }
 
-fn not_started(ending: Ending, message: String) -> Outcome {
-    Outcome {
-        ending,
-        exit_code: None,
-        signal: None,
-        message: Some(message),
-        stdout: Default::default(),
-        stderr: Default::default(),
-        duration_millis: 0,
+impl From<StartError> for NoStart {
+    fn from(error: StartError) -> Self {
+        Self { fault: error.fault(), message: error.to_string() }
     }
 }
 
@@ -168,7 +185,7 @@ pub fn random_uuid() -> io::Result<String> {
     Ok([&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-"))
 }
 
-fn start(spec: &Spec, payload: &Path) -> Result<Child, String> {
+fn start(spec: &Spec, payload: &Path) -> Result<Child, NoStart> {
     let script = spec.tree.join(&spec.entrypoint);
     let mut head = Vec::new();
     File::open(&script)
@@ -181,10 +198,10 @@ fn start(spec: &Spec, payload: &Path) -> Result<Child, String> {
         language: spec.language.as_deref(),
     };
     if !spec.cwd.is_dir() {
-        return Err(format!("cannot start in {:?}: it is no directory of the image", spec.cwd));
+        return Err(format!("cannot start in {:?}: it is no directory of the image", spec.cwd).into());
     }
     let path = spec.env.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), OsString::as_os_str);
-    let start = entrypoint::decide(&entrypoint, |name| find(name, path)).map_err(|error| error.to_string())?;
+    let start = entrypoint::decide(&entrypoint, |name| find(name, path))?;
     Command::new(&start.program)
         .args(&start.arguments)
         .arg(&spec.action)
@@ -199,8 +216,8 @@ fn start(spec: &Spec, payload: &Path) -> Result<Child, String> {
         .process_group(0)
         .spawn()
         .map_err(|error| match entrypoint::explain(&entrypoint, &start, &error) {
-            Some(explained) => explained.to_string(),
-            None => format!("cannot start {:?}: {error}", start.program),
+            Some(explained) => explained.into(),
+            None => format!("cannot start {:?}: {error}", start.program).into(),
         })
 }
 
@@ -251,10 +268,12 @@ fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) 
     let (ending, message) = describe(stopped, status, spec.timeout_seconds, is_whole);
     Outcome {
         ending,
+        fault: None,
         exit_code: status.and_then(WaitStatus::exit_status),
         signal: status.and_then(WaitStatus::terminating_signal),
         message,
         stdout: output.stdout.outcome(),
+        unmasked: if output.withholds_stdout { output.stdout.unmasked() } else { None },
         stderr: output.stderr.outcome(),
         duration_millis: millis(ended.unwrap_or_else(Instant::now).duration_since(started)),
     }
@@ -282,7 +301,7 @@ fn describe(
     is_whole: bool,
 ) -> (Ending, Option<String>) {
     let message = match (stopped, status.and_then(WaitStatus::terminating_signal)) {
-        (Some(Ending::Timeout), _) => Some(format!("stopped after {timeout_seconds} s, its timeout")),
+        (Some(Ending::Timeout), _) => Some(format!("stopped at its timeout of {timeout_seconds} s")),
         (Some(Ending::Canceled), _) => Some("stopped because the run was cancelled".to_owned()),
         (Some(_), _) => Some("stopped because its pod was told to end".to_owned()),
         (None, Some(9)) => Some("killed by signal 9 (out of memory?)".to_owned()),

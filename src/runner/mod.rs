@@ -8,10 +8,12 @@
 //! | [`entrypoint`] | how an entrypoint is started                                                | yes  |
 //! | [`needles`]    | the spellings of a secret                                                   | yes  |
 //! | [`redact`]     | replaces secrets in a byte stream                                           | yes  |
+//! | [`mask`]       | masks secrets in a whole text, so that JSON stays JSON                      | yes  |
 //! | [`stream`]     | what is captured of an output stream: redacted, beginning and end kept      | yes  |
 //! | [`forward`]    | passes a stream on live, until a limit                                      | no   |
 //! | [`pipe`]       | the pipe of a stream: captured first, then passed on                        | no   |
 //! | [`process`]    | find, signal and reap the processes of a run                                | no   |
+//! | [`memory`]     | how often processes of this container were killed for lack of memory        | no   |
 //! | [`control`]    | what the threads of a run tell each other                                   | no   |
 //! | [`execute`]    | start, drain, stop: all of a run that needs no leader                       | no   |
 //! | [`life`]       | the whole sequence, from claim to report                                    | no   |
@@ -23,6 +25,8 @@ pub mod entrypoint;
 pub mod execute;
 pub mod forward;
 pub mod life;
+pub mod mask;
+pub mod memory;
 pub mod needles;
 pub mod pipe;
 pub mod process;

@@ -3,8 +3,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::mask;
 use super::redact::{Redactor, Secrets};
-use crate::protocol::Stream;
+use crate::protocol::{Stream, Unmasked};
 
 /// How much of standard output is kept for the outcome, in bytes.
 pub const KEEP_STDOUT_BYTES: usize = 1 << 20;
@@ -34,12 +35,15 @@ impl Keep {
 #[derive(Debug)]
 pub struct Capture {
     keep: Keep,
+    secrets: Secrets,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
     redactor: Redactor,
+    /// The whole stream as it was printed, where there are secrets and it is kept whole for the outcome.
+    printed: Option<Vec<u8>>,
     head: Vec<u8>,
     kept: Vec<u8>,
     total: u64,
@@ -49,9 +53,15 @@ struct Inner {
 impl Capture {
     /// A capture that keeps so much.
     pub fn new(secrets: Secrets, keep: Keep) -> Self {
-        let inner =
-            Inner { redactor: Redactor::new(secrets), head: Vec::new(), kept: Vec::new(), total: 0, ended: false };
-        Self { keep, inner: Mutex::new(inner) }
+        let inner = Inner {
+            redactor: Redactor::new(secrets.clone()),
+            printed: (!secrets.is_empty()).then(Vec::new),
+            head: Vec::new(),
+            kept: Vec::new(),
+            total: 0,
+            ended: false,
+        };
+        Self { keep, secrets, inner: Mutex::new(inner) }
     }
 
     /// Captures a piece; what is to be passed on of it. After [`Capture::outcome`] nothing is taken any more: what
@@ -60,6 +70,7 @@ impl Capture {
         let mut inner = self.lock();
         let mut clean = Vec::with_capacity(piece.len());
         if !inner.ended {
+            inner.print(piece, self.keep.outcome);
             inner.redactor.feed(piece, &mut clean);
             inner.keep(&clean, self.keep);
         }
@@ -91,13 +102,27 @@ impl Capture {
         text
     }
 
-    /// What is kept for the outcome. Ends the stream, also when its pipe is still open.
+    /// What is kept for the outcome; JSON of which nothing was dropped stays JSON. Ends the stream, also when its pipe is
+    /// still open.
     pub fn outcome(&self) -> Stream {
         self.finish();
         let inner = self.lock();
+        let whole = inner.printed.as_ref().map(|printed| mask::masked(&self.secrets, printed));
+        if let Some(whole) = whole.filter(|whole| whole.len() <= self.keep.outcome) {
+            return Stream { text: lossy_from(&whole, 0), dropped_bytes: 0 };
+        }
         let start = inner.kept.len().saturating_sub(self.keep.outcome);
         let dropped_bytes = inner.total - (inner.kept.len() - start) as u64;
         Stream { text: lossy_from(&inner.kept, start), dropped_bytes }
+    }
+
+    /// The stream as it was printed, if secrets were taken out of it and nothing was dropped. Ends it like
+    /// [`Capture::outcome`].
+    pub fn unmasked(&self) -> Option<Unmasked> {
+        let outcome = self.outcome();
+        let inner = self.lock();
+        let printed = inner.printed.as_ref().map(|printed| lossy_from(printed, 0))?;
+        (outcome.dropped_bytes == 0 && printed != outcome.text).then_some(Unmasked(printed))
     }
 
     /// Bytes of the stream, and whether [`Capture::output`] leaves some out; 0 where no output is kept.
@@ -137,6 +162,15 @@ impl Capture {
 }
 
 impl Inner {
+    fn print(&mut self, piece: &[u8], limit: usize) {
+        if let Some(mut printed) = self.printed.take_if(|printed| printed.len() + piece.len() <= limit) {
+            printed.extend_from_slice(piece);
+            self.printed = Some(printed);
+        } else {
+            self.printed = None;
+        }
+    }
+
     /// Drops old bytes seldom, so that a long stream is not copied at every piece.
     fn keep(&mut self, clean: &[u8], keep: Keep) {
         let missing = keep.head() - self.head.len();
@@ -219,6 +253,20 @@ mod tests {
         let capture = capture(100, b"password hunter2, hunter");
         assert_eq!(capture.outcome().text, "password ********, hunter");
         assert_eq!(capture.tail(4096), "password ********, hunter");
+    }
+
+    #[test]
+    fn an_answer_stays_json_and_is_there_as_it_was_printed() {
+        let capture = Capture::new(Secrets::new(&["5900"]), Keep { outcome: 100, output: 100 });
+        assert_eq!(capture.add(b"{\"port\": 59"), b"{\"port\": ");
+        assert_eq!(capture.add(b"00}"), b"********}");
+        assert_eq!(capture.outcome().text, "{\"port\": \"********\"}");
+        let unmasked = capture.unmasked().unwrap();
+        assert_eq!(unmasked.0, "{\"port\": 5900}");
+        assert_eq!(capture.output(), b"{\"port\": ********}");
+        assert_eq!(super::tests::capture(100, b"nothing secret").unmasked(), None);
+        let long = super::tests::capture(20, b"nothing is whole: hunter2");
+        assert_eq!((long.unmasked(), long.outcome().text.as_str()), (None, "ng is whole: ********"[1..].into()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,11 @@ use outrigger::protocol::{ClaimGrant, Outcome, TREE_MARKER, TerminationMessage, 
 
 use super::leader::Leader;
 
-pub const RUNNER: &str = env!("CARGO_BIN_EXE_outrigger-runner");
+/// The runner under test: the one in `OUTRIGGER_TEST_RUNNER` (an absolute path), else the one that cargo built for the tests,
+/// which unlike the one that is shipped is not static.
+pub static RUNNER: LazyLock<String> = LazyLock::new(|| {
+    std::env::var("OUTRIGGER_TEST_RUNNER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_outrigger-runner").to_owned())
+});
 pub const RUN_UID: &str = "0d7e5c52-9a5e-4a0e-8f6b-0123456789ab";
 
 pub fn grant() -> ClaimGrant {
@@ -112,7 +117,7 @@ impl Bench {
     }
 
     pub fn spawn(&self, leader: &Leader) -> Child {
-        self.command(RUNNER, leader).spawn().unwrap()
+        self.command(&RUNNER, leader).spawn().unwrap()
     }
 
     pub fn run(&self, leader: &Leader) -> Done {

@@ -107,7 +107,7 @@ fn another_tree_is_not_claimed_for() {
 #[test]
 fn a_leader_of_another_ca_hears_nothing() {
     let (bench, leader, other) = (bench(), Leader::start(grant()), Leader::stopped(grant()));
-    let mut runner = bench.command(RUNNER, &leader).env(env::CA, &other.ca).spawn().unwrap();
+    let mut runner = bench.command(&RUNNER, &leader).env(env::CA, &other.ca).spawn().unwrap();
     thread::sleep(Duration::from_millis(700));
     let status = runner.try_wait().unwrap();
     runner.kill().unwrap();
@@ -121,14 +121,14 @@ fn a_leader_of_another_ca_hears_nothing() {
 fn the_certificate_that_is_asked_for_is_that_of_the_first_ca_given() {
     let (bench, leader, other) = (bench(), Leader::start(grant()), Leader::stopped(grant()));
     let both = format!("{}{}", leader.ca, other.ca);
-    let runner = bench.command(RUNNER, &leader).env(env::CA, both).spawn().unwrap();
+    let runner = bench.command(&RUNNER, &leader).env(env::CA, both).spawn().unwrap();
     assert_eq!(bench.finish(runner).code, 0);
 }
 
 #[test]
 fn a_proxy_in_the_environment_is_not_used() {
     let (bench, leader) = (bench(), Leader::start(grant()));
-    let mut command = bench.command(RUNNER, &leader);
+    let mut command = bench.command(&RUNNER, &leader);
     let runner =
         command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("ALL_PROXY", "http://127.0.0.1:9").spawn().unwrap();
     assert_eq!(bench.finish(runner).code, 0);
@@ -137,7 +137,7 @@ fn a_proxy_in_the_environment_is_not_used() {
 #[test]
 fn a_runner_without_configuration_says_what_is_missing() {
     let (bench, leader) = (bench(), Leader::start(grant()));
-    let runner = bench.command(RUNNER, &leader).env_remove(env::TOKEN).spawn().unwrap();
+    let runner = bench.command(&RUNNER, &leader).env_remove(env::TOKEN).spawn().unwrap();
     let done = bench.finish(runner);
     assert_eq!(done.code, EXIT_NOT_STARTED);
     assert_eq!(done.stderr, "outrigger-runner: environment variable OUTRIGGER_TOKEN is not set\n");

@@ -20,6 +20,8 @@ pub enum Answer {
     Good,
     /// This status, and a refusal.
     Status(u16),
+    /// 200 like [`Answer::Good`], a second later.
+    Slow,
     /// The connection is closed without answer, after the request was taken.
     Lost,
 }
@@ -196,6 +198,10 @@ fn serve(connection: Metered, tls: Arc<ServerConfig>, grant: &ClaimGrant, state:
         let (status, body) = match answer {
             Answer::Lost => return None,
             Answer::Good => (200, body),
+            Answer::Slow => {
+                thread::sleep(Duration::from_secs(1));
+                (200, body)
+            }
             Answer::Status(status) => (status, r#"{"message":"because of the test"}"#.to_owned()),
         };
         let head =

@@ -42,7 +42,7 @@ fn a_log_that_stands_still_takes_nothing_from_the_outcome_or_from_what_is_kept()
     let bench = Bench::sh("for i in $(seq 10000); do echo hunter2 '& co'; done; echo '{\"answer\": 42}'; kill -9 $$");
     let leader = Leader::start(keeping(1 << 20));
     let (mut log, end) = std::io::pipe().unwrap();
-    let mut command = bench.command(RUNNER, &leader);
+    let mut command = bench.command(&RUNNER, &leader);
     command.stdout(end.try_clone().unwrap()).stderr(end);
     let runner = command.spawn().unwrap();
     drop(command);
@@ -60,8 +60,15 @@ fn a_log_that_stands_still_takes_nothing_from_the_outcome_or_from_what_is_kept()
 #[test]
 fn binary_output_passes_live_and_is_reported_as_text() {
     let (done, outcome) = outcome_of(&Bench::sh(r"printf 'a\377\000b'"));
-    assert_eq!(done.stdout, b"a\xff\0b");
+    assert_eq!(done.stdout, b"a\xff^@b");
     assert_eq!(outcome.stdout.text, "a\u{FFFD}\0b");
+}
+
+#[test]
+fn escapes_for_a_terminal_are_visible_in_the_log_and_unchanged_in_the_outcome() {
+    let (done, outcome) = outcome_of(&Bench::sh(r"printf '\033[2J{}\r\n'; printf '\033]0;title\007' >&2"));
+    assert_eq!((outcome.stdout.text.as_str(), done.stdout.as_slice()), ("\u{1b}[2J{}\r\n", &b"^[[2J{}\r\n"[..]));
+    assert_eq!((outcome.stderr.text.as_str(), done.stderr.as_str()), ("\u{1b}]0;title\u{7}", "^[]0;title^G"));
 }
 
 #[test]

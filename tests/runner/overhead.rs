@@ -29,14 +29,13 @@ fn timed(command: &mut Command) -> Duration {
 #[test]
 #[ignore = "a measurement: it needs a release build and an idle machine"]
 fn claim_start_and_report_take_less_than_5_ms_of_the_runners_own() {
-    let runner = std::env::var("OUTRIGGER_TEST_RUNNER").unwrap_or_else(|_| RUNNER.to_owned());
     let bench = Bench::new(std::fs::read("/bin/true").unwrap());
     let leader = Leader::start(grant());
     let (mut alone, mut whole, mut waits, mut own) = (vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         let script = timed(&mut Command::new(bench.script()));
         let before = leader.busy();
-        let run = timed(&mut bench.command(&runner, &leader));
+        let run = timed(&mut bench.command(&RUNNER, &leader));
         let wait = leader.busy() - before;
         alone.push(script);
         whole.push(run);

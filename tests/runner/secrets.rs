@@ -1,6 +1,8 @@
 //! Secrets that a script prints.
 
-use super::bench::{Bench, grant};
+use outrigger::protocol::{ClaimGrant, Unmasked};
+
+use super::bench::{Bench, grant, outcome_with};
 use super::leader::Leader;
 
 #[test]
@@ -20,4 +22,56 @@ fn a_secret_split_over_two_writes_appears_nowhere() {
     {
         assert!(!text.contains("hunt") && !text.contains("aHVudGVy"), "{text}");
     }
+}
+
+#[test]
+fn every_writers_json_and_base64_in_lines_are_masked() {
+    let token = "k9=&+'<>\"".to_owned() + &"0123456789abcdef".repeat(5)[9..];
+    assert_eq!(token.len(), 80);
+    let script = r#"
+        rest=$(printf %s "$TOKEN" | cut -c10-)
+        printf '{"go":"k9=\\u0026+'"'"'\\u003c\\u003e\\"%s",' "$rest"
+        printf '"dotnet":"k9=\\u0026\\u002B\\u0027\\u003C\\u003E\\u0022%s",' "$rest"
+        printf '"powershell":"k9=\\u0026+\\u0027\\u003c\\u003e\\"%s"}\n' "$rest"
+        printf %s "$TOKEN" | base64
+        printf %s "user:$TOKEN:" | base64 --wrap 64 >&2"#;
+    let env = [("TOKEN".to_owned(), token.clone())].into();
+    let (done, outcome) = outcome_with(&Bench::sh(script), ClaimGrant { redact: vec![token], env, ..grant() });
+    let expected = "{\"go\":\"********\",\"dotnet\":\"********\",\"powershell\":\"********\"}\n********\n";
+    assert_eq!((outcome.stdout.text.as_str(), done.stdout.as_slice()), (expected, expected.as_bytes()));
+    let rest: Vec<&str> = outcome.stderr.text.split("********").collect();
+    assert!(rest.len() == 2 && rest.concat().len() < 16, "{}", outcome.stderr.text);
+}
+
+#[test]
+fn an_answer_with_a_secret_number_stays_json() {
+    let script = "printf '{\"pin\": 5900,\\n \"on\": true, \"text\": \"pin: 5900, on\"}'";
+    let redact = vec!["5900".to_owned(), "true".to_owned()];
+    let (_, outcome) = outcome_with(&Bench::sh(script), ClaimGrant { redact, ..grant() });
+    let expected = "{\"pin\": \"********\",\n \"on\": \"********\", \"text\": \"pin: ********, on\"}";
+    assert_eq!((outcome.stdout.text.as_str(), outcome.unmasked), (expected, None));
+}
+
+#[test]
+fn of_an_answer_that_goes_to_a_secret_only_the_report_has_it_as_it_was_printed() {
+    let bench = Bench::sh("echo '{\"console\": {\"host\": \"hunter2 & co\", \"port\": 5900}}'");
+    let leader = Leader::start(ClaimGrant { withhold_stdout: true, output_bytes: 1000, ..grant() });
+    let done = bench.run(&leader);
+    let outcome = leader.reports().remove(0).outcome;
+    let printed = "{\"console\": {\"host\": \"hunter2 & co\", \"port\": 5900}}\n";
+    assert_eq!(outcome.unmasked, Some(Unmasked(printed.to_owned())));
+    assert_eq!(outcome.stdout.text, printed.replace("hunter2 & co", "********"));
+    let rest = format!("{:?} {:?} {} {:?}", leader.outputs(), leader.progress(), done.stderr, done.message);
+    assert!(!rest.contains("hunter2") && !bench.read("termination").contains("hunter2"), "{rest}");
+    assert!(!String::from_utf8(done.stdout).unwrap().contains("hunter2"));
+}
+
+/// As long as the runner holds what could become a secret back, its time must not grow with the square of that.
+#[test]
+fn ten_mebibytes_of_beginnings_of_secrets_are_redacted() {
+    let redact: Vec<String> = (1..9).map(|n| format!("0123456789abcde{n}")).collect();
+    let script = "yes '0123456789abcde\\' | head -c 10485760; echo 0123456789abcde3";
+    let (done, outcome) = outcome_with(&Bench::sh(script), ClaimGrant { redact, ..grant() });
+    assert_eq!(done.stdout.len(), 10_485_760 + "********\n".len());
+    assert!(outcome.stdout.text.ends_with("********\n"));
 }

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use outrigger::protocol::{ClaimGrant, Ending};
+use outrigger::protocol::{ClaimGrant, Ending, Fault, Outcome};
 
 use super::bench::{Bench, RUNNER, grant, outcome_of, outcome_with};
 use super::leader::Leader;
@@ -57,7 +57,7 @@ fn the_runners_environment_cannot_be_read_through_proc() {
         bench.run(&leader);
     } else {
         // Root may read everything: become the unprivileged user that every Job's runner and script are.
-        fs::copy(RUNNER, bench.path("runner")).unwrap();
+        fs::copy(RUNNER.as_str(), bench.path("runner")).unwrap();
         for dir in ["", "payload"] {
             fs::set_permissions(bench.path(dir), PermissionsExt::from_mode(0o777)).unwrap();
         }
@@ -85,17 +85,25 @@ fn without_execute_bit_the_first_line_or_the_language_decides() {
 #[test]
 fn what_cannot_be_started_is_reported_with_its_reason() {
     let unlike_a_program = [0x7F, b'E', b'L', b'F', 0, 0, 0, 0];
-    for (script, mode, expected) in [
-        (&b"#!/usr/bin/env no-such-interpreter\n"[..], 0o755, "interpreter \"no-such-interpreter\""),
-        (b"#!/no/such/interpreter\n", 0o755, "interpreter \"/no/such/interpreter\""),
-        (b"#!/bin/sh\r\n", 0o755, "ends in CR (Windows line ends)"),
-        (&unlike_a_program, 0o755, "is no program that this machine can execute"),
-        (b"echo", 0o644, "cannot be executed: it has no execute bit"),
+    let (no_interpreter, no_program) = (Some(Fault::InterpreterMissing), Some(Fault::ExecFormatError));
+    for (script, mode, fault, expected) in [
+        (&b"#!/usr/bin/env no-such-interpreter\n"[..], 0o755, no_interpreter, "interpreter \"no-such-interpreter\""),
+        (b"#!/no/such/interpreter\n", 0o755, no_interpreter, "interpreter \"/no/such/interpreter\""),
+        (b"#!/bin/sh\r\n", 0o755, no_interpreter, "ends in CR (Windows line ends)"),
+        (&unlike_a_program, 0o755, no_program, "is no program that this machine can execute"),
+        (
+            b"echo as a shell would do",
+            0o755,
+            no_program,
+            "is no program that this machine can execute: it has no #! line",
+        ),
+        (b"echo", 0o644, None, "cannot be executed: it has no execute bit"),
     ] {
         let bench = Bench::new(script);
         bench.set_mode(mode);
         let (done, outcome) = outcome_of(&bench);
         assert_eq!((outcome.ending, outcome.exit_code, done.code), (Ending::NotStarted, None, 1));
+        assert_eq!((outcome.fault, outcome.stdout.text.as_str()), (fault, ""), "{expected}");
         let message = outcome.message.unwrap();
         assert!(message.contains(expected), "{message}");
     }
@@ -106,7 +114,70 @@ fn a_payload_that_cannot_be_written_is_reported() {
     let bench = Bench::sh("touch $DIR/started");
     fs::remove_dir(bench.path("payload")).unwrap();
     let (_, outcome) = outcome_of(&bench);
-    assert_eq!(outcome.ending, Ending::NotStarted);
+    assert_eq!((outcome.ending, outcome.fault), (Ending::NotStarted, None));
     assert!(outcome.message.unwrap().starts_with("cannot write the payload into"));
     assert!(!bench.path("started").exists());
+}
+
+/// Runs the script by a shell that prepares something for the runner, and then becomes it.
+fn outcome_after(preparation: &str, in_own_mounts: bool, bench: &Bench) -> Outcome {
+    let leader = Leader::start(grant());
+    let script = format!("set -e; {preparation}; exec \"$0\"");
+    let mut command = match in_own_mounts {
+        true => bench.command("unshare", &leader),
+        false => bench.command("env", &leader),
+    };
+    if in_own_mounts {
+        command.arg("--mount");
+    }
+    let done = bench.finish(command.args(["sh", "-c", &script, RUNNER.as_str()]).spawn().unwrap());
+    leader.reports().pop().unwrap_or_else(|| panic!("no report: {}", done.stderr)).outcome
+}
+
+#[test]
+fn a_payload_that_there_is_no_room_for_is_reported_as_a_full_disk() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: mounting needs root");
+        return;
+    }
+    let bench = Bench::sh("touch $DIR/started");
+    let fill =
+        "mount -t tmpfs -o size=4k none $OUTRIGGER_PAYLOAD_DIR; head -c 4096 /dev/zero > $OUTRIGGER_PAYLOAD_DIR/full";
+    let outcome = outcome_after(fill, true, &bench);
+    assert_eq!((outcome.ending, outcome.fault), (Ending::NotStarted, Some(Fault::DiskFull)), "{outcome:?}");
+    let message = outcome.message.unwrap();
+    assert!(message.starts_with("cannot write the payload into") && message.contains("No space left"), "{message}");
+    assert!(!bench.path("started").exists());
+}
+
+/// A control group that may use 64 MiB; `None` where this machine does not let one be made.
+fn small_group(name: &str) -> Option<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let (parent, limit) = match root.join("memory").is_dir() {
+        true => (root.join("memory"), "memory.limit_in_bytes"),
+        false => (root.to_owned(), "memory.max"),
+    };
+    let group = parent.join(format!("{name}-{}", std::process::id()));
+    fs::create_dir(&group).ok()?;
+    if fs::write(group.join(limit), "67108864").is_err() {
+        fs::remove_dir(&group).unwrap();
+        return None;
+    }
+    Some(group)
+}
+
+#[test]
+fn a_script_of_which_the_kernel_killed_a_process_for_lack_of_memory_is_said_to_be_out_of_memory() {
+    let Some(group) = small_group("outrigger-out-of-memory") else {
+        eprintln!("skipped: no control group can be made here");
+        return;
+    };
+    let (failing, coping) = (Bench::sh("tail /dev/zero; exit $?"), Bench::sh("tail /dev/zero; exit 0"));
+    let join = format!("echo $$ > {}/cgroup.procs", group.display());
+    let outcomes = [failing, coping].map(|bench| outcome_after(&join, false, &bench));
+    fs::remove_dir(group).unwrap();
+    assert_eq!((outcomes[0].exit_code, outcomes[0].fault), (Some(137), Some(Fault::OutOfMemory)), "{:?}", outcomes[0]);
+    assert_eq!((outcomes[1].exit_code, outcomes[1].fault), (Some(0), None), "{:?}", outcomes[1]);
+    let (_, own) = outcome_of(&Bench::sh("exit 137"));
+    assert_eq!((own.exit_code, own.fault), (Some(137), None));
 }

@@ -1,0 +1,152 @@
+//! Masks secrets in a whole text, so that JSON in it stays JSON: a number or a truth value becomes a string. Pure.
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+use super::redact::Secrets;
+use crate::protocol::MASK;
+
+/// Longest number that is looked at, in bytes.
+const LONGEST_SCALAR: usize = 64;
+
+/// `text` with [`MASK`] in the place of each secret. A JSON scalar outside of strings of which anything is secret is
+/// replaced as a whole, by the mask in quotes.
+pub fn masked(secrets: &Secrets, text: &[u8]) -> Vec<u8> {
+    let mut masked = Vec::with_capacity(text.len());
+    let (mut done, mut quotes) = (0, Quotes::default());
+    for place in secrets.places(text) {
+        if place.end <= done {
+            continue;
+        }
+        let place = place.start.max(done)..place.end;
+        quotes.pass(&text[done..place.start]);
+        let scalar = scalar(text, &place).filter(|scalar| !quotes.inside && scalar.start >= done);
+        let hidden = match scalar {
+            Some(scalar) => {
+                masked.extend_from_slice(&text[done..scalar.start]);
+                masked.extend_from_slice(format!("\"{MASK}\"").as_bytes());
+                scalar
+            }
+            None => {
+                // No half of an escape may be left.
+                let start = place.start - usize::from(quotes.escaped && place.start > done);
+                masked.extend_from_slice(&text[done..start]);
+                masked.extend_from_slice(MASK.as_bytes());
+                place.clone()
+            }
+        };
+        quotes.pass(&text[place.start..hidden.end]);
+        done = hidden.end;
+        if quotes.escaped && done < text.len() {
+            quotes.pass(&text[done..=done]);
+            done += 1;
+        }
+    }
+    masked.extend_from_slice(&text[done..]);
+    masked
+}
+
+/// Whether a position is inside a JSON string. None of them spans lines.
+#[derive(Default)]
+struct Quotes {
+    inside: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    fn pass(&mut self, text: &[u8]) {
+        for byte in text {
+            match byte {
+                b'\n' => *self = Self::default(),
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = self.inside,
+                b'"' => self.inside = !self.inside,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The number, `true`, `false` or `null` around `place`, where such a one can stand in JSON.
+fn scalar(text: &[u8], place: &Range<usize>) -> Option<Range<usize>> {
+    let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    let before = text[..place.start].iter().rev().take(LONGEST_SCALAR).take_while(is_part).count();
+    let after = text[place.end..].iter().take(LONGEST_SCALAR).take_while(is_part).count();
+    let scalar = place.start - before..place.end + after;
+    let is_blank = |byte: &&u8| b" \t\r\n".contains(byte);
+    let previous = text[..scalar.start].iter().rev().find(|byte| !is_blank(byte));
+    let next = text[scalar.end..].iter().find(|byte| !is_blank(byte));
+    let fits = previous.is_none_or(|byte| b":[,".contains(byte)) && next.is_none_or(|byte| b",]}".contains(byte));
+    let is_scalar = || match serde_json::from_slice(&text[scalar.clone()]) {
+        Ok(Value::Number(_) | Value::Bool(_) | Value::Null) => true,
+        Ok(Value::String(_) | Value::Array(_) | Value::Object(_)) | Err(_) => false,
+    };
+    (fits && is_scalar()).then_some(scalar)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(values: &[&str], text: &str) -> String {
+        String::from_utf8(masked(&Secrets::new(values), text.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn a_scalar_outside_of_strings_becomes_a_string() {
+        for (text, expected) in [
+            (r#"{"pin":5900}"#, r#"{"pin":"********"}"#),
+            (r#"{"pin": 5900 , "on": true}"#, r#"{"pin": "********" , "on": "********"}"#),
+            ("[1,\n  5900\n]", "[1,\n  \"********\"\n]"),
+            (r#"{"pin": -15900.5e3}"#, r#"{"pin": "********"}"#),
+            (r#"{"pin": 59005900}"#, r#"{"pin": "********"}"#),
+            ("5900", "\"********\""),
+            ("log: 5\n{\"a\": \"x\", \"b\": 5900}\n", "log: 5\n{\"a\": \"x\", \"b\": \"********\"}\n"),
+        ] {
+            let masked = of(&["5900", "true"], text);
+            assert_eq!(masked, expected);
+        }
+    }
+
+    #[test]
+    fn everything_else_has_the_mask_alone() {
+        for (text, expected) in [
+            (r#"{"text": "port: 5900, x"}"#, r#"{"text": "port: ********, x"}"#),
+            (r#"{"text": "a\": 5900"}"#, r#"{"text": "a\": ********"}"#),
+            (r#"{"text": "\\", "b": 5900}"#, r#"{"text": "\\", "b": "********"}"#),
+            ("port 5900\nsaid \"\nport: 5900x", "port ********\nsaid \"\nport: ********x"),
+            ("it is true.", "it is ********."),
+            (r#"{"p": "5900"}"#, r#"{"p": "********"}"#),
+        ] {
+            assert_eq!(of(&["5900", "true"], text), expected);
+        }
+    }
+
+    #[test]
+    fn a_secret_with_quotes_does_not_confuse_what_follows() {
+        let text = r#"{"p": "ab\"cd", "n": 5900}"#;
+        assert_eq!(of(&["ab\"cd", "5900"], text), r#"{"p": "********", "n": "********"}"#);
+        assert_eq!(of(&["n5900"], r#"{"p": "a\n5900"}"#), r#"{"p": "a********"}"#);
+        assert_eq!(of(&["5900\\"], r#"{"p": "5900\" b"}"#), r#"{"p": "******** b"}"#);
+        let object = r#"{"key": {"user": "a"}, "n": 5900}"#;
+        assert_eq!(of(&[r#"{"user": "a"}"#, "5900"], object), r#"{"key": ********, "n": "********"}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn json_stays_json_and_no_secret_survives(
+            texts in proptest::collection::vec("[ a5900:,\"\\\\\n]{0,12}", 0..4),
+            numbers in proptest::collection::vec(prop_oneof![Just(5900), Just(59001), 0i64..9], 0..4),
+            pretty in any::<bool>(),
+        ) {
+            let value = serde_json::json!({"texts": texts, "numbers": numbers, "on": true});
+            let text = if pretty { format!("{value:#}") } else { value.to_string() };
+            let masked = of(&["5900", "true"], &text);
+            prop_assert!(serde_json::from_str::<Value>(&masked).is_ok(), "{text} {masked}");
+            prop_assert!(!masked.contains("5900") && !masked.contains("true"));
+        }
+    }
+}
