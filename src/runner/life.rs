@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::{Cause, Origin, Sent};
 
 use super::client::{Client, RequestError, persist};
 use super::config::Config;
@@ -60,21 +62,36 @@ pub fn live() -> i32 {
     let runner = Runner { config, nonce, control };
     match runner.claim() {
         Ok((client, grant)) => runner.run(&client, grant),
-        Err(message) => {
-            log(&format!("not started: {message}"));
-            let (attempt, nonce) = (runner.config.attempt, runner.nonce.clone());
-            runner.leave(&TerminationMessage::NotStarted { attempt, nonce, message });
-            EXIT_NOT_STARTED
-        }
+        Err(message) => runner.leave_not_started(message),
     }
 }
 
-/// TERM and INT stop the script; once it has ended they change nothing.
+/// TERM and INT from outside stop the script; once it has ended they change nothing.
 fn stop_at_signals(control: &Control) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGTERM, SIGINT])?;
     let control = control.clone();
-    thread::spawn(move || signals.forever().for_each(|_| control.stop(StopReason::PodDeleted)));
+    let is_first = rustix::process::getpid() == rustix::process::Pid::INIT;
+    thread::spawn(move || {
+        let mut is_said = false;
+        for origin in signals.forever() {
+            if !is_first || is_from_outside(&origin) {
+                control.stop(StopReason::PodDeleted);
+            } else if !std::mem::replace(&mut is_said, true) {
+                log("a process of the pod told the runner to end: that is ignored");
+            }
+        }
+    });
     Ok(())
+}
+
+/// Whether no process of this PID namespace sent the signal. The kernel says 0 for a sender that it cannot name here, and
+/// only of `kill` does it say itself who that was.
+fn is_from_outside(origin: &Origin) -> bool {
+    match origin.cause {
+        Cause::Kernel => true,
+        Cause::Sent(Sent::User) => origin.process.is_some_and(|sender| sender.pid == 0),
+        _ => false,
+    }
 }
 
 fn draw_nonce() -> Result<Nonce, getrandom::Error> {
@@ -117,6 +134,9 @@ impl Runner {
     }
 
     fn run(&self, client: &Client, grant: ClaimGrant) -> i32 {
+        if self.control.stop_reason() == Some(StopReason::PodDeleted) {
+            return self.leave_not_started("the pod was told to end before the script was started".to_owned());
+        }
         let output = Output::of(&grant);
         let spec = Spec {
             tree: self.config.tree.clone(),
@@ -145,6 +165,14 @@ impl Runner {
             self.report(client, outcome, &output);
         }
         code
+    }
+
+    /// Leaves word that nothing was started: the attempt counts as unclaimed. The exit code that says so.
+    fn leave_not_started(&self, message: String) -> i32 {
+        log(&format!("not started: {message}"));
+        let (attempt, nonce) = (self.config.attempt, self.nonce.clone());
+        self.leave(&TerminationMessage::NotStarted { attempt, nonce, message });
+        EXIT_NOT_STARTED
     }
 
     /// Leaves the durable copy of the outcome; the exit code that says how the script ended.

@@ -51,12 +51,14 @@ pub fn reap(script: Pid, control: &Control) {
     control.update(|state| (state.ended, state.all_gone) = (ended, true));
 }
 
-/// Sends TERM to every process of the run: as PID 1, to the whole PID namespace.
+/// Sends TERM to every process of the run: as PID 1, to the whole PID namespace. One that was stopped is continued: else TERM
+/// would not reach it before KILL does.
 ///
 /// Elsewhere they are found one by one, and one may fork meanwhile: so all are stopped first, until no new one turns up.
 /// Sending TERM again instead would also reach what a script starts to clean up.
 pub fn terminate_all(script: Pid) {
     if signal_namespace(Signal::TERM) {
+        signal_namespace(Signal::CONT);
         return;
     }
     let mut stopped = HashSet::new();
@@ -70,6 +72,7 @@ pub fn terminate_all(script: Pid) {
     if stopped.is_empty() {
         // Without /proc only the script's group can be found.
         let _ = process::kill_process_group(script, Signal::TERM);
+        let _ = process::kill_process_group(script, Signal::CONT);
     }
     signal_each(&stopped, Signal::TERM);
     signal_each(&stopped, Signal::CONT);

@@ -14,6 +14,9 @@ use super::leader::{Answer, Leader};
 const STUBBORN: &str = "setsid sh -c 'trap \"\" TERM; echo $$ > '$DIR'/pid; while :; do sleep 1; done' &
                         while [ ! -s $DIR/pid ]; do sleep 0.01; done";
 
+/// Arguments for `unshare` that make what it starts PID 1.
+const IN_OWN_PIDS: [&str; 3] = ["--pid", "--fork", "--mount-proc"];
+
 /// Sends TERM to the runner; also says how long it then took to end.
 fn terminate(bench: &Bench, runner: Child) -> (Done, Duration) {
     let started = Instant::now();
@@ -27,7 +30,7 @@ fn a_timeout_kills_also_a_process_that_left_its_session_and_ignores_term() {
     let grant = ClaimGrant { timeout_seconds: 1, grace_seconds: 1, ..grant() };
     let (done, outcome) = outcome_with(&bench, grant);
     assert_eq!((outcome.ending, outcome.exit_code, outcome.signal), (Ending::Timeout, None, Some(15)));
-    assert_eq!(outcome.message.as_deref(), Some("stopped after 1 s, its timeout"));
+    assert_eq!(outcome.message.as_deref(), Some("stopped at its timeout of 1 s"));
     assert_eq!((outcome.stdout.text.as_str(), done.code), ("before\n", 1));
     assert!((1000..3000).contains(&outcome.duration_millis), "{}", outcome.duration_millis);
     let pid = bench.read("pid");
@@ -125,6 +128,23 @@ fn term_before_the_claim_ends_without_start() {
 }
 
 #[test]
+fn term_between_claim_and_start_leaves_the_attempt_unclaimed() {
+    let bench = Bench::sh("touch $DIR/started");
+    let leader = Leader::start(grant());
+    leader.answer_claims(&[Answer::Slow]);
+    let runner = bench.spawn(&leader);
+    while leader.claims().is_empty() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let (done, _) = terminate(&bench, runner);
+    assert_eq!((done.code, leader.reports().len()), (203, 0));
+    assert_eq!(done.not_started(), "the pod was told to end before the script was started");
+    let Some(TerminationMessage::NotStarted { nonce, .. }) = &done.message else { panic!("no message") };
+    assert_eq!(*nonce, leader.claims()[0].nonce, "only the word of the runner that claimed counts");
+    assert!(!bench.path("started").exists());
+}
+
+#[test]
 fn term_while_reporting_changes_nothing() {
     let bench = Bench::sh("echo done");
     let leader = Leader::start(grant());
@@ -146,10 +166,53 @@ fn as_pid_1_everything_in_the_namespace_is_stopped_and_reaped() {
     let bench = Bench::sh(&format!("{STUBBORN}\n[ $PPID = 1 ] && echo below pid 1; {zombies}; wait"));
     let leader = Leader::start(ClaimGrant { timeout_seconds: 1, grace_seconds: 1, ..grant() });
     let mut command = bench.command("unshare", &leader);
-    let runner = command.args(["--pid", "--fork", "--mount-proc", RUNNER]).spawn().unwrap();
+    let runner = command.args(IN_OWN_PIDS).arg(RUNNER.as_str()).spawn().unwrap();
     let done = bench.finish(runner);
     let outcome = leader.reports().remove(0).outcome;
     assert_eq!(outcome.stdout.text, "below pid 1\n0\n", "{outcome:?}");
     assert_eq!((outcome.ending, done.code), (Ending::Timeout, 1));
     assert!(matches!(done.message, Some(TerminationMessage::Ended { .. })));
+}
+
+#[test]
+fn as_pid_1_a_signal_from_inside_the_pod_stops_nothing_and_one_from_outside_does() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: a PID namespace of one's own needs root");
+        return;
+    }
+    let bench = Bench::sh("kill -TERM 1; kill -INT 1; sleep 0.5; echo goes on; touch $DIR/started; sleep 60");
+    let leader = Leader::start(grant());
+    let unshare = bench.command("unshare", &leader).args(IN_OWN_PIDS).arg(RUNNER.as_str()).spawn().unwrap();
+    bench.wait_for("started");
+    let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+    let runner: i32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(runner).unwrap(), Signal::TERM).unwrap();
+    let done = bench.finish(unshare);
+    let outcome = leader.reports().remove(0).outcome;
+    assert_eq!((outcome.ending, outcome.stdout.text.as_str(), done.code), (Ending::PodDeleted, "goes on\n", 1));
+    let said = "outrigger-runner: a process of the pod told the runner to end: that is ignored\n";
+    assert_eq!(done.stderr.matches(said).count(), 1, "{}", done.stderr);
+}
+
+#[test]
+fn a_process_that_was_stopped_can_clean_up_within_the_grace() {
+    let stopped = "sh -c 'trap \"echo cleaned > '$DIR'/cleaned; exit\" TERM; echo $$ > '$DIR'/pid; while :; do sleep 0.05; done' &
+                   while [ ! -s $DIR/pid ]; do sleep 0.01; done; kill -STOP $(cat $DIR/pid); wait";
+    for as_first in [false, true] {
+        if as_first && !rustix::process::getuid().is_root() {
+            eprintln!("skipped: a PID namespace of one's own needs root");
+            return;
+        }
+        let bench = Bench::sh(stopped);
+        let leader = Leader::start(ClaimGrant { timeout_seconds: 1, grace_seconds: 10, ..grant() });
+        let runner = match as_first {
+            true => bench.command("unshare", &leader).args(IN_OWN_PIDS).arg(RUNNER.as_str()).spawn().unwrap(),
+            false => bench.spawn(&leader),
+        };
+        bench.finish(runner);
+        assert_eq!(
+            (leader.reports()[0].outcome.ending, bench.read("cleaned").as_str()),
+            (Ending::Timeout, "cleaned\n")
+        );
+    }
 }
