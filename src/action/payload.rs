@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::api::run::Caller;
+use crate::api::target::Nic;
 use crate::validate::{ActionKind, LifecycleAction, RoleType};
 
 /// Prefix of those details of an instance that scripts find in `externaldetails.virtualmachine`, without it.
@@ -40,6 +41,8 @@ pub struct PayloadInput<'a> {
     pub vm: Option<&'a Map<String, Value>>,
     /// Details that `prepare` answered earlier: they join `vm.details`, and win over equal keys.
     pub prepared: &'a BTreeMap<String, String>,
+    /// What `prepare` answered of NICs earlier: it joins `vm.nics` by uuid.
+    pub prepared_nics: &'a [Nic],
     /// Who asks, from [`caller`].
     pub caller: Option<Value>,
     /// Typed parameters.
@@ -113,7 +116,26 @@ fn vm(input: &PayloadInput<'_>) -> Option<Map<String, Value>> {
             details.extend(input.prepared.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
         }
     }
+    if !input.prepared_nics.is_empty() {
+        let nics = vm.entry("nics").or_insert_with(|| json!([]));
+        if !nics.is_array() {
+            *nics = json!([]);
+        }
+        if let Some(nics) = nics.as_array_mut() {
+            input.prepared_nics.iter().for_each(|nic| join(nics, nic));
+        }
+    }
     (!vm.is_empty()).then_some(vm)
+}
+
+/// Writes what is known of a NIC into the one with its uuid, or adds it.
+fn join(nics: &mut Vec<Value>, nic: &Nic) {
+    let known = json!(nic);
+    let same = |given: &&mut Value| given.get("uuid").and_then(Value::as_str) == Some(nic.uuid.as_str());
+    match (nics.iter_mut().find(same).and_then(Value::as_object_mut), known) {
+        (Some(given), Value::Object(known)) => given.extend(known),
+        (_, known) => nics.push(known),
+    }
 }
 
 /// `caller` for a payload: the authenticated user, with the role type that the access review granted. Types and role ids
@@ -125,14 +147,17 @@ pub fn caller(caller: &Caller, role: RoleType) -> Value {
         RoleType::DomainAdmin => ("DOMAIN_ADMIN", "3", "Domain Admin"),
         RoleType::User => ("NORMAL", "4", "User"),
     };
-    json!({
-        "id": caller.uid,
-        "name": caller.username,
-        "type": type_,
-        "roleid": role_id,
-        "rolename": role_name,
-        "roletype": role.as_str(),
-    })
+    let entries = [
+        ("id", caller.uid.as_str()),
+        ("name", caller.username.as_str()),
+        ("type", type_),
+        ("roleid", role_id),
+        ("rolename", role_name),
+        ("roletype", role.as_str()),
+    ];
+    // Users of certificates have no uid.
+    let given = entries.into_iter().filter(|(_, text)| !text.is_empty());
+    Value::Object(given.map(|(key, text)| (key.to_owned(), Value::from(text))).collect())
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ fn empty(kind: ActionKind) -> PayloadInput<'static> {
         resource_name: None,
         vm: None,
         prepared: &NOTHING,
+        prepared_nics: &[],
         caller: None,
         parameters: &NO_PARAMETERS,
     }
@@ -56,6 +57,7 @@ fn full(kind: ActionKind, look: impl FnOnce(Value)) {
         resource_name: Some("i-2-45-VM"),
         vm: Some(&vm),
         prepared: &prepared,
+        prepared_nics: &[],
         caller: Some(json!({"name": "admin"})),
         parameters: &parameters,
     }));
@@ -138,6 +140,52 @@ fn what_prepare_answered_makes_an_instance_of_its_own() {
 }
 
 #[test]
+fn what_prepare_answered_of_a_nic_joins_the_one_with_its_uuid() {
+    let vm = object(json!({"nics": [{"uuid": "a", "mac": "old", "ip": "10.0.0.1", "deviceId": 0}, {"uuid": "b"}]}));
+    let nic = |uuid: &str, mac: &str| Nic { uuid: uuid.into(), mac: Some(mac.into()), ..Nic::default() };
+    let input = PayloadInput {
+        vm: Some(&vm),
+        prepared_nics: &[nic("a", "bc:24:11:00:00:01"), nic("c", "bc:24:11:00:00:02")],
+        ..empty(ActionKind::Lifecycle(LifecycleAction::Create))
+    };
+    let expected = json!([
+        {"uuid": "a", "mac": "bc:24:11:00:00:01", "ip": "10.0.0.1", "deviceId": 0},
+        {"uuid": "b"},
+        {"uuid": "c", "mac": "bc:24:11:00:00:02"},
+    ]);
+    assert_eq!(payload(&input)["cloudstack.vm.details"]["nics"], expected);
+    let none = PayloadInput { vm: None, ..input };
+    assert_eq!(payload(&none)["cloudstack.vm.details"]["nics"].as_array().unwrap().len(), 2);
+}
+
+/// Every key that CloudStack sends with a custom action.
+#[test]
+fn cloudstacks_whole_payload_is_built_from_a_target() {
+    let golden: Value = serde_json::from_str(include_str!("payload_golden.json")).unwrap();
+    let section = |name: &str| map(golden["externaldetails"][name].clone());
+    let (extension, resourcemap, host) = (section("extension"), section("resourcemap"), section("host"));
+    let (virtualmachine, action_details) = (section("virtualmachine"), section("action"));
+    let (vm, parameters) = (object(golden["cloudstack.vm.details"].clone()), object(golden["parameters"].clone()));
+    let user =
+        Caller { username: "admin".into(), uid: "2c4f0f5e-6d0c-4d8c-9d55-1a2b3c4d5e6f".into(), ..Caller::default() };
+    let built = payload(&PayloadInput {
+        action: "CreateSnapshot",
+        extension: &extension,
+        resourcemap: &resourcemap,
+        host: &host,
+        virtualmachine: &virtualmachine,
+        action_details: &action_details,
+        resource_id: golden["virtualmachineid"].as_str(),
+        resource_name: golden["virtualmachinename"].as_str(),
+        vm: Some(&vm),
+        caller: Some(caller(&user, RoleType::Admin)),
+        parameters: &parameters,
+        ..empty(ActionKind::Custom)
+    });
+    assert_eq!(format!("{built:#}\n"), include_str!("payload_golden.json"), "key by key, in CloudStack's order");
+}
+
+#[test]
 fn the_documentations_sample_is_built() {
     let virtualmachine = map(json!({"exttemplateid": "1"}));
     let (resourcemap, host, extension) = (map(json!({"a": "1"})), map(json!({"b": "2"})), map(json!({"c": "3"})));
@@ -165,6 +213,8 @@ fn the_documentations_sample_is_built() {
 
 #[test]
 fn the_caller_is_the_authenticated_user_in_the_granted_role() {
+    let unnamed = caller(&Caller { username: "jane".into(), ..Caller::default() }, RoleType::User);
+    assert!(unnamed.get("id").is_none() && unnamed["name"] == "jane", "what is empty is left out: {unnamed}");
     let user = Caller { username: "jane".into(), uid: "u-1".into(), groups: vec!["g".into()], ..Caller::default() };
     assert_eq!(
         caller(&user, RoleType::Admin),

@@ -119,7 +119,8 @@ pub struct OrchestratorExtensionSpec {
     /// Also fail a run whose output is a JSON object that says `success: false` or `status: error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strict_result: Option<bool>,
-    /// Hand parameters that no definition names to the script, as CloudStack does, instead of refusing them.
+    /// Hand parameters that no definition names to the script, instead of refusing them. CloudStack does so where the action
+    /// defines any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_unknown_parameters: Option<bool>,
     /// Names under which the script knows an action: `create: deploy` sends "deploy" where a run asks for "create".
@@ -277,7 +278,8 @@ pub struct Entrypoint {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OrchestratorOptions {
-    /// Whether `prepare` has something to say before an instance is first started.
+    /// Whether CloudStack calls `prepare` before it first starts an instance. Outrigger calls nothing by itself: `prepare` is a
+    /// run of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requires_prepare_vm: Option<bool>,
 }

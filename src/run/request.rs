@@ -316,7 +316,8 @@ impl Request {
         let mut extension_details = extension.details.clone();
         extension_details.extend(details);
         let (timeout_seconds, runtime) = self.decided(run);
-        let prepared = target.as_ref().and_then(|target| target.status.as_ref()?.details.clone()).unwrap_or_default();
+        let status = target.as_ref().and_then(|target| target.status.as_ref());
+        let prepared = status.and_then(|status| status.details.clone()).unwrap_or_default();
         let recorded = run.status.as_ref().and_then(|status| RoleType::named(status.role_type.as_deref()?));
         let caller = run.spec.caller.as_ref().map(|caller| action::caller(caller, recorded.unwrap_or(RoleType::User)));
         let payload = action::payload(&PayloadInput {
@@ -331,6 +332,7 @@ impl Request {
             resource_name: resource_name(target.as_ref()),
             vm: spec.and_then(|spec| spec.vm.as_ref()),
             prepared: &prepared,
+            prepared_nics: status.and_then(|status| status.nics.as_deref()).unwrap_or_default(),
             caller,
             parameters: &invocation.parameters,
         });

@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 use serde_json::{Map, Value, json};
 
 use crate::action::Verdict;
+use crate::api::target::{NICS, Nic};
 use crate::api::{ActionRun, ExtensionTarget, Phase};
 use crate::protocol::Outcome;
 
@@ -38,7 +39,31 @@ pub fn after(target: &ExtensionTarget, run: &ActionRun, outcome: &Outcome, verdi
     if let Some(prepared) = prepared.filter(|_| is_newer(old.details_time.as_ref())) {
         put("detailsTime", "details", json!(prepared.details));
     }
+    let nics = verdict.prepared.as_ref().filter(|_| is_success).map(|prepared| prepared.nics.as_slice());
+    if let Some(nics) = nics.filter(|nics| !nics.is_empty() && is_newer(old.nics_time.as_ref())) {
+        put("nicsTime", "nics", json!(merged(old.nics.unwrap_or_default(), nics)));
+    }
     (!status.is_empty()).then_some(Value::Object(status))
+}
+
+/// What is known of NICs, with what is new of each: by uuid, as CloudStack does it.
+fn merged(mut known: Vec<Nic>, new: &[Nic]) -> Vec<Nic> {
+    for nic in new {
+        match known.iter_mut().find(|known| known.uuid == nic.uuid) {
+            Some(known) => {
+                let Nic { uuid, mac, ip, ip6 } = nic.clone();
+                *known = Nic {
+                    uuid,
+                    mac: mac.or(known.mac.take()),
+                    ip: ip.or(known.ip.take()),
+                    ip6: ip6.or(known.ip6.take()),
+                };
+            }
+            None => known.push(nic.clone()),
+        }
+    }
+    known.truncate(NICS);
+    known
 }
 
 /// When the script ended, by the leader's clock: its claim and the time that it took. The report may come much later.

@@ -23,6 +23,23 @@ fn tell(target: &mut Value, run: &ActionRun, outcome: &Outcome) -> bool {
     patch.is_some()
 }
 
+/// What the script of such a run of this target reads.
+fn payload_of(action: &str, target: &ExtensionTarget) -> Value {
+    let mut run = fixture::run();
+    run["spec"]["action"] = json!(action);
+    let run = serde_json::from_value(run).unwrap();
+    let extension = serde_json::from_value(fixture::extension()).unwrap();
+    let references = request::References {
+        extension: Some(&extension),
+        target: Some(target),
+        namespace_labels: &Default::default(),
+        stamp: Ok(()),
+        answers: &request::Answers::NONE,
+    };
+    let request = request::request(&run, &references, &request::Policy::default()).unwrap();
+    serde_json::from_str(&request.grant(&run, Default::default(), Default::default()).payload).unwrap()
+}
+
 #[test]
 fn the_script_that_ended_last_has_the_last_word_in_whatever_order_reports_come() {
     let early = (run("early", "status", "2026-11-23T10:00:00.000000Z"), outcome("PowerOn", 5_000));
@@ -60,6 +77,38 @@ fn a_newer_power_state_does_not_keep_prepared_details_out() {
     let told = &target["status"];
     assert_eq!((&told["details"]["vmid"], &told["lastRun"]), (&json!("103"), &json!("team-a/status")));
     assert_eq!(told["detailsTime"], "2026-11-23T10:00:00.001000Z");
+}
+
+#[test]
+fn what_prepare_says_of_nics_is_remembered_by_uuid_and_reaches_the_next_action() {
+    let mut target = fixture::target();
+    target["spec"]["vm"] = json!({"nics": [{"uuid": "a", "deviceId": 0}, {"uuid": "b", "mac": "02:00:00:00:00:0b"}]});
+    let answers = [
+        r#"{"nics": [{"uuid": "a", "mac": "02:00:00:00:00:01"}, {"mac": "of no nic"}, {"uuid": "b", "x": 1}], "vncPassword": "s3cret"}"#,
+        r#"{"nics": [{"uuid": "a", "ip": "10.0.0.7"}, {"uuid": "c", "mac": "02:00:00:00:00:03", "ip6": "fd00::3"}]}"#,
+    ];
+    for (answer, second) in answers.into_iter().zip(["00", "10"]) {
+        let prepare = run("prepare", "prepare", &format!("2026-11-23T10:00:{second}.000000Z"));
+        assert!(tell(&mut target, &prepare, &outcome(answer, 1)));
+    }
+    let known = json!([
+        {"uuid": "a", "mac": "02:00:00:00:00:01", "ip": "10.0.0.7"},
+        {"uuid": "c", "mac": "02:00:00:00:00:03", "ip6": "fd00::3"},
+    ]);
+    assert_eq!(
+        (&target["status"]["nics"], &target["status"]["nicsTime"]),
+        (&known, &json!("2026-11-23T10:00:10.001000Z"))
+    );
+    assert!(!target.to_string().contains("s3cret"), "a password never goes to status");
+    let parsed: ExtensionTarget = serde_json::from_value(target).unwrap();
+    assert_eq!(
+        payload_of("create", &parsed)["cloudstack.vm.details"]["nics"],
+        json!([
+            {"uuid": "a", "deviceId": 0, "mac": "02:00:00:00:00:01", "ip": "10.0.0.7"},
+            {"uuid": "b", "mac": "02:00:00:00:00:0b"},
+            {"uuid": "c", "mac": "02:00:00:00:00:03", "ip6": "fd00::3"},
+        ])
+    );
 }
 
 #[test]

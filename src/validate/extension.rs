@@ -91,11 +91,6 @@ pub fn extension(name: &str, spec: &OrchestratorExtensionSpec, served: &Contract
         version,
         entrypoint,
         enabled: spec.enabled.unwrap_or(true),
-        requires_prepare_vm: spec
-            .orchestrator
-            .as_ref()
-            .and_then(|options| options.requires_prepare_vm)
-            .unwrap_or(false),
         actions,
         details: spec.details.clone().unwrap_or_default(),
         details_from: spec.details_from.iter().flatten().map(|from| from.secret_ref.name.clone()).collect(),

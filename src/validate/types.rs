@@ -235,8 +235,6 @@ pub struct Extension {
     pub entrypoint: Entrypoint,
     /// Whether actions may run.
     pub enabled: bool,
-    /// Whether `prepare` has something to say before an instance is first started.
-    pub requires_prepare_vm: bool,
     /// Custom actions, in the manifest's order.
     pub actions: Vec<Action>,
     /// `externaldetails.extension`, without what `detailsFrom` adds.

@@ -6,6 +6,7 @@ mod claim;
 mod leader;
 mod output;
 mod overhead;
+mod samples;
 mod secrets;
 mod start;
 mod stop;
