@@ -18,6 +18,9 @@ endif
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 TARGET := $(CARGO_TARGET_DIR)
 
+# Most bytes of the runner, stripped: 4 MiB.
+export RUNNER_BYTES := 4194304
+
 CLUSTER := tests/cluster/cluster
 SCRIPTS = $(shell git ls-files -z | xargs -0 awk 'FNR == 1 && /^\#!(\/usr)?\/bin\/(env )?(ba)?sh/ { print FILENAME } { nextfile }') $(wildcard tests/cluster/lib/*.sh)
 # Every file of tests/ is a test program of its own; only e2e needs a cluster.
@@ -44,8 +47,15 @@ build: ## build both programs, the runner statically
 	  --target "$$triple" --target-dir "$(TARGET)/runner"
 	ldd "$(TARGET)/runner/$$triple/release/outrigger-runner" 2>&1 | grep -E 'statically linked|not a dynamic' >/dev/null || \
 	  { echo "outrigger-runner is not static: ldd lists libraries" >&2; exit 1; }
+	bytes=$$(stat -c %s "$(TARGET)/runner/$$triple/release/outrigger-runner")
+	((bytes <= RUNNER_BYTES)) || \
+	  { echo "outrigger-runner has $$bytes bytes, more than $$RUNNER_BYTES: every Job maps it" >&2; exit 1; }
 	mkdir -p "$(TARGET)/image"
 	install -m 0755 -C "$(TARGET)/release/outrigger" "$(TARGET)/runner/$$triple/release/outrigger-runner" "$(TARGET)/image/"
+
+.PHONY: runner-test
+runner-test: ## test the runner that goes into the image, once it is built
+	@OUTRIGGER_TEST_RUNNER="$(TARGET)/image/outrigger-runner" cargo test --test runner
 
 .PHONY: image
 image: build ## build the container image (IMAGE=localhost/outrigger:dev)

@@ -8,7 +8,7 @@ use crate::api::ActionRunStatus;
 /// Most characters of a table's cell.
 const CELL: usize = 60;
 
-/// The status, one field per line, then the result: JSON, or the table that a script asks for by `printmessage`.
+/// The status, one field per line, then the result: JSON, or what a script asks to print by `printmessage`.
 /// `is_secret`: a part of the answer is not in the status.
 pub(super) fn text(status: &ActionRunStatus, is_secret: bool) -> String {
     let exit_code = status.exit_code.map(|code| code.to_string());
@@ -27,26 +27,38 @@ pub(super) fn text(status: &ActionRunStatus, is_secret: bool) -> String {
     let line = |(name, value): (&str, Option<String>)| Some(format!("{:11}{}\n", format!("{name}:"), value?));
     let mut text: String = fields.into_iter().filter_map(line).collect();
     if let Some(result) = &status.result {
-        let shown = table(result).unwrap_or_else(|| format!("{result:#}\n"));
+        let shown = printed(result).unwrap_or_else(|| format!("{result:#}\n"));
         text.push_str("result:\n");
         text.extend(printable(&shown).lines().map(|line| format!("  {line}\n")));
     }
     text
 }
 
-/// The table of a result with a true `printmessage` and rows in `message`, as CloudStack shows it: the columns are the
-/// keys of the first row.
-fn table(result: &Value) -> Option<String> {
+/// What a result with a true `printmessage` has in `message`: text as it is, scalars one per line, rows as a table.
+fn printed(result: &Value) -> Option<String> {
     let asks = match result.get("printmessage")? {
         Value::Bool(asks) => *asks,
         Value::String(word) => word.eq_ignore_ascii_case("true"),
         _ => false,
     };
-    let rows: Vec<&Map<String, Value>> = match result.get("message").filter(|_| asks)? {
-        Value::Object(row) => vec![row],
-        Value::Array(rows) => rows.iter().map(Value::as_object).collect::<Option<_>>()?,
-        _ => return None,
+    let line = |value: &Value| match value {
+        Value::String(text) => Some(format!("{text}\n")),
+        Value::Number(_) | Value::Bool(_) => Some(format!("{value}\n")),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     };
+    match result.get("message").filter(|_| asks)? {
+        Value::Object(row) => table(&[row]),
+        Value::Array(rows) if rows.is_empty() => None,
+        Value::Array(rows) => {
+            let lines = rows.iter().map(line).collect::<Option<String>>();
+            lines.or_else(|| table(&rows.iter().map(Value::as_object).collect::<Option<Vec<_>>>()?))
+        }
+        scalar => line(scalar),
+    }
+}
+
+/// Rows as CloudStack shows them: the columns are the keys of the first.
+fn table(rows: &[&Map<String, Value>]) -> Option<String> {
     let columns: Vec<&String> = rows.first()?.keys().collect();
     let head = columns.iter().map(|name| cell(name)).collect();
     let body =
@@ -125,12 +137,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_table_stays_json() {
+    fn a_text_that_is_to_be_printed_is_shown_as_text_and_scalars_one_per_line() {
+        let shown = |message: Value| shown_as(json!({"printmessage": "true", "message": message}));
+        assert_eq!(shown(json!("two\nlines")), "result:\n  two\n  lines\n");
+        assert_eq!(shown(json!(5)), "result:\n  5\n");
+        assert_eq!(shown(json!(["a", 1, true])), "result:\n  a\n  1\n  true\n");
+    }
+
+    #[test]
+    fn what_is_neither_text_nor_a_table_stays_json() {
         for result in [
             json!({"printmessage": "false", "message": [{"a": 1}]}),
-            json!({"printmessage": "true", "message": "plain"}),
-            json!({"printmessage": "true", "message": [1]}),
+            json!({"printmessage": "true", "message": [1, {"a": 1}]}),
+            json!({"printmessage": "true", "message": [[1]]}),
             json!({"printmessage": "true", "message": []}),
+            json!({"printmessage": "true", "message": null}),
         ] {
             assert!(shown_as(result.clone()).starts_with("result:\n  {\n"), "{result}");
         }
