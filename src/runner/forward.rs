@@ -59,7 +59,16 @@ impl<W: Write> Forward<W> {
     /// steer a terminal, too, as U+FFFD.
     fn visible(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut visible = Vec::with_capacity(bytes.len());
-        for byte in bytes {
+        let mut rest = bytes;
+        loop {
+            // Nearly always all of it.
+            let plain = match self.may_control {
+                true => 0,
+                false => rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len()),
+            };
+            visible.extend_from_slice(&rest[..plain]);
+            let Some((byte, after)) = rest[plain..].split_first() else { return visible };
+            rest = after;
             if std::mem::take(&mut self.may_control) {
                 match byte {
                     0x80..=0x9F => {
@@ -76,7 +85,6 @@ impl<W: Write> Forward<W> {
                 _ => visible.push(*byte),
             }
         }
-        visible
     }
 
     /// Says that the stream's end is not passed on.
@@ -84,6 +92,10 @@ impl<W: Write> Forward<W> {
         let break_line = if self.in_line { "\n" } else { "" };
         self.write(format!("{break_line}{LACKS_END}").as_bytes());
     }
+}
+
+fn is_special(byte: u8) -> bool {
+    byte < b' ' && !matches!(byte, b'\n' | b'\r' | b'\t') || byte == 0x7F || byte == C1_FIRST
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 pub const SHORTEST_SECRET: usize = 4;
 /// Most bytes of a line break inside base64: CR, LF and the next line's indentation.
 const LONGEST_BREAK: usize = 64;
+/// What a spelling that is not plain, or a line break in it, begins with.
+pub const ESCAPES: &[u8] = b"\\%+\r\n";
 
 /// One text to look for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,9 +66,13 @@ fn in_base64(value: &[u8]) -> impl Iterator<Item = String> {
 }
 
 impl Needle {
-    /// The byte that it begins with where it is spelled plainly.
-    pub fn first_byte(&self) -> u8 {
-        self.text.as_bytes().first().copied().unwrap_or_default()
+    /// The bytes that it begins with where it is spelled plainly.
+    pub fn first_two_bytes(&self) -> (u8, u8) {
+        match *self.text.as_bytes() {
+            [first, second, ..] => (first, second),
+            // None is so short.
+            _ => (0, 0),
+        }
     }
 
     /// Looks at the start of `text`.
@@ -80,7 +86,7 @@ impl Needle {
             let plain = c.encode_utf8(&mut buffer).as_bytes();
             match text[at..].first() {
                 // Nearly always nothing but the character itself is to be compared.
-                Some(byte) if !b"\\%+\r\n".contains(byte) => match text[at..].starts_with(plain) {
+                Some(byte) if !ESCAPES.contains(byte) => match text[at..].starts_with(plain) {
                     true => at += plain.len(),
                     false => return Found { bytes: 0, undecided: plain.starts_with(&text[at..]) },
                 },

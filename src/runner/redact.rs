@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::needles::{Found, Needle, first_bytes, needles};
+use super::needles::{ESCAPES, Found, Needle, first_bytes, needles};
 use crate::protocol::MASK;
 
 /// The secrets to look for, shared by the streams of one run.
@@ -15,16 +15,19 @@ struct Needles {
     all: Vec<Needle>,
     /// Where in `all`, which is sorted, those are that begin with a byte; empty if there are none.
     by_first: Vec<Range<usize>>,
+    /// Which two bytes a spelling of any can begin with: most of an output is passed over by these.
+    begins: Vec<bool>,
 }
 
 impl Secrets {
     /// Everything under which `values` could appear; see [`needles`].
     pub fn new<S: AsRef<str>>(values: &[S]) -> Self {
         let all = needles(values);
-        let begins = |byte: u16| all.partition_point(|needle| u16::from(needle.first_byte()) < byte);
+        let begins = |byte: u16| all.partition_point(|needle| u16::from(needle.first_two_bytes().0) < byte);
         let by_first =
             if all.is_empty() { Vec::new() } else { (0..256).map(|byte| begins(byte)..begins(byte + 1)).collect() };
-        Self(Arc::new(Needles { all, by_first }))
+        let begins = beginnings(&all);
+        Self(Arc::new(Needles { all, by_first, begins }))
     }
 
     /// Whether there is nothing to look for.
@@ -46,22 +49,51 @@ impl Secrets {
         })
     }
 
+    /// Where in `text` the first secret could begin.
+    fn next_beginning(&self, text: &[u8]) -> Option<usize> {
+        let begins = self.0.begins.as_slice();
+        let found = text.windows(2).position(|two| begins[usize::from(two[0]) << 8 | usize::from(two[1])]);
+        // Of the last byte it is not known what follows.
+        found.or(text.len().checked_sub(1))
+    }
+
     /// Where secrets are in the whole of a text; those that overlap are one.
     pub fn places(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut places: Vec<Range<usize>> = Vec::new();
         if self.is_empty() {
             return places;
         }
-        for at in 0..text.len() {
+        let mut at = 0;
+        while let Some(skipped) = self.next_beginning(&text[at..]) {
+            at += skipped;
             let bytes = self.at_start_of(&text[at..]).bytes;
             match places.last_mut() {
                 Some(last) if bytes > 0 && at < last.end => last.end = last.end.max(at + bytes),
                 _ if bytes > 0 => places.push(at..at + bytes),
                 _ => {}
             }
+            at += 1;
         }
         places
     }
+}
+
+/// For each pair of bytes, whether a spelling of a needle can begin with it.
+fn beginnings(needles: &[Needle]) -> Vec<bool> {
+    let mut begins = vec![false; if needles.is_empty() { 0 } else { 1 << 16 }];
+    let mut add = |first: u8, second: u8| begins[usize::from(first) << 8 | usize::from(second)] = true;
+    for needle in needles {
+        let (first, second) = needle.first_two_bytes();
+        add(first, second);
+        ESCAPES.iter().for_each(|escape| add(first, *escape));
+        if first == b' ' {
+            (0..=u8::MAX).for_each(|second| add(b'+', second));
+        }
+    }
+    if !needles.is_empty() {
+        (0..=u8::MAX).for_each(|second| b"\\%".iter().for_each(|first| add(*first, second)));
+    }
+    begins
 }
 
 /// Replaces every secret in one stream by [`MASK`]; secrets that overlap share one mask. What could be the beginning
@@ -98,6 +130,12 @@ impl Redactor {
         }
         let mut done = 0;
         while done < self.held.len() {
+            if self.masked == 0 {
+                let rest = &self.held[done..];
+                let plain = self.secrets.next_beginning(rest).unwrap_or_default();
+                out.extend_from_slice(&rest[..plain]);
+                done += plain;
+            }
             let found = self.secrets.at_start_of(&self.held[done..]);
             if found.undecided && !at_end {
                 break;
