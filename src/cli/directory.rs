@@ -61,11 +61,35 @@ pub(super) fn entrypoint_problem(dir: &Path, path: &str, language: Option<&str>)
         return Some(format!("{path:?} cannot be read: {error}"));
     }
     let executable = rustix::fs::access(&file, Access::EXEC_OK).is_ok();
-    let script = Path::new(path);
-    let is_text = !head.starts_with(b"#!") && !head.contains(&0);
-    if executable && is_text && language.is_none() {
-        return Some(StartError::NotAProgram { script: script.to_owned() }.to_string());
+    let entrypoint = Entrypoint { path: Path::new(path), executable, head: &head, language };
+    match entrypoint::decide(&entrypoint, |name| Some(name.into())) {
+        // A program for another machine than this one may be right for the cluster's.
+        Err(StartError::NotAProgram { .. }) if head.starts_with(b"\x7fELF") => None,
+        decided => decided.err().map(|error| error.to_string()),
     }
-    let entrypoint = Entrypoint { path: script, executable, head: &head, language };
-    entrypoint::decide(&entrypoint, |name| Some(name.into())).err().map(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_program_for_another_machine_is_no_problem_and_an_executable_text_without_first_line_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("run");
+        let problem = |head: &str| {
+            fs::write(&file, head).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+            entrypoint_problem(dir.path(), "run", None)
+        };
+        assert_eq!(problem(&format!("\u{7f}ELF{}", "\u{1}".repeat(60))), None);
+        assert_eq!(problem("#!/bin/sh\n"), None);
+        for head in ["echo", "MZ\0"] {
+            let said = problem(head).unwrap();
+            assert!(said.starts_with("\"run\" is no program that this machine can execute"), "{said}");
+        }
+    }
 }
