@@ -1,7 +1,7 @@
 //! Tests of what runs say of their target, in every order.
 
 use super::super::fixture::{self, outcome};
-use super::super::verdict;
+use super::super::{request, verdict};
 use super::*;
 
 fn run(name: &str, action: &str, claimed: &str) -> ActionRun {

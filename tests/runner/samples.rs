@@ -2,7 +2,8 @@
 //! maps `create` to it.
 
 use outrigger::api::{ActionRun, OrchestratorExtension, Phase};
-use outrigger::run::request::{Answers, Policy, References, Request, request, verdict};
+use outrigger::run::request::{Answers, Policy, References, Request, request};
+use outrigger::run::verdict::verdict;
 use serde_json::{Value, json};
 
 use super::bench::{Bench, outcome_with};
