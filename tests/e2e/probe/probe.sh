@@ -5,6 +5,14 @@ action=$1 payload=$2 timeout=$3
 
 parameter() { jq -r ".parameters.$1 // empty" "$payload"; }
 
+# Adds a line at the server. A connection that is not answered (28) is tried again: nothing has been sent yet.
+append() {
+    local code=0
+    curl -fsS --connect-timeout 10 -X POST --data "$1" "$(parameter url)" || code=$?
+    ((code != 28)) || { append "$1" && code=0; }
+    return "$code"
+}
+
 case $action in
     Echo)
         echo "working on it" >&2
@@ -48,12 +56,12 @@ case $action in
         while :; do sleep 1000 || true; done
         ;;
     Append)
-        curl -fsS -X POST --data "$(hostname)" "$(parameter url)"
+        append "$(hostname)"
         sleep "$(jq -r ".parameters.seconds // 0" "$payload")"
         echo '{"status": "success"}'
         ;;
     Flaky)
-        curl -fsS -X POST --data "$OUTRIGGER_ATTEMPT $OUTRIGGER_IDEMPOTENCY_KEY" "$(parameter url)"
+        append "$OUTRIGGER_ATTEMPT $OUTRIGGER_IDEMPOTENCY_KEY"
         if ((OUTRIGGER_ATTEMPT < $(jq -r .parameters.succeeds "$payload"))); then
             echo "not yet, this is attempt $OUTRIGGER_ATTEMPT" >&2
             exit $((OUTRIGGER_ATTEMPT + 10))
