@@ -11,7 +11,8 @@
 //! | `POST /v1/runs/<uid>/report`   | [`Report`]        | 200 stored; 409 [`Refusal`]; 410 gone; 503 try again           |
 //! | `POST /v1/runs/<uid>/output`   | [`OutputUpload`]  | 200 kept; 409 [`Refusal`]; 410 gone; 503 try again             |
 //!
-//! 401 (a token that does not verify) is final, like 409 and 410. Anything else is tried again.
+//! 401 (a token that does not verify) and 413 (more than [`REQUEST_BYTES`]) are final, like 409 and 410. Anything else is tried
+//! again.
 
 mod auth;
 mod message;
@@ -32,7 +33,7 @@ use crate::digest::Digest;
 
 /// The most bytes of a request's body that the operator takes in, from a runner, a standby or the API server. It fits both
 /// streams of a [`Report`], of which escaping makes each byte up to six; an [`OutputUpload`]; and a review of two objects of
-/// the API server's largest request. What a runner sends is never larger: it would be sent again until its pod's deadline.
+/// the API server's largest request. A report that also has the answer as it was printed is cut to it: [`Report::fit`].
 pub const REQUEST_BYTES: usize = 8 << 20;
 
 /// The name for which the operator's certificates are always valid.
@@ -182,6 +183,17 @@ pub struct Report {
     pub output: Option<OutputSizes>,
 }
 
+impl Report {
+    /// The same within [`REQUEST_BYTES`]: the answer as it was printed is left out where both copies of it do not fit.
+    pub fn fit(mut self) -> Self {
+        let fits = |report: &Self| serde_json::to_vec(report).is_ok_and(|body| body.len() <= REQUEST_BYTES);
+        if self.outcome.unmasked.is_some() && !fits(&self) {
+            self.outcome.unmasked = None;
+        }
+        self
+    }
+}
+
 /// What stands in place of a secret.
 pub const MASK: &str = "********";
 
@@ -288,4 +300,26 @@ pub struct TreePin {
     pub tree: Digest,
     /// Digest of the entrypoint's bytes.
     pub entrypoint: Digest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_always_fits_a_request() {
+        let report = |text: String| {
+            let stdout = Stream { text: text.clone(), dropped_bytes: 0 };
+            let stderr = Stream { text: "\u{1}".repeat(64 << 10), dropped_bytes: 0 };
+            let outcome = Outcome { stdout, stderr, unmasked: Some(Unmasked(text)), ..Outcome::of(Ending::Exited) };
+            Report { attempt: 1, nonce: Nonce::from_bytes([0; 16]), outcome, output: None }
+        };
+        for (text, whole) in [("a", true), ("\u{1}", false)] {
+            let report = report(text.repeat(1 << 20));
+            let fitting = report.clone().fit();
+            assert!(serde_json::to_vec(&fitting).unwrap().len() <= REQUEST_BYTES);
+            assert_eq!(fitting.outcome.unmasked.is_some(), whole);
+            assert_eq!(fitting.outcome.stdout, report.outcome.stdout);
+        }
+    }
 }

@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Why a request has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// 401, 409 or 410: the answer would be the same again.
+    /// 401, 409, 410 or 413: the answer would be the same again.
     #[error("refused by the operator ({status}): {message}")]
     Refused {
         /// HTTP status.
@@ -117,11 +117,15 @@ impl Client {
             .map_err(failed)?;
         let status = answer.status().as_u16();
         let text = answer.body_mut().with_config().limit(ANSWER_BYTES).read_to_vec().map_err(failed)?;
-        match status {
-            200 => Ok(text),
-            401 | 409 | 410 => Err(RequestError::Refused { status, message: explanation(&text) }),
-            _ => Err(RequestError::Failed(format!("status {status}: {}", explanation(&text)))),
-        }
+        settled(status, text)
+    }
+}
+
+fn settled(status: u16, text: Vec<u8>) -> Result<Vec<u8>, RequestError> {
+    match status {
+        200 => Ok(text),
+        401 | 409 | 410 | 413 => Err(RequestError::Refused { status, message: explanation(&text) }),
+        _ => Err(RequestError::Failed(format!("status {status}: {}", explanation(&text)))),
     }
 }
 
@@ -212,6 +216,13 @@ mod tests {
             Err(refused.clone())
         });
         assert_eq!((answer, tries), (Err(refused), 1));
+    }
+
+    #[test]
+    fn what_would_be_answered_the_same_again_settles() {
+        let settles = |status| !matches!(settled(status, b"why".to_vec()), Err(RequestError::Failed(_)));
+        assert!([200, 401, 409, 410, 413].into_iter().all(settles));
+        assert!(![404, 429, 500, 503].into_iter().any(settles));
     }
 
     #[test]

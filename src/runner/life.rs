@@ -192,7 +192,7 @@ impl Runner {
     /// Reports until the outcome is taken, then hands the output over: a run waits for its outcome, and nobody for this.
     fn report(&self, client: &Client, outcome: Outcome, output: &Output) {
         let (attempt, nonce) = (self.config.attempt, self.nonce.clone());
-        let report = Report { attempt, nonce: nonce.clone(), outcome, output: output.sizes() };
+        let report = Report { attempt, nonce: nonce.clone(), outcome, output: output.sizes() }.fit();
         if let Err(error) = persist(None, None, || client.report(&report)) {
             log(&format!("the outcome was not taken: {error}"));
             return;
