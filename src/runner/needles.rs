@@ -8,15 +8,25 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 /// Values with fewer characters, white space around them not counted, are not redacted: they would hide ordinary output.
 pub const SHORTEST_SECRET: usize = 4;
+/// Values that are not redacted either, in any case: they are in most JSON, and `"success": "********"` would no longer say
+/// that something failed.
+const ORDINARY: [&str; 3] = ["true", "false", "null"];
 /// Most bytes of a line break inside base64: CR, LF and the next line's indentation.
 const LONGEST_BREAK: usize = 64;
 /// What a spelling that is not plain, or a line break in it, begins with.
 pub const ESCAPES: &[u8] = b"\\%+\r\n";
 
+/// From how many backslashes on a run of them is one step: each can be spelled in several ways, and its ends are as many.
+const LONG_RUN: usize = 16;
+/// Bytes that are compared at once.
+const BLOCK: usize = 256;
+
 /// One text to look for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Needle {
     text: String,
+    /// Bytes at its start of which none begins another spelling: where the text has the same, it has nothing else.
+    plain: usize,
     /// It is base64, which writers break into lines.
     breaks: bool,
 }
@@ -30,16 +40,17 @@ pub struct Found {
     pub undecided: bool,
 }
 
-/// What to look for so that none of `values` appears. Values with fewer than [`SHORTEST_SECRET`] characters are left out;
-/// a value that ends in white space (files usually end in a newline) is also looked for without it.
+/// What to look for so that none of `values` appears. Values with fewer than [`SHORTEST_SECRET`] characters are left
+/// out, and `true`, `false` and `null`; a value that ends in white space (files usually end in a newline) is also looked for without it.
 pub fn needles<S: AsRef<str>>(values: &[S]) -> Vec<Needle> {
     let mut all = Vec::new();
     for value in values {
         let (value, trimmed) = (value.as_ref(), value.as_ref().trim());
-        if trimmed.chars().count() >= SHORTEST_SECRET {
+        let is_ordinary = ORDINARY.iter().any(|word| trimmed.eq_ignore_ascii_case(word));
+        if trimmed.chars().count() >= SHORTEST_SECRET && !is_ordinary {
             for text in [value, trimmed] {
-                all.push(Needle { text: text.to_owned(), breaks: false });
-                all.extend(in_base64(text.as_bytes()).map(|text| Needle { text, breaks: true }));
+                all.push(Needle::new(text.to_owned(), false));
+                all.extend(in_base64(text.as_bytes()).map(|text| Needle::new(text, true)));
             }
         }
     }
@@ -66,6 +77,11 @@ fn in_base64(value: &[u8]) -> impl Iterator<Item = String> {
 }
 
 impl Needle {
+    fn new(text: String, breaks: bool) -> Self {
+        let plain = text.find(['\\', '%']).unwrap_or(text.len());
+        Self { text, plain, breaks }
+    }
+
     /// The bytes that it begins with where it is spelled plainly.
     pub fn first_two_bytes(&self) -> (u8, u8) {
         match *self.text.as_bytes() {
@@ -77,8 +93,11 @@ impl Needle {
 
     /// Looks at the start of `text`.
     pub fn at_start_of(&self, text: &[u8]) -> Found {
-        let mut rest = self.text.chars();
-        let mut at = 0;
+        let mut at = common(&self.text.as_bytes()[..self.plain], text);
+        while !self.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let mut rest = self.text[at..].chars();
         loop {
             let here = rest.clone();
             let Some(c) = rest.next() else { return Found { bytes: at, undecided: false } };
@@ -100,8 +119,31 @@ impl Needle {
     fn spelled_from(&self, rest: &str, text: &[u8], start: usize) -> Found {
         let mut found = Found { bytes: 0, undecided: false };
         let mut ends = vec![start];
-        for c in rest.chars() {
+        let mut rest = rest;
+        while let Some(c) = rest.chars().next() {
             let mut next = Vec::new();
+            let run = backslashes(rest.as_bytes());
+            if run >= LONG_RUN && ends.iter().all(|end| is_run(&text[*end..], run)) {
+                rest = &rest[run..];
+                for end in ends {
+                    let there = backslashes(&text[end..]);
+                    found.undecided |= end + there == text.len();
+                    let most = there.min(4 * run);
+                    // What follows begins with three backslashes at most.
+                    let least = if rest.is_empty() { most } else { run.max(there.saturating_sub(3)) };
+                    if there >= run {
+                        next.extend((least..=most).map(|bytes| end + bytes));
+                    }
+                }
+                if next.is_empty() {
+                    return found;
+                }
+                next.sort_unstable();
+                next.dedup();
+                ends = next;
+                continue;
+            }
+            rest = &rest[c.len_utf8()..];
             for end in ends {
                 let at = end + if self.breaks && end > 0 { line_break(&text[end..]) } else { 0 };
                 found.undecided |= spellings(c, &text[at..], |bytes| next.push(at + bytes));
@@ -116,6 +158,27 @@ impl Needle {
         found.bytes = ends.into_iter().max().unwrap_or_default();
         found
     }
+}
+
+/// How many bytes at the start of both are the same.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    let blocks = one.chunks(BLOCK).zip(other.chunks(BLOCK)).take_while(|(one, other)| one == other);
+    let same: usize = blocks.map(|(block, _)| block.len()).sum();
+    same + one[same..].iter().zip(&other[same..]).take_while(|(one, other)| one == other).count()
+}
+
+/// How many backslashes `text` begins with.
+fn backslashes(text: &[u8]) -> usize {
+    let blocks = text.chunks(BLOCK).take_while(|block| **block == [b'\\'; BLOCK]).count();
+    let same = blocks * BLOCK;
+    same + text[same..].iter().take_while(|byte| **byte == b'\\').count()
+}
+
+/// Whether so many backslashes can stand in `text` as backslashes alone, if at all: those that it begins with are enough, or
+/// no `\u005c` goes on.
+fn is_run(text: &[u8], run: usize) -> bool {
+    let there = backslashes(text);
+    there >= run || there > 0 && !text.get(there).is_some_and(|next| next.eq_ignore_ascii_case(&b'u'))
 }
 
 /// The first bytes of needles of which `text` can begin with a spelling; `None`: of any.

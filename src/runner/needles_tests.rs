@@ -8,8 +8,10 @@ fn has(value: &str, spelling: &str) -> bool {
 }
 
 #[test]
-fn short_values_are_not_looked_for() {
+fn short_values_and_the_words_of_json_are_not_looked_for() {
     assert!(needles(&["", "abc", " ab \n"]).is_empty());
+    assert!(needles(&["true", "False", "NULL", " true\n"]).is_empty());
+    assert!(has("trues", "trues"));
     assert!(has("abcd", "abcd"));
     assert!(has("äöüß", "äöüß"));
 }
@@ -142,4 +144,42 @@ fn whatever_is_recognised_begins_with_a_byte_that_is_looked_for() {
             }
         }
     }
+}
+
+#[test]
+fn long_runs_of_one_character_are_recognised_without_trying_every_end() {
+    let long = "\\".repeat(4096);
+    let needle = &needles(&[&long]).into_iter().find(|needle| needle.text == long).unwrap();
+    for (text, bytes, undecided) in [
+        (long.clone(), 4096, true),
+        (long.clone() + "a", 4096, false),
+        (long[1..].to_owned(), 0, true),
+        (long[1..].to_owned() + "a", 0, false),
+        (long.repeat(2) + "a", 8192, false),
+        (long.repeat(5) + "a", 4 * 4096, false),
+    ] {
+        assert_eq!(needle.at_start_of(text.as_bytes()), Found { bytes, undecided }, "{}", text.len());
+    }
+    let value = format!("a{}\"b", &long[..40]);
+    let json = serde_json::to_string(&value).unwrap();
+    let nested = serde_json::to_string(json.trim_matches('"')).unwrap();
+    for spelling in [&value, &json[1..json.len() - 1], &nested[1..nested.len() - 1]] {
+        assert!(has(&value, spelling), "{spelling}");
+    }
+    assert!(has(&long[..40], &"\\u005c".repeat(40)));
+    assert!(has(&long[..40], &("\\".repeat(10) + &"\\u005C".repeat(30))));
+}
+
+#[test]
+fn texts_that_are_the_same_are_compared_in_blocks() {
+    for (one, other) in [(0, 0), (1, 0), (255, 256), (256, 256), (1000, 700), (512, 513)] {
+        let (one, other) = (vec![b'a'; one], vec![b'a'; other]);
+        let least = one.len().min(other.len());
+        assert_eq!(common(&one, &other), least);
+        assert_eq!(common(&[&one[..], b"x"].concat(), &[&one[..], b"y"].concat()), one.len());
+    }
+    assert_eq!(
+        [0, 255, 256, 600].map(|count| backslashes(&[&vec![b'\\'; count][..], b"a"].concat())),
+        [0, 255, 256, 600]
+    );
 }

@@ -227,6 +227,15 @@ mod tests {
         assert_eq!(out, b"\xff\xfe********\xff");
     }
 
+    /// With a step for each byte of the secret at each of the text's this would not end while somebody waits.
+    #[test]
+    fn a_long_secret_of_one_character_is_masked_in_a_long_text_of_it() {
+        for (byte, secret, text) in [("a", 8192, 1 << 18), ("\\", 4096, 1 << 15)] {
+            let (secret, text) = (byte.repeat(secret), byte.repeat(text));
+            assert_eq!(redact(&[&secret], &[text.as_bytes()]), MASK);
+        }
+    }
+
     #[test]
     fn without_secrets_nothing_is_held_back() {
         let mut redactor = Redactor::new(Secrets::default());

@@ -48,7 +48,7 @@ fn an_answer_with_a_secret_number_stays_json() {
     let script = "printf '{\"pin\": 5900,\\n \"on\": true, \"text\": \"pin: 5900, on\"}'";
     let redact = vec!["5900".to_owned(), "true".to_owned()];
     let (_, outcome) = outcome_with(&Bench::sh(script), ClaimGrant { redact, ..grant() });
-    let expected = "{\"pin\": \"********\",\n \"on\": \"********\", \"text\": \"pin: ********, on\"}";
+    let expected = "{\"pin\": \"********\",\n \"on\": true, \"text\": \"pin: ********, on\"}";
     assert_eq!((outcome.stdout.text.as_str(), outcome.unmasked), (expected, None));
 }
 
@@ -64,6 +64,16 @@ fn of_an_answer_that_goes_to_a_secret_only_the_report_has_it_as_it_was_printed()
     let rest = format!("{:?} {:?} {} {:?}", leader.outputs(), leader.progress(), done.stderr, done.message);
     assert!(!rest.contains("hunter2") && !bench.read("termination").contains("hunter2"), "{rest}");
     assert!(!String::from_utf8(done.stdout).unwrap().contains("hunter2"));
+}
+
+#[test]
+fn an_answer_that_does_not_fit_twice_is_reported_as_it_may_be_shown() {
+    let bench = Bench::sh("head -c 900000 /dev/zero | tr '\\0' '\\001'; printf 'hunter2 & co'");
+    let leader = Leader::start(ClaimGrant { withhold_stdout: true, ..grant() });
+    bench.run(&leader);
+    let report = leader.reports().remove(0);
+    assert!(report.outcome.stdout.text.ends_with("\u{1}********"));
+    assert_eq!((report.outcome.stdout.text.len(), report.outcome.unmasked), (900_008, None));
 }
 
 #[test]
