@@ -3,7 +3,7 @@
 //! A zip file says everything twice, in its directory and before each entry, and readers differ in what they believe.
 //! Only files that say the same in both places, and whose entries do not overlap, are unpacked.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use zip::read::{ArchiveOffset, Config, ZipFileEntry};
 use zip::result::ZipError;
@@ -55,15 +55,25 @@ fn check_end(file: &mut (impl Read + Seek), limits: &Limits) -> Result<u64, Unpa
     }
     let limit = limits.entries.saturating_mul(DIRECTORY_ENTRY_BYTES.saturating_add(limits.path_bytes as u64));
     // Which of several end records counts is for the reader to say: none of them may be too much. Entries are read one
-    // after the other from where the directory begins, whatever size the record gives it.
+    // after the other from where the directory begins, whatever size the record gives it. Where no directory begins, the record
+    // is one of an archive inside of this one, or none at all, and no reader follows it.
     for (at, record) in tail.windows(END_BYTES).enumerate().filter(|(_, window)| window.starts_with(b"PK\x05\x06")) {
         let begins = u64::from(u32::from_le_bytes([record[16], record[17], record[18], record[19]]));
         let directory = bytes.saturating_sub(begins);
-        if begins < start + at as u64 && directory > limit.saturating_add(TAIL) {
+        let is_large = begins < start + at as u64 && directory > limit.saturating_add(TAIL);
+        if is_large && begins_directory(file, begins).map_err(read)? {
             return Err(UnpackError::DirectoryTooLarge { bytes: directory, limit });
         }
     }
     Ok(bytes)
+}
+
+/// Whether the record of an entry stands at `begins`.
+fn begins_directory(file: &mut (impl Read + Seek), begins: u64) -> io::Result<bool> {
+    file.seek(SeekFrom::Start(begins))?;
+    let mut magic = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut magic)?;
+    Ok(magic == b"PK\x01\x02")
 }
 
 /// Check what the directory says of the archive as a whole: names, number and sizes.

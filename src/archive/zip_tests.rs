@@ -110,15 +110,20 @@ fn what_a_streaming_writer_packs_is_unpacked() {
     assert_eq!(staging.content(), expected(&[("run", "0755 content"), ("data", "0755 content")]));
 }
 
-/// A file of so many bytes, of which only the end can be read.
+/// A file of so many bytes, of which only the end can be read, and where its directory begins.
 struct EndAlone {
     bytes: u64,
+    directory: u64,
     end: Vec<u8>,
     at: u64,
 }
 
 impl Read for EndAlone {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.at == self.directory {
+            self.at += 4;
+            return b"PK\x01\x02".as_slice().read(buffer);
+        }
         let start = self.bytes - self.end.len() as u64;
         assert!(self.at >= start, "read at {} of {}", self.at, self.bytes);
         let read = (&self.end[(self.at - start) as usize..]).read(buffer)?;
@@ -151,13 +156,23 @@ fn a_directory_of_many_long_names_is_refused_before_it_is_read() {
         end.extend([0, 0]);
         let bytes = u64::from(data) + u64::from(directory) + END_BYTES as u64;
         let mut writer = Staging::new().writer(Limits::default());
-        let error = unpack(EndAlone { bytes, end, at: 0 }, &mut writer).unwrap_err();
+        let error = unpack(EndAlone { bytes, directory: data.into(), end, at: 0 }, &mut writer).unwrap_err();
         assert_eq!(
             error.to_string(),
             "unpack zip: the directory at its end has 248520022 bytes, and at most 15820000 are allowed; pack fewer files"
         );
         assert!(!error.is_transient());
     }
+}
+
+#[test]
+fn an_archive_inside_of_one_is_no_directory_of_it() {
+    let inner = stored(&[("small", b"text")]);
+    let bytes = stored(&[("data", &[b'x'; 200_000]), ("inner.zip", &inner)]);
+    let staging = Staging::new();
+    let limits = Limits { entries: 10, path_bytes: 100, ..Limits::default() };
+    let summary = staging.unpack(&bytes, limits, false).unwrap();
+    assert_eq!((summary.files, summary.bytes), (2, 200_000 + inner.len() as u64));
 }
 
 #[test]
