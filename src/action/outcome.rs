@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 
 use crate::api::{Phase, Reason};
-use crate::protocol::{Ending, Fault, Outcome};
+use crate::protocol::{Ending, Fault, MASK, Outcome};
 use crate::validate::{ActionKind, LifecycleAction};
 
 use super::json::{explanation, find, says_failed};
@@ -73,7 +73,8 @@ pub fn outcome(input: &OutcomeInput<'_>, outcome: &Outcome) -> Verdict {
     let cut = outcome.stdout.dropped_bytes > 0;
     let json = if cut { None } else { find(stdout) };
     let unmasked = outcome.unmasked.as_ref().and_then(|printed| find(&printed.0));
-    let given = Answer { shown: json.as_ref(), whole: unmasked.as_ref().or(json.as_ref()) };
+    let is_lost = unmasked.is_none() && stdout.contains(MASK);
+    let given = Answer { shown: json.as_ref(), whole: unmasked.as_ref().or(json.as_ref()), is_lost };
     let some = |text: String| (!text.is_empty()).then_some(text);
     let mut verdict = Verdict {
         phase: Phase::Failed,
@@ -139,7 +140,13 @@ struct Answer<'a> {
     shown: Option<&'a Value>,
     /// As it was printed, where that is known: for a Secret alone.
     whole: Option<&'a Value>,
+    /// It had secrets, and is nowhere as it was printed: only its copy without them arrived.
+    is_lost: bool,
 }
+
+/// Why an answer for a Secret that [`Answer::is_lost`] is none.
+const LOST: &str =
+    "the answer was lost: only a copy of it with ******** in the place of secrets has arrived; run it again";
 
 /// Why the way in which the script ended is a failure; `None`: exit code 0, and nothing said otherwise.
 fn ending(input: &OutcomeInput<'_>, outcome: &Outcome, json: Option<&Value>) -> Option<Failure> {
@@ -215,12 +222,18 @@ fn answer(
         LifecycleAction::Status => verdict.power = Some(wire::status(stdout, given.shown)),
         LifecycleAction::Statuses => verdict.result = Some(wire::statuses(given.shown).map_err(invalid)?),
         LifecycleAction::GetConsole => {
+            if given.is_lost {
+                return Err(invalid(LOST.into()));
+            }
             let console = wire::console(given.whole, given.shown).map_err(invalid)?;
             verdict.secret = Some(console.secret.clone());
             verdict.console = Some(console);
         }
         LifecycleAction::Prepare => {
             let (prepared, public) = wire::prepared(stdout, given.shown).map_err(invalid)?;
+            if given.is_lost && prepared.has_password {
+                return Err(invalid(LOST.into()));
+            }
             verdict.secret = given.whole.filter(|_| prepared.has_password).cloned();
             verdict.result = public;
             verdict.prepared = Some(prepared);

@@ -183,6 +183,23 @@ fn a_secret_answer_is_whole_in_its_secret_and_masked_everywhere_else() {
 }
 
 #[test]
+fn a_secret_answer_of_which_only_the_masked_copy_arrived_fails_visibly() {
+    let console = r#"{"console": {"host": "bmc.example.com", "port": 5900, "password": "********"}}"#;
+    let prepared = r#"{"details": {"vmid": "1"}, "vncPassword": "********"}"#;
+    for (action, printed) in [(LifecycleAction::GetConsole, console), (LifecycleAction::Prepare, prepared)] {
+        let verdict = outcome(&lifecycle(action), &exited(0, printed, ""));
+        assert_eq!((verdict.phase, verdict.reason), (Phase::Failed, Reason::ResultInvalid));
+        let lost =
+            "the answer was lost: only a copy of it with ******** in the place of secrets has arrived; run it again";
+        assert!(verdict.message.ends_with(lost), "{}", verdict.message);
+        assert_eq!((verdict.secret, verdict.console, verdict.prepared), (None, None, None));
+        assert_eq!(verdict.stdout_tail, None);
+    }
+    let without = r#"{"details": {"pool": "********"}}"#;
+    assert_eq!(outcome(&lifecycle(LifecycleAction::Prepare), &exited(0, without, "")).phase, Phase::Succeeded);
+}
+
+#[test]
 fn json_is_found_among_noise() {
     let outputs = [
         (r#"{"a": 1}"#, json!({"a": 1})),
