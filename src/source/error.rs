@@ -153,6 +153,28 @@ pub enum SourceError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// Objects of a repository that are changes of each other, and larger together than what is held in memory.
+    #[error(
+        "fetch {url}: objects of the repository that are changes of each other need more than {limit} bytes of memory; repack \
+         the repository with a smaller --depth, or use an archive"
+    )]
+    ChangesTooLarge {
+        /// The repository, masked.
+        url: String,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// Objects that have more bytes together than any tree within the limits needs.
+    #[error(
+        "fetch {url}: the objects that the server sends for one commit have more than {limit} bytes; use an archive of what the \
+         extension needs"
+    )]
+    ObjectsTooLarge {
+        /// The repository, masked.
+        url: String,
+        /// Bytes allowed.
+        limit: u64,
+    },
     /// More objects than a tree within the limits can have.
     #[error(
         "fetch {url}: the server sends {objects} objects for one commit, and at most {limit} are taken; use an archive of \
@@ -292,6 +314,7 @@ impl SourceError {
             Self::DigestMismatch { .. } | Self::TooLarge { .. } | Self::Content { .. } => FailureClass::Stalled,
             Self::SignatureInvalid { .. } => FailureClass::Stalled,
             Self::Redirect { .. } | Self::ObjectTooLarge { .. } | Self::TooManyObjects { .. } => FailureClass::Stalled,
+            Self::ChangesTooLarge { .. } | Self::ObjectsTooLarge { .. } => FailureClass::Stalled,
             Self::Encoded { .. } => FailureClass::Stalled,
             Self::Unpack { source, .. } if !source.is_transient() => FailureClass::Stalled,
             Self::Status { retry_after: Some(wait), .. } => FailureClass::Waiting(*wait),
@@ -322,6 +345,7 @@ impl SourceError {
             Self::SignatureInvalid { .. } => Reason::SignatureInvalid,
             Self::Content { .. } | Self::Unpack { .. } => Reason::UnpackRefused,
             Self::TooLarge { .. } | Self::ObjectTooLarge { .. } | Self::TooManyObjects { .. } => Reason::TooLarge,
+            Self::ChangesTooLarge { .. } | Self::ObjectsTooLarge { .. } => Reason::TooLarge,
             Self::TimedOut { .. } => Reason::TimedOut,
             Self::Status { .. } | Self::Redirect { .. } | Self::Truncated { .. } | Self::Network { .. } => {
                 Reason::FetchFailed

@@ -132,7 +132,8 @@ pub(in crate::source) async fn receive_commit(
             let bounds = Bounds::of(&limits);
             let received = temporary.path().join("received");
             receive_pack(shared, selected.want, temporary.path(), &received, &bounds)?;
-            // A server that sends slowly holds nobody up: the turn begins when everything is there.
+            check_pack(shared, &received, &bounds)?;
+            // A server that sends slowly, or what is refused, holds nobody up: the turn begins when everything is there.
             let _turn = shared.wait(turns.0.acquire_owned())?;
             let objects = index_pack(shared, &received, temporary.path(), &bounds)?;
             let tree = write_tree(&objects, &selected, shared, &bounds, &dest, limits)?;
@@ -179,8 +180,20 @@ fn receive_pack(
         let header = cost::check_header(pack, bounds).map_err(unread)?;
         let mut file = File::create(received).map_err(io("create a temporary file"))?;
         file.write_all(&header).map_err(io("write the temporary file"))?;
-        io::copy(pack, &mut file).map_err(io("write the temporary file"))?;
-        Ok(())
+        loop {
+            // An error of the reader is the server's, and none of the file.
+            let bytes = match pack.fill_buf() {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(refused(shared, bounds, error.into())),
+            };
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            file.write_all(bytes).map_err(io("write the temporary file"))?;
+            let count = bytes.len();
+            pack.consume(count);
+        }
     };
     let fetched = gix::protocol::fetch(
         &mut OneCommit(want),
@@ -209,10 +222,15 @@ fn receive_pack(
     if came { Ok(()) } else { Err(git(&shared.url, "the server sent no objects")) }
 }
 
-/// Make the pack in the file `received` readable, once it is known to cost no more than `bounds` allows.
+/// Refuse the pack in the file `received` if it costs more than `bounds` allows. It takes hardly any memory itself.
+fn check_pack(shared: &Shared, received: &Path, bounds: &Bounds) -> Result<(), SourceError> {
+    let pack = File::open(received).map(BufReader::new).map_err(io("open the temporary file"))?;
+    cost::check(pack, bounds, &shared.interrupt).map_err(|fault| refused(shared, bounds, fault))
+}
+
+/// Make the pack in the file `received`, which was checked, readable.
 fn index_pack(shared: &Arc<Shared>, received: &Path, dir: &Path, bounds: &Bounds) -> Result<pack::Bundle, SourceError> {
-    let open = || File::open(received).map(BufReader::new).map_err(io("open the temporary file"));
-    cost::check(open()?, bounds, &shared.interrupt).map_err(|fault| refused(shared, bounds, fault))?;
+    let mut pack = File::open(received).map(BufReader::new).map_err(io("open the temporary file"))?;
     let allocation = usize::try_from(bounds.object_bytes).ok();
     let options = pack::bundle::write::Options {
         thread_limit: Some(1),
@@ -221,7 +239,7 @@ fn index_pack(shared: &Arc<Shared>, received: &Path, dir: &Path, bounds: &Bounds
         ..Default::default()
     };
     let written = pack::Bundle::write_to_directory(
-        &mut open()?,
+        &mut pack,
         Some(dir),
         &mut Discard,
         &shared.interrupt,
@@ -297,6 +315,8 @@ fn refused(shared: &Shared, bounds: &Bounds, fault: PackFault) -> SourceError {
     shared.take_failure().unwrap_or_else(|| match fault {
         PackFault::Objects(objects) => SourceError::TooManyObjects { url, objects, limit: bounds.objects },
         PackFault::Memory(limit) => SourceError::ObjectTooLarge { url, limit },
+        PackFault::Chain(limit) => SourceError::ChangesTooLarge { url, limit },
+        PackFault::Total(limit) => SourceError::ObjectsTooLarge { url, limit },
         PackFault::Malformed(cause) => git(&shared.url, &cause),
     })
 }

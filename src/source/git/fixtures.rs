@@ -105,12 +105,21 @@ const FLUSH: &[u8] = b"0000";
 
 /// A server of protocol 2 that answers with `pack` whatever is wanted.
 pub async fn serve(pack: Vec<u8>) -> Server {
+    answering(&pack, &[]).await
+}
+
+/// The same, but after the beginning `pack` comes `garbage`.
+pub async fn serve_until(pack: &[u8], garbage: &[u8]) -> Server {
+    answering(pack, garbage).await
+}
+
+async fn answering(pack: &[u8], last: &[u8]) -> Server {
     let capabilities: [&[u8]; 5] =
         [b"version 2\n", b"agent=fixture\n", b"ls-refs\n", b"fetch=shallow\n", b"object-format=sha1\n"];
     let lines = capabilities.iter().flat_map(|text| line(text)).collect::<Vec<u8>>();
     let advertisement = [&line(b"# service=git-upload-pack\n"), FLUSH, &lines, FLUSH].concat();
     let parts = pack.chunks(60_000).flat_map(|part| line(&[b"\x01", part].concat())).collect::<Vec<u8>>();
-    let answer = [line(b"packfile\n").as_slice(), &parts, FLUSH].concat();
+    let answer = [line(b"packfile\n").as_slice(), &parts, last, FLUSH].concat();
     Server::start(move |seen| {
         let (kind, body) = if seen.method == "GET" { ("advertisement", &advertisement) } else { ("result", &answer) };
         let content_type = format!("application/x-git-upload-pack-{kind}");

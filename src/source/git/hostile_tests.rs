@@ -6,16 +6,19 @@ use std::sync::atomic::AtomicBool;
 use gix::ObjectId;
 use gix::objs::Kind;
 
-use super::fixtures::{BY_ID, Pack, header, number, serve};
+use super::fixtures::{BY_ID, Pack, header, number, serve, serve_until};
 use super::pack::{Bounds, PackFault, check};
 use crate::api::reason::{FailureClass, Reason};
 use crate::archive::Limits;
-use crate::source::testing::fetcher;
+use crate::source::testing::{Server, fetcher};
 use crate::source::{Request, Resolution, SourceError, SourceUrl};
 
 /// What comes of the commit `commit` out of `pack`: names of the root, or the error.
 async fn fetched(pack: Vec<u8>, commit: ObjectId, limits: Limits) -> Result<Vec<String>, SourceError> {
-    let server = serve(pack).await;
+    fetched_from(&serve(pack).await, commit, limits).await
+}
+
+async fn fetched_from(server: &Server, commit: ObjectId, limits: Limits) -> Result<Vec<String>, SourceError> {
     let url = SourceUrl::parse(&server.url("/x.git")).unwrap();
     let request = Request::Git { url, refs: Some(commit.to_string().parse().unwrap()) };
     let Resolution::Changed(pending) = fetcher().resolve(&request, None, None).await? else { panic!("unchanged") };
@@ -38,7 +41,8 @@ fn single(mode: &str, name: &[u8]) -> (Vec<u8>, ObjectId) {
     (pack.bytes(), commit)
 }
 
-const BOUNDS: Bounds = Bounds { objects: 8, object_bytes: 1000, tree_bytes: 1000, chain_bytes: 2500 };
+const BOUNDS: Bounds =
+    Bounds { objects: 8, object_bytes: 1000, tree_bytes: 1000, chain_bytes: 2500, total_bytes: 4000 };
 
 fn checked(pack: &[u8]) -> Result<(), PackFault> {
     check(Cursor::new(pack), &BOUNDS, &AtomicBool::new(false))
@@ -137,6 +141,51 @@ async fn a_pack_that_is_cut_short_is_an_error_that_says_so() {
     assert!(error.to_string().ends_with("git: the pack is cut short"), "{error}");
 }
 
+#[tokio::test]
+async fn what_comes_instead_of_the_rest_of_a_pack_is_an_error_of_the_server() {
+    let (pack, commit) = single("100644", b"a");
+    let server = serve_until(&pack[..30], b"zzzz").await;
+    let error = fetched_from(&server, commit, Limits::default()).await.unwrap_err();
+    assert!(error.to_string().contains("git: the pack cannot be read: "), "{error}");
+    assert_eq!((error.reason(), error.class()), (Reason::FetchFailed, FailureClass::Transient));
+}
+
+#[tokio::test]
+async fn objects_that_are_more_together_than_any_tree_needs_are_refused() {
+    let mut pack = Pack::default();
+    let blob = pack.object(Kind::Blob, b"x");
+    for _ in 0..3 {
+        pack.object(Kind::Blob, &vec![0; 12 << 20]);
+    }
+    let tree = pack.tree(&[("100644", b"a", blob)]);
+    let commit = pack.commit(tree);
+    let limits = Limits { unpacked_bytes: 10, ..Limits::default() };
+    let error = refused(pack.bytes(), commit, limits).await;
+    let expected = "/x.git: the objects that the server sends for one commit have more than 33554472 bytes; use an archive of \
+                    what the extension needs";
+    assert!(error.to_string().ends_with(expected), "{error}");
+    assert_eq!((error.reason(), error.class()), (Reason::TooLarge, FailureClass::Stalled));
+    let mut pack = Pack::default();
+    for _ in 0..4 {
+        pack.object(Kind::Blob, &[0; 1000]);
+    }
+    checked(&pack.bytes()).unwrap();
+    pack.object(Kind::Blob, b"x");
+    assert!(matches!(checked(&pack.bytes()), Err(PackFault::Total(4000))));
+}
+
+#[tokio::test]
+async fn a_chain_of_changes_that_is_too_large_is_told_as_one() {
+    let mut pack = Pack::default();
+    pack.object(Kind::Blob, &vec![0; 30 << 20]);
+    (0..2).for_each(|_| pack.change(30 << 20, 30 << 20));
+    let error = refused(pack.bytes(), ObjectId::null(gix::hash::Kind::Sha1), Limits::default()).await;
+    let expected = "objects of the repository that are changes of each other need more than 67108864 bytes of memory; repack \
+                    the repository with a smaller --depth, or use an archive";
+    assert!(error.to_string().ends_with(expected), "{error}");
+    assert_eq!((error.reason(), error.class()), (Reason::TooLarge, FailureClass::Stalled));
+}
+
 #[test]
 fn objects_are_counted_and_measured_before_they_are_read() {
     let of = |size: usize| {
@@ -169,7 +218,7 @@ fn an_object_whose_changes_are_all_held_at_once_is_refused() {
         checked(&pack.bytes())
     };
     chain(4, 500).unwrap();
-    assert!(matches!(chain(5, 500), Err(PackFault::Memory(2500))));
+    assert!(matches!(chain(5, 500), Err(PackFault::Chain(2500))));
     // a change says how large its result is, and is small itself
     let mut pack = Pack::default();
     pack.object(Kind::Blob, b"x");
@@ -187,7 +236,7 @@ fn changes_of_objects_by_their_ids_count_together() {
         checked(&pack.bytes())
     };
     pack(4).unwrap();
-    assert!(matches!(pack(5), Err(PackFault::Memory(2500))));
+    assert!(matches!(pack(5), Err(PackFault::Chain(2500))));
 }
 
 proptest::proptest! {

@@ -17,6 +17,9 @@ use crate::archive::Limits;
 const MAX_OBJECT_BYTES: u64 = 32 << 20;
 /// Bytes of all objects that are held together while one of them is made: the objects that it is a change of.
 const MAX_CHAIN_BYTES: u64 = 64 << 20;
+/// How often the bytes that a tree may have may come as objects, which are all inflated and hashed: the directories and commits
+/// count as well, and some servers send more than they were asked for.
+const TOTAL_PER_TREE: u64 = 4;
 /// Bytes of a tree's entry besides its name: mode, space, NUL and id.
 const TREE_ENTRY_BYTES: u64 = 28;
 /// Objects for each entry of the tree. One commit needs one at most, itself and its tags apart; some servers send more than
@@ -35,6 +38,8 @@ pub(super) struct Bounds {
     /// Of an object that is a directory: that of the most and longest names that are allowed.
     pub tree_bytes: u64,
     pub chain_bytes: u64,
+    /// Of all objects together.
+    pub total_bytes: u64,
 }
 
 impl Bounds {
@@ -47,6 +52,7 @@ impl Bounds {
             object_bytes: limits.file_bytes.clamp(tree_bytes, MAX_OBJECT_BYTES),
             tree_bytes,
             chain_bytes: MAX_CHAIN_BYTES,
+            total_bytes: limits.unpacked_bytes.saturating_mul(TOTAL_PER_TREE).saturating_add(MAX_OBJECT_BYTES),
         }
     }
 }
@@ -58,6 +64,10 @@ pub(super) enum PackFault {
     Objects(u32),
     /// An object that needs more memory than the bytes that are allowed.
     Memory(u64),
+    /// Changes of changes that need more memory together than the bytes that are allowed.
+    Chain(u64),
+    /// Objects that have more bytes together than allowed.
+    Total(u64),
     /// No pack, or none that is whole.
     Malformed(String),
 }
@@ -86,7 +96,7 @@ pub(super) fn check(mut pack: impl BufRead, bounds: &Bounds, interrupt: &AtomicB
     let header = check_header(&mut pack, bounds)?;
     let objects = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
     let mut offset = HEADER_BYTES as u64;
-    let mut held = Held::default();
+    let (mut held, mut total) = (Held::default(), 0_u64);
     for _ in 0..objects {
         if interrupted(interrupt) {
             return Err(PackFault::Malformed("cancelled".to_owned()));
@@ -101,7 +111,11 @@ pub(super) fn check(mut pack: impl BufRead, bounds: &Bounds, interrupt: &AtomicB
         }
         held.add(offset, &entry.header, bytes);
         if held.at_most() > bounds.chain_bytes {
-            return Err(PackFault::Memory(bounds.chain_bytes));
+            return Err(PackFault::Chain(bounds.chain_bytes));
+        }
+        total = total.saturating_add(bytes);
+        if total > bounds.total_bytes {
+            return Err(PackFault::Total(bounds.total_bytes));
         }
         offset = entry.data_offset + packed_bytes;
     }
@@ -189,6 +203,7 @@ mod tests {
         let default = of(Limits::default());
         assert_eq!((default.objects, default.object_bytes), (20_000, 32 << 20));
         assert_eq!(default.tree_bytes, 10_000 * 283);
+        assert_eq!(default.total_bytes, 4 * Limits::default().unpacked_bytes + (32 << 20));
         assert_eq!(of(Limits { file_bytes: 5 << 20, ..Limits::default() }).object_bytes, 5 << 20);
         let tiny = of(Limits { file_bytes: 5, ..Limits::default() });
         assert_eq!(tiny.object_bytes, tiny.tree_bytes, "directories and commits are objects too");
