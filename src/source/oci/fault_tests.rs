@@ -244,6 +244,29 @@ async fn tags_come_in_pages_which_stay_within_the_registry_and_end() {
 }
 
 #[tokio::test]
+async fn a_tag_called_like_a_range_is_asked_for_before_any_list() {
+    let known = |name: &'static str| {
+        move |seen: &Seen| match seen.target.strip_prefix("/v2/team/ext/") {
+            Some("tags/list?n=1000") => bytes(r#"{"tags": ["4.1.0", "4.2.0", "5.0.0"]}"#),
+            Some(target) if target == format!("manifests/{name}") => bytes(manifest(SCRIPT)),
+            _ => status(404),
+        }
+    };
+    for (name, lists) in [("4.x", 0), ("4.2.0", 1)] {
+        let answer = known(name);
+        let server = Server::start(move |seen| answer(&seen)).await;
+        let found = pending(&request(&server, "4.x".parse().unwrap()), None).await.unwrap();
+        assert_eq!(found.resolved().revision, format!("{name}@{}", Digest::of(manifest(SCRIPT))));
+        assert_eq!(server.seen().iter().filter(|seen| seen.target.contains("tags/list")).count(), lists, "{name}");
+    }
+    let answer = known("none");
+    let server = Server::start(move |seen| answer(&seen)).await;
+    let error = pending(&request(&server, "6.x".parse().unwrap()), None).await.unwrap_err();
+    let expected = "the repository has no tag \"6.x\", and no tag with a semantic version in that range";
+    assert!(error.to_string().ends_with(expected), "{error}");
+}
+
+#[tokio::test]
 async fn a_tag_of_the_list_that_no_tag_can_be_is_not_asked_for() {
     let server = Server::start(|_| bytes(r#"{"tags": ["1.0.0+/../../../x"]}"#)).await;
     let error = pending(&request(&server, "*".parse().unwrap()), None).await.unwrap_err();

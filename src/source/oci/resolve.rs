@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use semver::VersionReq;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
@@ -11,7 +12,7 @@ use super::client::{RawManifest, Repository};
 use super::fault::OciFault;
 use super::layout::{Layout, Part, layout};
 use super::manifest::{Descriptor, Document, only, parse};
-use super::reference::{OciRef, Reference};
+use super::reference::{OciRef, Reference, Tag};
 use crate::archive::{self, EntryName, Limits, TreeSummary, TreeWriter, UnpackError, UnpackOptions};
 use crate::digest::Digest;
 use crate::source::download::WRITE_BYTES;
@@ -43,20 +44,38 @@ pub(in crate::source) async fn resolve(
             return Ok(Found { revision, layout: Some((*digest, layout_of(repository, manifest).await?)) });
         }
         OciRef::Tag(tag) => tag.clone(),
-        OciRef::Range(range) | OciRef::TagOrRange(_, range) => {
-            let tags = repository.tags().await?;
-            let named = tags.iter().find(|tag| matches!(wanted, OciRef::TagOrRange(named, _) if named == *tag));
-            let highest = || version::highest(range, tags.iter().map(|tag| (tag.as_str(), tag))).map(|(_, tag)| tag);
-            named.or_else(highest).cloned().ok_or_else(|| SourceError::RefNotFound {
-                url: repository.url().to_string(),
-                what: format!("tag with a semantic version in the range \"{range}\""),
-            })?
+        OciRef::Range(range) => {
+            let what = || format!("tag with a semantic version in the range \"{range}\"");
+            highest(repository, range).await?.ok_or_else(|| missing(repository, what()))?
         }
+        OciRef::TagOrRange(tag, range) => match tagged(repository, tag, known).await {
+            Err(SourceError::RefNotFound { .. }) => {
+                let what = || format!("tag {:?}, and no tag with a semantic version in that range", tag.as_str());
+                highest(repository, range).await?.ok_or_else(|| missing(repository, what()))?
+            }
+            found => return found,
+        },
     };
+    tagged(repository, &tag, known).await
+}
+
+fn missing(repository: &Repository, what: String) -> SourceError {
+    SourceError::RefNotFound { url: repository.url().to_string(), what }
+}
+
+/// The tag with the highest version in `range`.
+async fn highest(repository: &Repository, range: &VersionReq) -> Result<Option<Tag>, SourceError> {
+    let tags = repository.tags().await?;
+    let highest = version::highest(range, tags.iter().map(|tag| (tag.as_str(), tag)));
+    Ok(highest.map(|(_, tag)| tag.clone()))
+}
+
+/// What `tag` means now.
+async fn tagged(repository: &Repository, tag: &Tag, known: Option<&str>) -> Result<Found, SourceError> {
     let revision = |digest: &Digest| format!("{}@{digest}", tag.as_str());
     if let Some(known) =
         known.filter(|known| known.strip_prefix(tag.as_str()).is_some_and(|rest| rest.starts_with('@')))
-        && let Some(announced) = repository.announced(&tag).await?
+        && let Some(announced) = repository.announced(tag).await?
         && revision(&announced) == known
     {
         return Ok(Found { revision: known.to_owned(), layout: None });
