@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::testing::{FixedLookup, Server, bytes, fetcher, options};
+use super::testing::{FixedLookup, Server, bytes, fetched_text, fetcher, options};
 use super::tls_fixtures::{Pair, acceptor, pair, secret};
 use super::*;
 use crate::api::reason::Reason;
@@ -44,10 +44,10 @@ fn url(text: &str) -> SourceUrl {
 async fn an_unknown_authority_is_refused_and_one_of_the_secret_is_trusted() {
     let server = pair();
     let origin = tls_server(&server, None, OK.to_owned()).await;
-    let error = fetcher().fetch_text(&url(&origin), None).await.unwrap_err();
+    let error = fetched_text(&fetcher(), &url(&origin), None).await.unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
     let trusting = secret(&origin, &[("ca.crt", server.certificate.pem())]);
-    assert_eq!(fetcher().fetch_text(&url(&origin), Some(&trusting)).await.unwrap(), b"ok");
+    assert_eq!(fetched_text(&fetcher(), &url(&origin), Some(&trusting)).await.unwrap(), b"ok");
 }
 
 #[tokio::test]
@@ -56,9 +56,9 @@ async fn a_client_certificate_is_shown_to_the_server_that_asks() {
     let origin = tls_server(&server, Some(&client), OK.to_owned()).await;
     let ca = ("ca.crt", server.certificate.pem());
     let without = secret(&origin, std::slice::from_ref(&ca));
-    fetcher().fetch_text(&url(&origin), Some(&without)).await.unwrap_err();
+    fetched_text(&fetcher(), &url(&origin), Some(&without)).await.unwrap_err();
     let entries = [ca, ("tls.crt", client.certificate.pem()), ("tls.key", client.key.serialize_pem())];
-    assert_eq!(fetcher().fetch_text(&url(&origin), Some(&secret(&origin, &entries))).await.unwrap(), b"ok");
+    assert_eq!(fetched_text(&fetcher(), &url(&origin), Some(&secret(&origin, &entries))).await.unwrap(), b"ok");
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_redirect_from_https_to_http_is_refused() {
     let answer = format!("HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n", plain.url("/x?t=s3cret"));
     let origin = tls_server(&server, None, answer).await;
     let trusting = secret(&origin, &[("ca.crt", server.certificate.pem())]);
-    let error = fetcher().fetch_text(&url(&origin), Some(&trusting)).await.unwrap_err();
+    let error = fetched_text(&fetcher(), &url(&origin), Some(&trusting)).await.unwrap_err();
     let expected = format!("fetch {origin}/: redirect refused: from https to http ({})", plain.url("/x?…"));
     assert_eq!(error.to_string(), expected);
     assert!(plain.seen().is_empty());
@@ -82,11 +82,11 @@ async fn a_proxy_is_used_without_being_filtered_and_the_filter_holds_behind_it()
         let options = FetchOptions { proxy, allow: AddressPolicy::default(), ..options() };
         Fetcher::with_lookup(options, FixedLookup::new(answers)).unwrap()
     };
-    let text = through(&[&["1.1.1.1"]]).fetch_text(&url("http://public.example/x"), None).await.unwrap();
+    let text = fetched_text(&through(&[&["1.1.1.1"]]), &url("http://public.example/x"), None).await.unwrap();
     assert_eq!(text, b"from the proxy");
     assert_eq!(proxy.seen()[0].headers[HOST], "public.example");
     for (address, target) in [("169.254.169.254", "http://rebind.example/"), ("1.1.1.1", "http://10.0.0.1/")] {
-        let error = through(&[&[address]]).fetch_text(&url(target), None).await.unwrap_err();
+        let error = fetched_text(&through(&[&[address]]), &url(target), None).await.unwrap_err();
         assert_eq!(error.reason(), Reason::AddressDenied, "{error}");
     }
     assert_eq!(proxy.seen().len(), 1);
@@ -108,7 +108,7 @@ async fn a_resolver_that_never_answers_is_given_up_with_and_without_a_proxy() {
         let impatient = Duration::from_millis(100);
         let options = FetchOptions { proxy, connect_timeout: impatient, stall_timeout: impatient, ..options() };
         let fetcher = Fetcher::with_lookup(options, Arc::new(Silent)).unwrap();
-        let error = fetcher.fetch_text(&url("http://silent.example/x"), None).await.unwrap_err();
+        let error = fetched_text(&fetcher, &url("http://silent.example/x"), None).await.unwrap_err();
         assert_eq!(error.reason(), Reason::TimedOut, "{error}");
         assert!(error.to_string().starts_with("fetch http://silent.example/x: "), "{error}");
     }
@@ -130,7 +130,7 @@ async fn the_api_server_is_closed_at_its_port_alone_by_address_by_name_and_throu
         Fetcher::with_lookup(FetchOptions { allow, ..options() }, FixedLookup::new(&[&["127.0.0.1"]])).unwrap();
     let named = |port: u16| format!("http://api.example:{port}/x");
     for refused in [api_server.url("/x"), named(port), other.url("/away")] {
-        let error = fetcher.fetch_text(&url(&refused), None).await.unwrap_err();
+        let error = fetched_text(&fetcher, &url(&refused), None).await.unwrap_err();
         assert_eq!(error.reason(), Reason::AddressDenied, "{refused}: {error}");
         assert!(
             error.to_string().ends_with("an address of the cluster's API server, which is never allowed"),
@@ -138,7 +138,7 @@ async fn the_api_server_is_closed_at_its_port_alone_by_address_by_name_and_throu
         );
     }
     for open in [other.url("/x"), named(other.address.port())] {
-        assert_eq!(fetcher.fetch_text(&url(&open), None).await.unwrap(), b"beside it", "{open}");
+        assert_eq!(fetched_text(&fetcher, &url(&open), None).await.unwrap(), b"beside it", "{open}");
     }
     assert!(api_server.seen().is_empty());
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 
-use super::testing::{FixedLookup, Seen, Server, bytes, fetcher, options, raw_server, redirect, status};
+use super::testing::{FixedLookup, Seen, Server, bytes, fetched_text, fetcher, options, raw_server, redirect, status};
 use super::*;
 use crate::api::reason::{FailureClass, Reason};
 use crate::archive::Limits;
@@ -339,8 +339,8 @@ async fn a_refused_connection_says_so_without_the_query() {
 async fn a_small_text_is_read_and_a_large_one_refused() {
     let server = Server::start(|seen| bytes(vec![b'x'; if seen.target == "/big" { 2 << 20 } else { 5 }])).await;
     let url = |path: &str| SourceUrl::parse(&server.url(path)).unwrap();
-    assert_eq!(fetcher().fetch_text(&url("/small"), None).await.unwrap(), b"xxxxx");
-    let error = fetcher().fetch_text(&url("/big"), None).await.unwrap_err();
+    assert_eq!(fetched_text(&fetcher(), &url("/small"), None).await.unwrap(), b"xxxxx");
+    let error = fetched_text(&fetcher(), &url("/big"), None).await.unwrap_err();
     assert_eq!(error.reason(), Reason::TooLarge);
 }
 

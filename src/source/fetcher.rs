@@ -20,7 +20,7 @@ use crate::archive::{self, Limits, TreeSummary, TreeWriter, UnpackOptions};
 use crate::digest::Digest;
 use crate::signature::Verified;
 
-/// Bytes that [`Fetcher::fetch_text`] reads at most: what a manifest may have.
+/// Bytes that [`Fetcher::fetch_text_if_changed`] reads at most: what a manifest may have.
 pub const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// What to fetch.
@@ -357,18 +357,8 @@ impl Fetcher {
         Repository::new(self.door.session(credentials)?, repository)
     }
 
-    /// The bytes of a small text at `url`: at most [`MAX_TEXT_BYTES`].
-    ///
-    /// # Errors
-    /// [`SourceError`].
-    pub async fn fetch_text(&self, url: &SourceUrl, credentials: Option<&Credentials>) -> Result<Vec<u8>, SourceError> {
-        let session = self.door.session(credentials)?;
-        session.check_origin(url.origin(), url)?;
-        download::read(&session, url, MAX_TEXT_BYTES).await
-    }
-
-    /// As [`fetch_text`](Self::fetch_text), with what the server recognises the text by; `None` if it says that the text is
-    /// still the one that `known` describes.
+    /// The bytes of a small text at `url`, at most [`MAX_TEXT_BYTES`], with what the server recognises it by; `None` if it says
+    /// that the text is still the one that `known` describes.
     ///
     /// # Errors
     /// [`SourceError`].

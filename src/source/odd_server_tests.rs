@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 
-use super::testing::{Server, bytes, fetcher, raw_server, redirect, status};
+use super::testing::{Server, bytes, fetched_text, fetcher, raw_server, redirect, status};
 use super::*;
 use crate::api::reason::{FailureClass, Reason};
 
@@ -45,7 +45,7 @@ async fn a_text_that_comes_compressed_unasked_is_refused_with_what_to_do() {
     })
     .await;
     let url = SourceUrl::parse(&server.url("/manifest.yaml")).unwrap();
-    let error = fetcher().fetch_text(&url, None).await.unwrap_err();
+    let error = fetched_text(&fetcher(), &url, None).await.unwrap_err();
     let expected = format!(
         "fetch {url}: the server sends the text as \"gzip\" (Content-Encoding), though asked not to; have it served as it is"
     );
@@ -63,7 +63,7 @@ async fn five_redirects_are_followed_and_a_sixth_is_not() {
     .await;
     let text = async |redirects: u32| {
         let url = SourceUrl::parse(&server.url(&format!("/{redirects}"))).unwrap();
-        fetcher().fetch_text(&url, None).await
+        fetched_text(&fetcher(), &url, None).await
     };
     assert_eq!(text(5).await.unwrap(), b"text");
     let error = text(6).await.unwrap_err();

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::{AddressPolicy, FetchOptions, Fetcher, Lookup};
+use super::{AddressPolicy, Credentials, FetchOptions, Fetcher, Lookup, SourceError, SourceUrl};
 
 /// Options that open the loopback range. Only what is tested to time out may be impatient: machines are slow at times.
 pub fn options() -> FetchOptions {
@@ -32,6 +32,16 @@ pub fn options() -> FetchOptions {
 
 pub fn fetcher() -> Fetcher {
     Fetcher::new(options()).unwrap()
+}
+
+/// The small text at `url`.
+pub async fn fetched_text(
+    fetcher: &Fetcher,
+    url: &SourceUrl,
+    credentials: Option<&Credentials>,
+) -> Result<Vec<u8>, SourceError> {
+    let read = fetcher.fetch_text_if_changed(url, credentials, None).await?;
+    Ok(read.unwrap().0)
 }
 
 /// A look-up with fixed answers, one list after the other; the last one is repeated.
