@@ -30,7 +30,7 @@ pub fn masked(secrets: &Secrets, text: &[u8]) -> Vec<u8> {
             }
             None => {
                 // No half of an escape may be left.
-                let start = place.start - usize::from(quotes.escaped && place.start > done);
+                let start = place.start.saturating_sub(quotes.escape()).max(done);
                 masked.extend_from_slice(&text[done..start]);
                 masked.extend_from_slice(MASK.as_bytes());
                 place.clone()
@@ -38,7 +38,7 @@ pub fn masked(secrets: &Secrets, text: &[u8]) -> Vec<u8> {
         };
         quotes.pass(&text[place.start..hidden.end]);
         done = hidden.end;
-        if quotes.escaped && done < text.len() {
+        while quotes.escape() > 0 && quotes.goes_on(text.get(done)) {
             quotes.pass(&text[done..=done]);
             done += 1;
         }
@@ -52,17 +52,42 @@ pub fn masked(secrets: &Secrets, text: &[u8]) -> Vec<u8> {
 struct Quotes {
     inside: bool,
     escaped: bool,
+    /// How many digits of a `\uXXXX` are still to come.
+    digits: usize,
 }
 
 impl Quotes {
+    /// How many bytes before here the escape began that is not over yet; 0: there is none.
+    fn escape(&self) -> usize {
+        match (self.escaped, self.digits) {
+            (true, _) => 1,
+            (false, 0) => 0,
+            (false, digits) => 2 + (4 - digits),
+        }
+    }
+
+    /// Whether `next` is of the escape that is not over yet.
+    fn goes_on(&self, next: Option<&u8>) -> bool {
+        next.is_some_and(|next| self.escaped || next.is_ascii_hexdigit())
+    }
+
     fn pass(&mut self, text: &[u8]) {
         for byte in text {
             match byte {
                 b'\n' => *self = Self::default(),
-                _ if self.escaped => self.escaped = false,
-                b'\\' => self.escaped = self.inside,
-                b'"' => self.inside = !self.inside,
-                _ => {}
+                _ if self.escaped => {
+                    self.escaped = false;
+                    self.digits = if *byte == b'u' { 4 } else { 0 };
+                }
+                _ if self.digits > 0 && byte.is_ascii_hexdigit() => self.digits -= 1,
+                _ => {
+                    self.digits = 0;
+                    match byte {
+                        b'\\' => self.escaped = self.inside,
+                        b'"' => self.inside = !self.inside,
+                        _ => {}
+                    }
+                }
             }
         }
     }
@@ -135,16 +160,26 @@ mod tests {
         assert_eq!(of(&[r#"{"user": "a"}"#, "5900"], object), r#"{"key": ********, "n": "********"}"#);
     }
 
+    #[test]
+    fn no_half_of_an_escape_is_left() {
+        for (secret, expected) in
+            [("0026", r#"{"p": "a********b"}"#), ("026b", r#"{"p": "a********"}"#), ("u002", r#"{"p": "a********b"}"#)]
+        {
+            assert_eq!(of(&[secret], r#"{"p": "a\u0026b"}"#), expected, "{secret}");
+        }
+        assert_eq!(of(&["xa\\u"], r#"{"p": "xa\u0026b"}"#), r#"{"p": "********b"}"#);
+    }
+
     proptest! {
         #[test]
         fn json_stays_json_and_no_secret_survives(
-            texts in proptest::collection::vec("[ a5900:,\"\\\\\n]{0,12}", 0..4),
+            texts in proptest::collection::vec("[ a5900:,\"\\\\\n\u{1}\u{5}]{0,12}", 0..4),
             numbers in proptest::collection::vec(prop_oneof![Just(5900), Just(59001), 0i64..9], 0..4),
             pretty in any::<bool>(),
         ) {
             let value = serde_json::json!({"texts": texts, "numbers": numbers, "on": true});
             let text = if pretty { format!("{value:#}") } else { value.to_string() };
-            let masked = of(&["5900", "true"], &text);
+            let masked = of(&["5900", "true", "0001", "0055", "u000"], &text);
             prop_assert!(serde_json::from_str::<Value>(&masked).is_ok(), "{text} {masked}");
             prop_assert!(!masked.contains("5900") && masked.contains("true"));
         }
