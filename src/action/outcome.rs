@@ -159,11 +159,19 @@ fn ending(input: &OutcomeInput<'_>, outcome: &Outcome, json: Option<&Value>) -> 
                 (Reason::ResultFailed, cause)
             })
         }
-        Ending::Exited if outcome.fault == Some(Fault::OutOfMemory) => {
+        Ending::Exited if matches!(outcome.fault, Some(Fault::OutOfMemory | Fault::KilledForMemory)) => {
             let cause = cause(input, outcome, json);
-            let advice = "a process of it was killed because the container's memory was used up: raise \
-                          spec.runtime.resources of the extension";
-            Some((Reason::OOMKilled, format!("{cause}; {advice}")))
+            let why = match outcome.fault {
+                Some(Fault::OutOfMemory) => {
+                    "a process of it was killed because the container's memory was used up: raise spec.runtime.resources of the \
+                     extension"
+                }
+                _ => {
+                    "a process of it was killed for lack of memory; whether the container, its pod or its node had used its up \
+                     is not known"
+                }
+            };
+            Some((Reason::OOMKilled, format!("{cause}; {why}")))
         }
         Ending::Exited => Some((Reason::ActionFailed, cause(input, outcome, json))),
         Ending::Timeout => {
@@ -178,7 +186,7 @@ fn ending(input: &OutcomeInput<'_>, outcome: &Outcome, json: Option<&Value>) -> 
                 Some(Fault::InterpreterMissing) => Reason::InterpreterMissing,
                 Some(Fault::ExecFormatError) => Reason::ExecFormatError,
                 Some(Fault::DiskFull) => Reason::DiskFull,
-                Some(Fault::OutOfMemory) | None => Reason::ExecFailed,
+                Some(Fault::OutOfMemory | Fault::KilledForMemory) | None => Reason::ExecFailed,
             };
             Some((reason, own("the script could not be started")))
         }

@@ -155,6 +155,10 @@ fn a_script_that_lost_a_process_for_lack_of_memory_ran_out_of_memory_unless_it_s
                    was used up: raise spec.runtime.resources of the extension";
     assert_eq!(state(&verdict), (Phase::Failed, Reason::OOMKilled, message));
     assert_eq!(outcome(&input(ActionKind::Custom), &out_of_memory(0)).phase, Phase::Succeeded);
+    let killed = Outcome { fault: Some(Fault::KilledForMemory), ..exited(137, "", "Killed\n") };
+    let message = "Backup of vm1 failed: Killed (exit code 137); a process of it was killed for lack of memory; whether the \
+                   container, its pod or its node had used its up is not known";
+    assert_eq!(state(&outcome(&input(ActionKind::Custom), &killed)), (Phase::Failed, Reason::OOMKilled, message));
 }
 
 #[test]

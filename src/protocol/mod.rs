@@ -255,6 +255,8 @@ pub enum Fault {
     DiskFull,
     /// Failed, and the kernel had killed a process of it because the container's memory was used up.
     OutOfMemory,
+    /// Failed, and the kernel had killed a process of it for lack of memory: the container's, its pod's or its node's.
+    KilledForMemory,
 }
 
 /// Text that may hold secrets. It is not shown by `{:?}`.

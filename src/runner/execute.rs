@@ -124,8 +124,8 @@ fn execute_unless_stopped(spec: &Spec, control: &Control, output: &Output) -> Ou
         Ok(child) => supervise(spec, child, control, output),
         Err(NoStart { fault, message }) => return not_started(fault, message),
     };
-    if outcome.ending == Ending::Exited && outcome.exit_code != Some(0) && memory::kills() > kills {
-        outcome.fault = Some(Fault::OutOfMemory);
+    if outcome.ending == Ending::Exited && outcome.exit_code != Some(0) {
+        outcome.fault = memory::fault(kills, memory::kills());
     }
     outcome
 }
@@ -266,14 +266,15 @@ fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) 
 
     let (status, ended) = state.ended.unzip();
     let (ending, message) = describe(stopped, status, spec.timeout_seconds, is_whole);
+    let (stdout, unmasked) = output.stdout.conclude();
     Outcome {
         ending,
         fault: None,
         exit_code: status.and_then(WaitStatus::exit_status),
         signal: status.and_then(WaitStatus::terminating_signal),
         message,
-        stdout: output.stdout.outcome(),
-        unmasked: if output.withholds_stdout { output.stdout.unmasked() } else { None },
+        stdout,
+        unmasked: unmasked.filter(|_| output.withholds_stdout),
         stderr: output.stderr.outcome(),
         duration_millis: millis(ended.unwrap_or_else(Instant::now).duration_since(started)),
     }

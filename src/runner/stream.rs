@@ -42,7 +42,8 @@ pub struct Capture {
 #[derive(Debug)]
 struct Inner {
     redactor: Redactor,
-    /// The whole stream as it was printed, where there are secrets and it is kept whole for the outcome.
+    /// The whole stream as it was printed, where there are secrets and as long as it is no longer than what is kept for the
+    /// outcome.
     printed: Option<Vec<u8>>,
     head: Vec<u8>,
     kept: Vec<u8>,
@@ -102,27 +103,29 @@ impl Capture {
         text
     }
 
-    /// What is kept for the outcome; JSON of which nothing was dropped stays JSON. Ends the stream, also when its pipe is
-    /// still open.
+    /// What is kept for the outcome; see [`Capture::conclude`].
     pub fn outcome(&self) -> Stream {
-        self.finish();
-        let inner = self.lock();
-        let whole = inner.printed.as_ref().map(|printed| mask::masked(&self.secrets, printed));
-        if let Some(whole) = whole.filter(|whole| whole.len() <= self.keep.outcome) {
-            return Stream { text: lossy_from(&whole, 0), dropped_bytes: 0 };
-        }
-        let start = inner.kept.len().saturating_sub(self.keep.outcome);
-        let dropped_bytes = inner.total - (inner.kept.len() - start) as u64;
-        Stream { text: lossy_from(&inner.kept, start), dropped_bytes }
+        self.conclude().0
     }
 
-    /// The stream as it was printed, if secrets were taken out of it and nothing was dropped. Ends it like
-    /// [`Capture::outcome`].
-    pub fn unmasked(&self) -> Option<Unmasked> {
-        let outcome = self.outcome();
+    /// What is kept for the outcome: JSON of which nothing was dropped stays JSON. Beside it the stream as it was printed, if
+    /// secrets were taken out of it and nothing was dropped. Ends the stream, also when its pipe is still open.
+    pub fn conclude(&self) -> (Stream, Option<Unmasked>) {
+        self.finish();
         let inner = self.lock();
-        let printed = inner.printed.as_ref().map(|printed| lossy_from(printed, 0))?;
-        (outcome.dropped_bytes == 0 && printed != outcome.text).then_some(Unmasked(printed))
+        let printed = inner.printed.as_deref();
+        let whole = printed.map(|printed| mask::masked(&self.secrets, printed));
+        let stream = match whole.filter(|whole| whole.len() <= self.keep.outcome) {
+            Some(whole) => Stream { text: lossy_from(&whole, 0), dropped_bytes: 0 },
+            None => {
+                let start = inner.kept.len().saturating_sub(self.keep.outcome);
+                let dropped_bytes = inner.total - (inner.kept.len() - start) as u64;
+                Stream { text: lossy_from(&inner.kept, start), dropped_bytes }
+            }
+        };
+        let printed = printed.filter(|_| stream.dropped_bytes == 0).map(|printed| lossy_from(printed, 0));
+        let unmasked = printed.filter(|printed| *printed != stream.text).map(Unmasked);
+        (stream, unmasked)
     }
 
     /// Bytes of the stream, and whether [`Capture::output`] leaves some out; 0 where no output is kept.
@@ -260,13 +263,16 @@ mod tests {
         let capture = Capture::new(Secrets::new(&["5900"]), Keep { outcome: 100, output: 100 });
         assert_eq!(capture.add(b"{\"port\": 59"), b"{\"port\": ");
         assert_eq!(capture.add(b"00}"), b"********}");
-        assert_eq!(capture.outcome().text, "{\"port\": \"********\"}");
-        let unmasked = capture.unmasked().unwrap();
-        assert_eq!(unmasked.0, "{\"port\": 5900}");
+        let (outcome, unmasked) = capture.conclude();
+        assert_eq!(
+            (outcome.text.as_str(), unmasked.unwrap().0.as_str()),
+            ("{\"port\": \"********\"}", "{\"port\": 5900}")
+        );
         assert_eq!(capture.output(), b"{\"port\": ********}");
-        assert_eq!(super::tests::capture(100, b"nothing secret").unmasked(), None);
+        assert_eq!(super::tests::capture(100, b"nothing secret").conclude().1, None);
         let long = super::tests::capture(20, b"nothing is whole: hunter2");
-        assert_eq!((long.unmasked(), long.outcome().text.as_str()), (None, "ng is whole: ********"[1..].into()));
+        let (outcome, unmasked) = long.conclude();
+        assert_eq!((unmasked, outcome.text.as_str()), (None, &"ng is whole: ********"[1..]));
     }
 
     #[test]
