@@ -174,7 +174,7 @@ fn installed(
             .unwrap_or_default();
         return Err(wait(Reason::ExtensionNotInstalled, format!("extension {name:?} is not installed yet{why}")));
     };
-    let extension = validate::extension(name, &effective, &policy.contracts)
+    let extension = validate::installed_extension(name, &effective, &policy.contracts)
         .map_err(|problems| wait(problems.reason(), format!("extension {name:?}: {}", problems.in_one_line())))?;
     let revision =
         RunRevision { tree_digest: artifact.tree_digest.clone(), manifest_digest: artifact.manifest_digest.clone() };

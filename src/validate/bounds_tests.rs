@@ -135,3 +135,16 @@ fn what_is_too_large_is_told_with_what_is_allowed() {
         ]
     );
 }
+
+#[test]
+fn of_what_is_installed_the_sizes_are_not_looked_at_again() {
+    use crate::validate::{ContractLevels, Problems, extension, installed_extension};
+    let spec: OrchestratorExtensionSpec =
+        serde_json::from_value(json!({"description": "x".repeat(5000), "entrypoint": {"path": "run"}})).unwrap();
+    let served = ContractLevels::default();
+    let one = |problems: Problems| problems.in_one_line();
+    assert!(extension("x", &spec, &served).map_err(one).unwrap_err().contains("has 5000 characters"));
+    assert_eq!(installed_extension("x", &spec, &served).map(drop).map_err(one), Ok(()));
+    let broken = OrchestratorExtensionSpec { interval: Some("soon".to_owned()), ..spec };
+    assert!(installed_extension("x", &broken, &served).map_err(one).unwrap_err().contains("spec.interval"));
+}

@@ -18,6 +18,24 @@ const DEFAULT_REVISION_HISTORY_LIMIT: u32 = 3;
 /// Reads the effective `spec` of the extension with the object name `name`. [`Problems::reason`] tells a contract level
 /// that is not served from a broken rule.
 pub fn extension(name: &str, spec: &OrchestratorExtensionSpec, served: &ContractLevels) -> Result<Extension, Problems> {
+    read(name, spec, served, bounds)
+}
+
+/// The same of a spec that was held to the sizes of its fields when it was installed, which every run would pay for.
+pub fn installed_extension(
+    name: &str,
+    spec: &OrchestratorExtensionSpec,
+    served: &ContractLevels,
+) -> Result<Extension, Problems> {
+    read(name, spec, served, |_| Vec::new())
+}
+
+fn read(
+    name: &str,
+    spec: &OrchestratorExtensionSpec,
+    served: &ContractLevels,
+    bounds: fn(&OrchestratorExtensionSpec) -> Vec<Problem>,
+) -> Result<Extension, Problems> {
     let mut problems = Vec::new();
     let mut notes = Vec::new();
     if let Some(other) = spec.type_.as_deref().filter(|type_| !matches!(*type_, "" | "Orchestrator")) {

@@ -17,7 +17,7 @@ mod types;
 mod version;
 
 pub use duration::interval_or_default;
-pub use extension::extension;
+pub use extension::{extension, installed_extension};
 pub use parameter::{ParameterDefinition, ParameterKind, Typed};
 pub use problem::{Location, Problem, Problems, did_you_mean, quoted};
 pub use run::{ActionKind, Invocation, Refusal, RunLimits, roles_needed, run};
