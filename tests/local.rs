@@ -419,8 +419,8 @@ fn an_entrypoint_that_cannot_be_started_has_its_line() {
     };
     bench.write("probe/run.sh", "echo hello\n", 0o644);
     check("\"run.sh\" cannot be executed: it has no execute bit (or is on a noexec volume) and no #! line");
-    bench.write("probe/run.sh", "echo hello\n", 0o755);
-    check("\"run.sh\" is no program that this machine can execute: it has no #! line");
+    bench.write("probe/run.sh", "MZ\0", 0o755);
+    check("\"run.sh\" is no program that this machine can execute: it is no text");
     fs::remove_file(bench.0.path().join("probe/run.sh")).unwrap();
     check("\"run.sh\" does not exist in probe: create it, or correct the path\n");
     std::os::unix::fs::symlink("/bin/sh", bench.0.path().join("probe/run.sh")).unwrap();

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_for_another_machine_is_no_problem_and_an_executable_text_without_first_line_is() {
+    fn a_program_for_another_machine_and_an_executable_text_are_no_problem_and_another_binary_is() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("run");
         let problem = |head: &str| {
@@ -87,9 +87,8 @@ mod tests {
         };
         assert_eq!(problem(&format!("\u{7f}ELF{}", "\u{1}".repeat(60))), None);
         assert_eq!(problem("#!/bin/sh\n"), None);
-        for head in ["echo", "MZ\0"] {
-            let said = problem(head).unwrap();
-            assert!(said.starts_with("\"run\" is no program that this machine can execute"), "{said}");
-        }
+        assert_eq!(problem("echo"), None);
+        let said = problem("MZ\0").unwrap();
+        assert!(said.starts_with("\"run\" is no program that this machine can execute"), "{said}");
     }
 }

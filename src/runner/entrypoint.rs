@@ -1,4 +1,4 @@
-//! How an entrypoint is started: directly, by its `#!` line, or by its language. Pure.
+//! How an entrypoint is started: directly, by its `#!` line, by its language, or by the shell. Pure.
 
 use std::path::{Path, PathBuf};
 
@@ -82,10 +82,19 @@ pub enum StartError {
         /// Path of the script.
         script: PathBuf,
     },
+    /// A text for the shell, which the image does not have.
+    #[error(
+        "{script:?} has no #! line, and the image has no {SHELL} to run it: use a runtime.image that has one, or give the file a \
+         #! line"
+    )]
+    NoShell {
+        /// Path of the script.
+        script: PathBuf,
+    },
     /// What the kernel does not execute (ENOEXEC).
     #[error(
-        "{script:?} is no program that this machine can execute: it has no #! line, and was not built for this \
-         architecture; give it a #! line, or set entrypoint.language"
+        "{script:?} is no program that this machine can execute: it is no text, and was not built for this architecture; \
+         build it for this one"
     )]
     NotAProgram {
         /// Path of the script.
@@ -114,6 +123,7 @@ impl StartError {
             Self::NoInterpreter { .. }
             | Self::CarriageReturn { .. }
             | Self::NoLanguageInterpreter { .. }
+            | Self::NoShell { .. }
             | Self::NoLoader { .. } => Some(Fault::InterpreterMissing),
             Self::NotAProgram { .. } => Some(Fault::ExecFormatError),
             Self::UnknownLanguage { .. } | Self::NotExecutable { .. } | Self::Denied { .. } => None,
@@ -135,6 +145,9 @@ const LANGUAGES: [(&[&str], &[&str]); 9] = [
 ];
 const LANGUAGE_NAMES: &str = "python, bash, sh, javascript, ruby, perl, php, lua, powershell";
 
+/// What runs an executable text without `#!` line, as under CloudStack: Java hands to it what the kernel does not execute.
+const SHELL: &str = "/bin/sh";
+
 /// Decides how to start `entrypoint`. `find` looks a program up: a path as it is, a bare name in the script's `PATH`.
 pub fn decide(entrypoint: &Entrypoint<'_>, find: impl Fn(&str) -> Option<PathBuf>) -> Result<Start, StartError> {
     let script = || entrypoint.path.to_owned();
@@ -144,11 +157,13 @@ pub fn decide(entrypoint: &Entrypoint<'_>, find: impl Fn(&str) -> Option<PathBuf
     }
     match (entrypoint.executable, line, entrypoint.language) {
         (true, Some(_), _) => Ok(Start { program: script(), arguments: vec![] }),
-        (true, None, Some(language)) if !is_binary(entrypoint.head) && interpreters(language).is_some() => {
-            by_language(entrypoint, language, find)
-        }
         (true, None, _) if is_program(entrypoint.head) => Ok(Start { program: script(), arguments: vec![] }),
-        (true, None, _) => Err(StartError::NotAProgram { script: script() }),
+        (true, None, _) if is_binary(entrypoint.head) => Err(StartError::NotAProgram { script: script() }),
+        (true, None, Some(language)) => by_language(entrypoint, language, find),
+        (true, None, None) => match find(SHELL) {
+            Some(program) => Ok(Start { program, arguments: vec![script()] }),
+            None => Err(StartError::NoShell { script: script() }),
+        },
         (false, Some(line), _) => {
             let program = find(&line.interpreter).ok_or_else(|| line.not_found(entrypoint.path))?;
             let arguments = line.argument.into_iter().map(PathBuf::from).chain([script()]).collect();
@@ -237,7 +252,9 @@ fn check_interpreter(
 }
 
 /// Whether the kernel can execute a file without `#!` line itself: an ELF file of this machine's architecture or of its 32-bit
-/// relative. It is not left to the kernel to say, because `execvp` hands what that refuses to `/bin/sh`.
+/// relative. It is not left to the kernel to say: `execvp` of the C library that the runner is linked with hands what that
+/// refuses to `/bin/sh`, which would take the bytes of a binary for commands. Whether the node knows an interpreter for it
+/// (binfmt_misc) cannot be seen from inside a container.
 fn is_program(head: &[u8]) -> bool {
     const MACHINE: std::ops::Range<usize> = 18..20;
     let machines: Option<[u16; 2]> = if cfg!(target_arch = "x86_64") {
@@ -252,7 +269,7 @@ fn is_program(head: &[u8]) -> bool {
 }
 
 fn is_binary(head: &[u8]) -> bool {
-    head.contains(&0)
+    head.contains(&0) || head.starts_with(b"\x7fELF")
 }
 
 fn interpreters(language: &str) -> Option<&'static [&'static str]> {

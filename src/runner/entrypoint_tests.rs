@@ -41,17 +41,35 @@ fn an_executable_file_is_executed_itself() {
 }
 
 #[test]
-fn what_the_kernel_would_not_execute_is_refused_and_never_left_to_a_shell() {
+fn a_binary_that_the_kernel_would_not_execute_is_refused_and_never_left_to_a_shell() {
     let foreign = format!("\u{7f}ELF{}", "\u{1}".repeat(60));
-    for head in ["echo", "", "\u{7f}ELF\0", &foreign, "MZ\0\0"] {
-        let error = decide(&file(true, head, None), find).unwrap_err();
-        assert_eq!(error, StartError::NotAProgram { script: "/x/run".into() }, "{head}");
+    for head in ["\u{7f}ELF\0", "\u{7f}ELF", &foreign, "MZ\0\0"] {
+        for language in [None, Some("python"), Some("cobol")] {
+            let error = decide(&file(true, head, language), find).unwrap_err();
+            assert_eq!(error, StartError::NotAProgram { script: "/x/run".into() }, "{head}");
+        }
     }
 }
 
 #[test]
 fn an_executable_text_without_first_line_runs_by_its_language() {
     assert_eq!(argv(&file(true, "import sys", Some("python"))), ["/bin/python3", "/x/run"]);
+    let error = error(&file(true, "import sys", Some("cobol")));
+    assert!(error.starts_with("entrypoint.language \"cobol\" is not known"), "{error}");
+}
+
+#[test]
+fn an_executable_text_with_neither_is_run_by_the_shell_as_under_cloudstack() {
+    for head in ["echo", "\u{feff}echo é", "", "# a comment\necho"] {
+        assert_eq!(argv(&file(true, head, None)), ["/bin/sh", "/x/run"], "{head}");
+    }
+    let error = decide(&file(true, "echo", None), |_| None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "\"/x/run\" has no #! line, and the image has no /bin/sh to run it: use a runtime.image that has one, or give the \
+         file a #! line"
+    );
+    assert_eq!(error.fault(), Some(Fault::InterpreterMissing));
 }
 
 #[test]
@@ -119,8 +137,8 @@ fn an_exec_that_failed_is_explained() {
     );
     assert_eq!(
         explain("echo", enoexec).unwrap(),
-        "\"/x/run\" is no program that this machine can execute: it has no #! line, and was not built for this \
-         architecture; give it a #! line, or set entrypoint.language"
+        "\"/x/run\" is no program that this machine can execute: it is no text, and was not built for this architecture; \
+         build it for this one"
     );
     assert_eq!(
         explain("", eacces).unwrap(),
