@@ -253,14 +253,12 @@ async fn a_tag_called_like_a_range_is_asked_for_before_any_list() {
         }
     };
     for (name, lists) in [("4.x", 0), ("4.2.0", 1)] {
-        let answer = known(name);
-        let server = Server::start(move |seen| answer(&seen)).await;
+        let server = Server::start(known(name)).await;
         let found = pending(&request(&server, "4.x".parse().unwrap()), None).await.unwrap();
         assert_eq!(found.resolved().revision, format!("{name}@{}", Digest::of(manifest(SCRIPT))));
         assert_eq!(server.seen().iter().filter(|seen| seen.target.contains("tags/list")).count(), lists, "{name}");
     }
-    let answer = known("none");
-    let server = Server::start(move |seen| answer(&seen)).await;
+    let server = Server::start(known("none")).await;
     let error = pending(&request(&server, "6.x".parse().unwrap()), None).await.unwrap_err();
     let expected = "the repository has no tag \"6.x\", and no tag with a semantic version in that range";
     assert!(error.to_string().ends_with(expected), "{error}");
