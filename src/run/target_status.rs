@@ -46,24 +46,19 @@ pub fn after(target: &ExtensionTarget, run: &ActionRun, outcome: &Outcome, verdi
     (!status.is_empty()).then_some(Value::Object(status))
 }
 
-/// What is known of NICs, with what is new of each: by uuid, as CloudStack does it.
+/// What is known of NICs, with what is new of each: by uuid, as CloudStack does it. Beyond the bound those are forgotten that
+/// the last answers did not name.
 fn merged(mut known: Vec<Nic>, new: &[Nic]) -> Vec<Nic> {
-    for nic in new {
-        match known.iter_mut().find(|known| known.uuid == nic.uuid) {
-            Some(known) => {
-                let Nic { uuid, mac, ip, ip6 } = nic.clone();
-                *known = Nic {
-                    uuid,
-                    mac: mac.or(known.mac.take()),
-                    ip: ip.or(known.ip.take()),
-                    ip6: ip6.or(known.ip6.take()),
-                };
-            }
-            None => known.push(nic.clone()),
-        }
+    let mut merged: Vec<Nic> = Vec::with_capacity(new.len() + known.len());
+    for Nic { uuid, mac, ip, ip6 } in new.iter().cloned() {
+        let take = |nics: &mut Vec<Nic>| nics.iter().position(|nic| nic.uuid == uuid).map(|at| nics.remove(at));
+        let old = take(&mut merged).or_else(|| take(&mut known));
+        let (old_mac, old_ip, old_ip6) = old.map_or((None, None, None), |old| (old.mac, old.ip, old.ip6));
+        merged.push(Nic { uuid, mac: mac.or(old_mac), ip: ip.or(old_ip), ip6: ip6.or(old_ip6) });
     }
-    known.truncate(NICS);
-    known
+    merged.append(&mut known);
+    merged.truncate(NICS);
+    merged
 }
 
 /// When the script ended, by the leader's clock: its claim and the time that it took. The report may come much later.

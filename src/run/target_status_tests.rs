@@ -112,6 +112,25 @@ fn what_prepare_says_of_nics_is_remembered_by_uuid_and_reaches_the_next_action()
 }
 
 #[test]
+fn beyond_the_bound_nics_are_forgotten_that_were_not_named_for_longest() {
+    let mut target = fixture::target();
+    let answer = |uuids: std::ops::Range<usize>| {
+        let nics: Vec<Value> = uuids.map(|uuid| json!({"uuid": uuid.to_string(), "ip": "10.0.0.7"})).collect();
+        json!({"nics": nics}).to_string()
+    };
+    for (uuids, second) in [(0..NICS, "00"), (NICS..NICS + 2, "10"), (0..1, "20")] {
+        let prepare = run("prepare", "prepare", &format!("2026-11-23T10:00:{second}.000000Z"));
+        assert!(tell(&mut target, &prepare, &outcome(&answer(uuids), 1)));
+    }
+    let known: Vec<&str> =
+        target["status"]["nics"].as_array().unwrap().iter().map(|nic| nic["uuid"].as_str().unwrap()).collect();
+    assert_eq!(known.len(), NICS);
+    let (renamed, newer, last) = ("0".to_owned(), NICS.to_string(), (NICS - 1).to_string());
+    assert_eq!((known[0], known[1]), (renamed.as_str(), newer.as_str()));
+    assert!(!known.contains(&last.as_str()), "{known:?}");
+}
+
+#[test]
 fn another_target_of_the_same_name_learns_nothing() {
     let mut target = fixture::target();
     target["metadata"]["creationTimestamp"] = json!("2026-11-23T10:01:00Z");
