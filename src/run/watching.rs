@@ -126,10 +126,9 @@ fn facts_of_extension(extension: &OrchestratorExtension) -> Facts {
     ))
 }
 
-/// Every run that ends writes its target's power state and name: none of that changes another run.
+/// What runs found out about a target decides nothing about another: it is read when that is claimed.
 fn facts_of_target(target: &ExtensionTarget) -> Facts {
-    let details = target.status.as_ref().map(|status| &status.details);
-    serde_json::to_vec(&(&target.metadata.uid, &target.metadata.deletion_timestamp, &target.spec, details))
+    serde_json::to_vec(&(&target.metadata.uid, &target.metadata.deletion_timestamp, &target.spec))
 }
 
 /// The run that a Job or pod belongs to.
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_run_finds_out_about_its_target_is_no_news_for_others_but_its_details_are() {
+    fn what_a_run_finds_out_about_its_target_is_no_news_for_others() {
         let mut seen = Seen::default();
         let mut is_news = |target: &Value| {
             let target: ExtensionTarget = serde_json::from_value(target.clone()).unwrap();
@@ -221,9 +220,9 @@ mod tests {
         assert!(!is_news(&target));
         target["status"]["powerState"] = json!("PowerOff");
         target["status"]["lastRun"] = json!("team-a/other");
+        target["status"]["details"] = json!({"disk": "sda"});
         assert!(!is_news(&target));
         for (path, value) in [
-            ("/status/details", json!({"disk": "sda"})),
             ("/spec/allowedNamespaces", json!({"names": ["team-b"]})),
             ("/metadata/uid", json!("another")),
             ("/metadata/deletionTimestamp", json!("2026-11-23T10:00:00Z")),
