@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
-use kube::{Error, ResourceExt as _};
+use kube::{Error, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::claim::{self, Claim};
@@ -88,7 +88,8 @@ impl Context {
     /// # Errors
     /// The API's.
     pub async fn read(&self, uid: &str) -> Result<Option<ActionRun>, Error> {
-        let place = match self.run(uid) {
+        // Nothing but its metadata is needed, so a run that cannot be read is found, too.
+        let place = match self.caches.runs.find(|guard| guard.meta().uid.as_deref() == Some(uid)) {
             Some(run) => Some((run.namespace().unwrap_or_default(), run.name_any())),
             None => {
                 let all = Api::<ActionRun>::all(self.client.clone()).list_metadata(&ListParams::default()).await?;

@@ -1,7 +1,7 @@
 //! Tests of what is asked of the API about a run.
 
 use super::super::controller::reconcile;
-use super::super::fixture::{Fixture, RUN, TARGET};
+use super::super::fixture::{Fixture, RUN, TARGET, UID};
 use serde_json::json;
 
 const NAMESPACE: &str = "/api/v1/namespaces/team-a";
@@ -12,6 +12,16 @@ async fn asked_for_labels(fixture: &mut Fixture) -> usize {
     let run = fixture.context.caches.runs.state().into_iter().next().unwrap();
     reconcile(run, fixture.context.clone()).await.unwrap();
     fixture.api.log()[before..].iter().filter(|line| **line == format!("GET {NAMESPACE}")).count()
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_read_is_looked_for_where_the_cache_has_it() {
+    let mut fixture = Fixture::new();
+    fixture.api.change(RUN, |run| run["spec"]["action"] = json!({"of": "another version"}));
+    fixture.refresh();
+    let before = fixture.api.log().len();
+    assert!(fixture.context.read(UID).await.is_err());
+    assert_eq!(fixture.api.log()[before..], [format!("GET {RUN}")]);
 }
 
 #[tokio::test]
