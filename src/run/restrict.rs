@@ -1,10 +1,12 @@
 //! Keeps an extension's NetworkPolicy right before its Jobs are created, and takes it away.
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 
 use super::context::Context;
+use super::live::{is_conflict, is_gone};
 use super::network_policy::{name, network_policy};
 use crate::api::{MANAGER, OrchestratorExtension};
 use crate::validate::EgressRule;
@@ -40,23 +42,49 @@ pub fn is_restricted(extension: &OrchestratorExtension) -> bool {
     extension.spec.runtime.as_ref().is_some_and(|runtime| runtime.network_policy.is_some())
 }
 
-/// Deletes an extension's NetworkPolicy, if there is one.
+/// Deletes an extension's NetworkPolicy, if there is one and the extension, asked now, wants none: the caller's copy may be an
+/// earlier generation.
 ///
 /// # Access
-/// `get` and `delete` on NetworkPolicies of the operator's namespace.
+/// `get`, `create` and `delete` on NetworkPolicies of the operator's namespace, `get` on extensions.
 ///
 /// # Errors
-/// The API refused or failed.
+/// The API refused or failed, or the policy changed meanwhile: ask again.
 pub async fn lift(client: &Client, namespace: &str, extension: &str) -> Result<(), kube::Error> {
     let policies = Api::<NetworkPolicy>::namespaced(client.clone(), namespace);
     let name = name(extension);
-    if policies.get_opt(&name).await?.is_none() {
+    let Some(there) = policies.get_opt(&name).await? else { return Ok(()) };
+    if wants_policy(client, extension).await? {
         return Ok(());
     }
-    match policies.delete(&name, &DeleteParams::default()).await {
-        Err(kube::Error::Api(error)) if error.code == 404 => Ok(()),
-        result => result.map(drop),
+    let only =
+        Preconditions { uid: there.metadata.uid.clone(), resource_version: there.metadata.resource_version.clone() };
+    match policies.delete(&name, &DeleteParams::default().preconditions(only)).await {
+        Err(error) if is_gone(&error) => return Ok(()),
+        result => result.map(drop)?,
     }
+    // Between the question and the deletion it may have been wanted again: then it was found as it should be, and a Job
+    // relies on it.
+    if wants_policy(client, extension).await? {
+        let metadata = ObjectMeta {
+            name: there.metadata.name,
+            namespace: there.metadata.namespace,
+            labels: there.metadata.labels,
+            ..ObjectMeta::default()
+        };
+        let again = NetworkPolicy { metadata, spec: there.spec };
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        match policies.create(&params, &again).await {
+            Err(error) if !is_conflict(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn wants_policy(client: &Client, extension: &str) -> Result<bool, kube::Error> {
+    let now = Api::<OrchestratorExtension>::all(client.clone()).get_opt(extension).await?;
+    Ok(now.is_some_and(|now| now.metadata.deletion_timestamp.is_none() && is_restricted(&now)))
 }
 
 #[cfg(test)]
@@ -92,6 +120,47 @@ mod tests {
         fixture.api.change(POLICY, |policy| policy["spec"]["egress"] = json!([{}]));
         fixture.context.restrict("redfish", &[]).await.unwrap();
         assert_eq!(writes(), 3, "somebody else opened it");
+    }
+
+    #[tokio::test]
+    async fn an_earlier_generation_takes_no_policy_away_that_is_wanted_now() {
+        let fixture = fixture();
+        fixture.context.restrict("redfish", &[]).await.unwrap();
+        let spec = fixture.api.get(POLICY).unwrap()["spec"].clone();
+        let lift = async || lift(&fixture.context.client, "outrigger-system", "redfish").await.unwrap();
+        let writes = fixture.api.writes().len();
+        lift().await;
+        assert_eq!(fixture.api.writes().len(), writes);
+        // It comes to want one just when the policy is deleted.
+        fixture.api.change(EXTENSION, |extension| extension["spec"]["runtime"] = json!({}));
+        fixture.api.before(|api, method, path| {
+            if method == "DELETE" && path == POLICY {
+                api.change(EXTENSION, |extension| {
+                    extension["spec"]["runtime"] = json!({"networkPolicy": {"egress": []}});
+                });
+            }
+            None
+        });
+        lift().await;
+        let writes = fixture.api.writes();
+        assert!(writes.contains(&format!("DELETE {POLICY}")), "{writes:?}");
+        assert_eq!(fixture.api.get(POLICY).map(|policy| policy["spec"].clone()), Some(spec));
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_changed_meanwhile_is_not_deleted() {
+        let fixture = fixture();
+        fixture.context.restrict("redfish", &[]).await.unwrap();
+        fixture.api.change(EXTENSION, |extension| extension["spec"]["runtime"] = json!({}));
+        fixture.api.before(|api, method, path| {
+            if method == "DELETE" && path == POLICY {
+                api.change(POLICY, |policy| policy["spec"]["egress"] = json!([{}]));
+            }
+            None
+        });
+        let result = lift(&fixture.context.client, "outrigger-system", "redfish").await;
+        assert!(is_conflict(&result.unwrap_err()));
+        assert!(fixture.api.get(POLICY).is_some());
     }
 
     #[tokio::test]
