@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, Preconditions};
@@ -12,12 +12,13 @@ use kube::{Error, ResourceExt as _};
 use super::context::Context;
 use super::decide::phase;
 use super::live::{is_conflict, is_gone};
+use super::tries::{Failures, Tries};
 use super::{expire, retention};
 use crate::api::{ActionRun, Phase};
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Runs that are deleted in one look at most, so that the API has time for others.
+/// Runs that are deleted in one look at most, and that fail to be, so that the API has time for others.
 const BATCH: usize = 100;
 
 /// Collects every few seconds, until dropped. The caches must be filled by a running controller.
@@ -28,21 +29,21 @@ pub async fn run(context: Arc<Context>) {
             continue;
         }
         count(&context);
-        if let Err(error) = collect(&context).await {
-            tracing::warn!(%error, "finished runs were not collected");
+        if let Err(failures) = collect(&context).await {
+            tracing::warn!(%failures, "finished runs were not collected");
         }
-        if let Err(error) = expire::expire(&context).await {
-            tracing::warn!(%error, "secret results were not deleted");
+        if let Err(failures) = expire::expire(&context).await {
+            tracing::warn!(%failures, "secret results were not deleted");
         }
     }
 }
 
 /// Deletes the runs that are kept no longer, unless they changed since. Returns how many. One that cannot be deleted keeps
-/// no other.
+/// no other, and is tried again after a pause.
 ///
 /// # Errors
-/// The API's first one, once all were tried.
-pub async fn collect(context: &Context) -> Result<usize, Error> {
+/// That the API refused or failed some.
+pub async fn collect(context: &Context) -> Result<usize, Failures<Error>> {
     let guards = context.caches.runs.state();
     let runs = guards.iter().filter_map(|guard| guard.0.as_ref().ok());
     let limit = |extension: &str| {
@@ -50,21 +51,32 @@ pub async fn collect(context: &Context) -> Result<usize, Error> {
         let own = guard.and_then(|guard| guard.0.as_ref().ok()?.spec.runtime.as_ref()?.run_history_limit);
         own.or(context.settings.run_history_limit)
     };
-    let (mut collected, mut failed) = (0, None);
-    for run in retention::expired(runs, limit, Timestamp::now()).into_iter().take(BATCH) {
+    let mut tries = Tries::default();
+    for run in retention::expired(runs, limit, Timestamp::now()) {
+        let uid = run.metadata.uid.as_deref().unwrap_or_default();
+        if tries.are_enough(BATCH) {
+            break;
+        }
+        if context.memory().uncollected.holds(uid, Instant::now()) {
+            continue;
+        }
         let only =
             Preconditions { uid: run.metadata.uid.clone(), resource_version: run.metadata.resource_version.clone() };
         let runs = Api::<ActionRun>::namespaced(context.client.clone(), &run.namespace().unwrap_or_default());
-        match runs.delete(&run.name_any(), &DeleteParams::default().preconditions(only)).await {
-            Ok(_) => collected += 1,
-            Err(error) if is_gone(&error) || is_conflict(&error) => {}
-            Err(error) => {
-                tracing::warn!(run = %run.name_any(), namespace = run.namespace(), %error, "a finished run was not collected");
-                failed.get_or_insert(error);
-            }
-        }
+        let deleted = match runs.delete(&run.name_any(), &DeleteParams::default().preconditions(only)).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_gone(&error) || is_conflict(&error) => Ok(false),
+            Err(error) => Err(error),
+        };
+        let has_failed = tries.note(place(run), deleted);
+        context.memory().uncollected.note(uid, has_failed, Instant::now());
     }
-    failed.map_or(Ok(collected), Err)
+    tries.end()
+}
+
+/// What a run is called in logs.
+pub(super) fn place(run: &ActionRun) -> String {
+    format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any())
 }
 
 fn count(context: &Context) {

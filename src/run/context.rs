@@ -19,6 +19,7 @@ use super::entrypoint::Entrypoints;
 use super::job::Operator;
 use super::request::Policy;
 use super::slots::Slots;
+use super::tries::Pauses;
 use super::view;
 use crate::api::{
     ActionRun, ExtensionTarget, GROUP, MANAGER, OrchestratorExtension, Phase, RUN_UID_LABEL, Reason, VERSION,
@@ -29,8 +30,8 @@ use crate::serve::certificates::Trust;
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
 
-/// How long a Job that was just created counts as there although the cache does not show it.
-const CACHE_LAG: Duration = Duration::from_secs(10);
+/// How long a cache may take to show what was just written: after that it was not.
+pub(super) const CACHE_LAG: Duration = Duration::from_secs(10);
 
 /// What the run controller reads from the store.
 pub trait Trees: Send + Sync {
@@ -154,6 +155,10 @@ pub(super) struct Memory {
     pub(super) grants: HashMap<String, (String, ClaimGrant)>,
     /// Since when the report of a runner is held back that was told to end, by run UID.
     held: HashMap<String, Instant>,
+    /// Runs that could not be deleted when their time was over.
+    pub(super) uncollected: Pauses,
+    /// Runs whose secret result could not be deleted when its time was over.
+    pub(super) unexpired: Pauses,
     /// Failed reconciles in a row, by run.
     failures: HashMap<ObjectRef<DeserializeGuard<ActionRun>>, u32>,
 }
@@ -273,17 +278,35 @@ impl Context {
         seen.evicted.then(|| seen.trouble.unwrap_or_else(|| "the pod was evicted".into()))
     }
 
-    /// Whether kubelet ends the claimed pod by itself, and has not said why. It says so only when the containers have ended,
-    /// so the runner's report is held back for a moment; the same is in its termination message.
+    /// Whether kubelet ends the claimed pod by itself, and has not said why: it says so only when the containers have ended.
+    /// Nor does it where its node shuts down, and then nothing else may be heard of the script.
     pub(super) fn may_be_evicted(&self, run: &ActionRun, outcome: &Outcome) -> bool {
-        const PATIENCE: Duration = Duration::from_secs(3);
         let is_alive = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
         let is_ended = outcome.ending == Ending::PodDeleted && phase(run) == Phase::Running;
-        if !is_ended || !self.claimed_pod(run).is_some_and(|pod| is_alive(&pod)) || self.eviction(run).is_some() {
-            return false;
+        is_ended && self.claimed_pod(run).is_some_and(|pod| is_alive(&pod)) && self.eviction(run).is_none()
+    }
+
+    /// Holds a report back from now on whose pod [may be evicted](Self::may_be_evicted). Returns whether none of the run's was
+    /// held before.
+    pub(super) fn hold(&self, run_uid: &str) -> bool {
+        let mut memory = self.memory();
+        let is_first = !memory.held.contains_key(run_uid);
+        memory.held.entry(run_uid.to_owned()).or_insert_with(Instant::now);
+        is_first
+    }
+
+    /// Whether a report of the run is held back, and has not been for long enough.
+    pub(super) fn is_held(&self, run_uid: &str) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(3);
+        self.memory().held.get(run_uid).is_some_and(|since| since.elapsed() < PATIENCE)
+    }
+
+    /// As if the time were over for which a report of the run is held back.
+    #[cfg(test)]
+    pub(super) fn lose_patience(&self, run_uid: &str) {
+        if let Some(since) = self.memory().held.get_mut(run_uid) {
+            *since = since.checked_sub(Duration::from_secs(3600)).unwrap_or(*since);
         }
-        let uid = run.metadata.uid.clone().unwrap_or_default();
-        self.memory().held.entry(uid).or_insert_with(Instant::now).elapsed() < PATIENCE
     }
 
     fn claimed_pod(&self, run: &ActionRun) -> Option<Arc<Pod>> {
@@ -320,6 +343,8 @@ impl Context {
         memory.stop_since.retain(|uid, _| uids.contains(uid.as_str()));
         memory.tails_written.retain(|uid, _| uids.contains(uid.as_str()));
         memory.held.retain(|uid, _| uids.contains(uid.as_str()));
+        memory.uncollected.retain(|uid| uids.contains(uid));
+        memory.unexpired.retain(|uid| uids.contains(uid));
         memory.failures.retain(|run, _| self.caches.runs.get(run).is_some());
         drop(memory);
         self.look_again();

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::fixture::{Fixture, JOBS, PODS, RUN, UID, outcome, pod};
+use super::super::job::job_name;
 use super::super::routes::tests as routes_tests;
 use super::*;
 use crate::protocol::{Nonce, TerminationMessage};
@@ -19,7 +20,7 @@ async fn stale(fixture: &Fixture) -> Result<Action, ReconcileError> {
 }
 
 fn job_path(number: u32) -> String {
-    format!("{JOBS}/{}", job::job_name(UID, 1, number))
+    format!("{JOBS}/{}", job_name(UID, 1, number))
 }
 
 fn claimed(fixture: &Fixture) {
@@ -59,9 +60,9 @@ async fn a_reconcile_of_a_stale_run_writes_nothing() {
 #[tokio::test]
 async fn a_foreign_job_of_that_name_is_not_taken_for_ours() {
     let mut fixture = Fixture::new();
-    fixture.api.put(&job_path(1), json!({"metadata": {"name": job::job_name(UID, 1, 1), "labels": {}}}));
+    fixture.api.put(&job_path(1), json!({"metadata": {"name": job_name(UID, 1, 1), "labels": {}}}));
     let error = reconciled(&mut fixture).await.unwrap_err().to_string();
-    assert_eq!(error, format!("Job {:?} exists and is not this run's: delete it", job::job_name(UID, 1, 1)));
+    assert_eq!(error, format!("Job {:?} exists and is not this run's: delete it", job_name(UID, 1, 1)));
     assert_eq!(fixture.status()["message"], format!("waiting: its Job cannot be created: {error}"));
     // It is said once.
     let writes = fixture.api.writes().len();
@@ -154,6 +155,27 @@ async fn a_claimed_pod_that_the_cache_does_not_show_yet_is_looked_for_before_it_
     fixture.api.remove(&format!("{PODS}/pod-p1"));
     stale(&fixture).await.unwrap();
     assert_eq!(fixture.status()["phase"], "OutcomeUnknown");
+}
+
+#[tokio::test]
+async fn a_secret_answer_that_a_lost_outcome_left_goes_when_its_run_ends() {
+    let secret = format!("/api/v1/namespaces/team-a/secrets/{}", super::super::live::result_secret(UID));
+    for (action, seconds, stays) in [
+        ("getconsole", Some(3600), false),
+        // The operator may not delete Secrets.
+        ("getconsole", None, true),
+        ("status", Some(3600), true),
+    ] {
+        let mut fixture = Fixture::new();
+        Arc::get_mut(&mut fixture.context).unwrap().settings.secret_result_seconds = seconds;
+        reconciled(&mut fixture).await.unwrap();
+        claimed(&fixture);
+        fixture.api.change(RUN, |run| run["spec"]["action"] = json!(action));
+        fixture.api.put(&secret, json!({"metadata": {"name": "s"}}));
+        reconciled(&mut fixture).await.unwrap();
+        assert_eq!(fixture.status()["phase"], "OutcomeUnknown");
+        assert_eq!(fixture.api.get(&secret).is_some(), stays, "{action} {seconds:?}");
+    }
 }
 
 #[tokio::test]
@@ -282,7 +304,7 @@ async fn a_job_that_is_there_already_is_the_decided_one_if_its_labels_say_so() {
     fixture.api.remove(&job_path(1));
     fixture.refresh();
     fixture.api.put(&job_path(1), job);
-    fixture.context.forget_created(&job::job_name(UID, 1, 1));
+    fixture.context.forget_created(&job_name(UID, 1, 1));
     stale(&fixture).await.unwrap();
     let log = fixture.api.log();
     assert_eq!(log.iter().filter(|request| **request == format!("POST {JOBS}")).count(), 2, "it was tried");

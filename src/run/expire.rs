@@ -1,59 +1,87 @@
 //! Takes secret results away some time after their run has ended: passwords of consoles and machines are not to lie about
 //! for as long as somebody keeps the run.
 
+use std::time::Instant;
+
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams};
 use kube::{Error, ResourceExt as _};
 
+use super::collect::place;
 use super::context::Context;
 use super::live::{is_conflict, is_gone, result_secret};
+use super::tries::{Failures, Tries};
 use super::{retention, status};
 use crate::api::ActionRun;
 
-/// Runs whose Secret is deleted in one look at most, so that the API has time for others.
+/// Runs whose Secret is deleted in one look at most, and that fail, so that the API has time for others.
 const BATCH: usize = 100;
 
 /// Deletes the Secrets that are kept no longer, and says so in their runs. Returns how many. One that cannot be deleted
-/// keeps no other. The caches must be filled.
+/// keeps no other, and is tried again after a pause. The caches must be filled.
 ///
 /// # Access
 /// `delete` on Secrets of all namespaces. The operator deletes none but those that it made, whose names hold their run's
 /// UID.
 ///
 /// # Errors
-/// The API's first one, once all were tried.
-pub async fn expire(context: &Context) -> Result<usize, Error> {
+/// That the API refused or failed some.
+pub async fn expire(context: &Context) -> Result<usize, Failures<Error>> {
     let Some(seconds) = context.settings.secret_result_seconds else { return Ok(0) };
     let guards = context.caches.runs.state();
     let runs = guards.iter().filter_map(|guard| guard.0.as_ref().ok());
-    let (mut expired, mut failed) = (0, None);
-    for run in retention::secrets_expired(runs, seconds, Timestamp::now()).into_iter().take(BATCH) {
-        match take_away(context, run).await {
-            Ok(()) => expired += 1,
-            // The next look sees what changed.
-            Err(error) if is_gone(&error) || is_conflict(&error) => {}
-            Err(error) => {
-                tracing::warn!(run = %run.name_any(), namespace = run.namespace(), %error, "a secret result was not deleted");
-                failed.get_or_insert(error);
-            }
+    let mut tries = Tries::default();
+    for run in retention::secrets_expired(runs, seconds, Timestamp::now()) {
+        let uid = run.metadata.uid.as_deref().unwrap_or_default();
+        if tries.are_enough(BATCH) {
+            break;
         }
+        if context.memory().unexpired.holds(uid, Instant::now()) {
+            continue;
+        }
+        let taken = match take_away(context, run).await {
+            Ok(()) => Ok(true),
+            // The next look sees what changed.
+            Err(error) if is_gone(&error) || is_conflict(&error) => Ok(false),
+            Err(error) => Err(error),
+        };
+        let has_failed = tries.note(place(run), taken);
+        context.memory().unexpired.note(uid, has_failed, Instant::now());
     }
-    failed.map_or(Ok(expired), Err)
+    tries.end()
+}
+
+/// Deletes the Secret that a run's answer was put into before the write that would have named it, which never came: the run
+/// ended without that outcome, and nobody would look for it. One that cannot be deleted goes with its run.
+pub(super) async fn take_away_unnamed(context: &Context, run: &ActionRun) {
+    let attempts = run.status.iter().flat_map(|status| &status.attempts);
+    let was_claimed = attempts.into_iter().any(|attempt| attempt.nonce_hash.is_some());
+    // Without a time after which they go the operator has no right to delete Secrets.
+    let is_right = context.settings.secret_result_seconds.is_some();
+    if !is_right || !was_claimed || !retention::is_answer_secret(&run.spec.action) {
+        return;
+    }
+    if let Err(error) = delete_secret(context, run).await {
+        tracing::warn!(run = place(run), %error, "a secret result that no run names may be left");
+    }
 }
 
 /// First the Secret, then the word about it: a crash in between repeats both.
 async fn take_away(context: &Context, run: &ActionRun) -> Result<(), Error> {
-    let uid = run.metadata.uid.as_deref().unwrap_or_default();
-    let name = result_secret(uid);
-    let secrets = Api::<Secret>::namespaced(context.client.clone(), &run.namespace().unwrap_or_default());
-    match secrets.delete(&name, &DeleteParams::default()).await {
-        Err(error) if !is_gone(&error) => return Err(error),
-        _ => {}
-    }
+    delete_secret(context, run).await?;
     match context.whole(run).await? {
         Some(run) => context.write(&run, status::without_secret(&run)).await.map(drop),
         None => Ok(()),
+    }
+}
+
+async fn delete_secret(context: &Context, run: &ActionRun) -> Result<(), Error> {
+    let name = result_secret(run.metadata.uid.as_deref().unwrap_or_default());
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), &run.namespace().unwrap_or_default());
+    match secrets.delete(&name, &DeleteParams::default()).await {
+        Err(error) if !is_gone(&error) => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -117,6 +145,30 @@ mod tests {
         fixture.refresh();
         expire(&fixture.context).await.unwrap();
         assert!(fixture.api.get(&format!("{SECRETS}/other")).is_some());
+    }
+
+    #[tokio::test]
+    async fn secrets_that_cannot_be_deleted_keep_no_other_and_are_left_alone_for_a_while() {
+        let mut fixture = ended("prepare", ago(3601));
+        // All ended before the other's, which can be deleted.
+        for number in 0..BATCH {
+            let mut stuck = fixture.api.get(RUN).unwrap();
+            let (name, uid) = (format!("stuck-{number}"), format!("0stuck-{number}"));
+            stuck["metadata"]["name"] = json!(name);
+            stuck["metadata"]["uid"] = json!(uid);
+            fixture.api.put(&RUN.replace("/backup", &format!("/{name}")), stuck);
+        }
+        fixture.refresh();
+        let refused = axum::http::StatusCode::FORBIDDEN;
+        fixture.api.before(move |_, method, path| (method == "DELETE" && path.contains("stuck")).then_some(refused));
+        let deletions = || fixture.api.writes().iter().filter(|write| write.starts_with("DELETE")).count();
+        assert!(expire(&fixture.context).await.is_err());
+        // Whatever the order was, the second look comes to the one.
+        let _ = expire(&fixture.context).await;
+        assert!(fixture.status().get("resultRef").is_none());
+        let before = deletions();
+        expire(&fixture.context).await.unwrap();
+        assert_eq!(deletions(), before, "nothing is tried again at once");
     }
 
     #[tokio::test]

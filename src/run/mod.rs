@@ -7,11 +7,12 @@
 //! ```
 //!
 //! `claim`, `claimed`, `decide`, `job`, `kept`, `network_policy`, `queue`, `report`, `request`, `retention`, `retry`,
-//! `rights`, `secret_parameters`, `status`, `target_status`, `turn`, `verdict` and `view` are pure; `ask`, `authenticate`, `check`,
+//! `rights`, `secret_parameters`, `status`, `target_status`, `tries`, `turn`, `verdict` and `view` are pure; `apply`, `ask`, `authenticate`, `check`,
 //! `collect`, `context`, `controller`, `entrypoint`, `expire`, `live`, `output`, `pinned`, `restrict`, `routes`, `slots`, `sweep`,
 //! `unreadable` and `watching` do I/O, or
 //! remember, and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
+mod apply;
 mod ask;
 mod authenticate;
 mod check;
@@ -46,6 +47,7 @@ mod slots;
 pub mod status;
 pub mod sweep;
 pub mod target_status;
+mod tries;
 mod turn;
 mod unreadable;
 pub mod verdict;

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::context::Context;
 use super::live::is_conflict;
 use super::routes::{Asked, No, OfAttempt};
+use super::tries::{Failures, Tries};
 use crate::api::{ActionRun, Reason, RunOutput};
 use crate::protocol::{OutputUpload, REQUEST_BYTES, Report};
 use crate::store::{KeptOutput, OutputKey, Outputs, Retention, StoreError};
@@ -191,13 +192,16 @@ pub enum SweepError {
     /// A thread that read the volume was interrupted.
     #[error("reading the volume was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
+    /// Some outputs could not be looked for or removed.
+    #[error(transparent)]
+    Some(Box<Failures<SweepError>>),
 }
 
 /// Removes the outputs whose run the API, asked now, does not have, and what is beyond `retention` at `now`. Returns how
 /// many. The caches must be filled. One that cannot be removed keeps no other.
 ///
 /// # Errors
-/// [`SweepError`], the first one, once all were tried.
+/// [`SweepError`], once all were tried.
 pub async fn sweep(
     context: &Context,
     outputs: &Outputs,
@@ -210,32 +214,33 @@ pub async fn sweep(
     };
     let runs = context.caches.runs.state();
     let uids: BTreeSet<&str> = runs.iter().filter_map(|run| run.meta().uid.as_deref()).collect();
-    let (mut unwanted, mut wanted, mut failed) = (Vec::new(), Vec::new(), None);
+    let (mut unwanted, mut wanted, mut tries) = (Vec::new(), Vec::new(), Tries::<SweepError>::default());
     for output in kept {
         let is_gone = match uids.contains(output.key.uid()) {
             true => Ok(false),
             false => is_gone(context, &output).await,
         };
         let is_gone = is_gone.unwrap_or_else(|error| {
-            failed.get_or_insert(SweepError::Api(error));
+            tries.note(place(&output.key), Err(error.into()));
             false
         });
         if is_gone { &mut unwanted } else { &mut wanted }.push(output);
     }
     unwanted.extend(retention.expired(wanted, now));
     let outputs = outputs.clone();
-    let remove = move || unwanted.iter().map(|output| outputs.remove(output)).collect::<Vec<_>>();
-    let mut removed = 0;
-    for result in tokio::task::spawn_blocking(remove).await? {
-        match result {
-            Ok(()) => removed += 1,
-            Err(error) => {
-                tracing::warn!(%error, "an output of a run was not removed");
-                failed.get_or_insert(SweepError::Store(error));
-            }
-        }
+    let remove = move || {
+        let removed = unwanted.iter().map(|output| (place(&output.key), outputs.remove(output)));
+        removed.collect::<Vec<_>>()
+    };
+    for (place, removed) in tokio::task::spawn_blocking(remove).await? {
+        tries.note(place, removed.map(|()| true).map_err(SweepError::Store));
     }
-    failed.map_or(Ok(removed), Err)
+    tries.end().map_err(|failures| SweepError::Some(Box::new(failures)))
+}
+
+/// What the run of an output is called in logs.
+fn place(key: &OutputKey) -> String {
+    format!("{}/{}", key.namespace(), key.run())
 }
 
 async fn is_gone(context: &Context, output: &KeptOutput) -> Result<bool, kube::Error> {

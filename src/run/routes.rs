@@ -101,7 +101,7 @@ async fn progress_route(
 
 async fn report_route(State(context): State<Arc<Context>>, asked: Result<Asked<Report>, No>) -> Result<(), No> {
     let answer = match asked {
-        Ok(Asked { uid, request }) => store_report(&context, &uid, &request).await,
+        Ok(Asked { uid, request }) => store_report(&context, &uid, request).await,
         Err(no) => Err(no),
     };
     context.metrics.reported(answer.as_ref().map_or_else(No::result, |()| RequestResult::Accepted));
@@ -301,21 +301,51 @@ async fn note_progress(context: &Context, uid: &str, progress: &Progress) -> Res
     Ok(ProgressAnswer { cancel })
 }
 
-async fn store_report(context: &Context, uid: &str, report: &Report) -> Result<(), No> {
+/// Stores a report; one whose pod may be evicted only when kubelet has said so, or has had the time to.
+async fn store_report(context: &Arc<Context>, uid: &str, report: Report) -> Result<(), No> {
+    let Some(held) = store(context, uid, &report, true).await? else { return Ok(()) };
+    if held.is_first {
+        // Its runner may not live to repeat it, and kubelet not to pass its termination message on.
+        let (context, uid) = (context.clone(), uid.to_owned());
+        tokio::spawn(async move {
+            while context.may_be_evicted(&held.run, &report.outcome) && context.is_held(&uid) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            if let Err(error) = store(&context, &uid, &report, false).await {
+                tracing::warn!(run = uid, ?error, "a report that was held back was not stored");
+            }
+        });
+    }
+    Err(No::Later("kubelet ends the pod, and has not said why yet".into()))
+}
+
+/// A run whose report is held back.
+struct Held {
+    run: ActionRun,
+    /// Whether nobody waits for the moment to store it.
+    is_first: bool,
+}
+
+/// Stores a report, unless it is to be held back and `may_hold` allows that.
+async fn store(context: &Context, uid: &str, report: &Report, may_hold: bool) -> Result<Option<Held>, No> {
     for tries in 0..TRIES {
         pause(tries).await;
         let run = output::announce(context.read(uid).await?.ok_or(No::Gone)?, report);
         report::holds_claim(&run, uid, report.attempt, &report.nonce).map_err(No::Refused)?;
         match report::evaluate_of(&run, report.attempt) {
-            Acceptance::Stored => return Ok(()),
-            Acceptance::Store if context.may_be_evicted(&run, &report.outcome) => {
-                return Err(No::Later("kubelet ends the pod, and has not said why yet".into()));
+            Acceptance::Stored => return Ok(None),
+            Acceptance::Store => {}
+        }
+        if may_hold && context.may_be_evicted(&run, &report.outcome) {
+            let is_first = context.hold(uid);
+            if context.is_held(uid) {
+                return Ok(Some(Held { run, is_first }));
             }
-            Acceptance::Store => match context.conclude(&run, &report.outcome).await {
-                Ok(_) => return Ok(()),
-                Err(error) if is_conflict(&error) => {}
-                Err(error) => return Err(error.into()),
-            },
+        }
+        match context.conclude(&run, &report.outcome).await {
+            Ok(_) => return Ok(None),
+            Err(error) if is_conflict(&error) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Err(No::Later("the run changes too often".into()))

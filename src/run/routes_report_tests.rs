@@ -123,6 +123,41 @@ async fn a_script_that_ends_at_kubelets_eviction_keeps_kubelets_words() {
     assert_eq!(status["message"], format!("while the action ran, the pod failed, Evicted: {words}"));
 }
 
+/// Lets what was left behind go on, until the run has ended.
+async fn ended(fixture: &Fixture) -> Value {
+    while fixture.status()["phase"] == "Running" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    fixture.status()
+}
+
+#[tokio::test]
+async fn a_report_that_is_held_back_is_stored_though_neither_runner_nor_kubelet_is_heard_again() {
+    let mut fixture = claimed().await;
+    fixture.refresh();
+    let report = ended_as("PodDeleted", "stopped because its pod was told to end");
+    // Its node shuts down.
+    assert_eq!(send(&fixture, "report", report.clone()).await.0, 503);
+    assert_eq!(send(&fixture, "report", report.clone()).await.0, 503);
+    fixture.context.lose_patience(UID);
+    let status = ended(&fixture).await;
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("PodDeleted")), "{status}");
+    assert_eq!(send(&fixture, "report", report).await.0, 200);
+    assert_eq!(fixture.status(), status);
+}
+
+#[tokio::test]
+async fn a_report_that_is_held_back_says_what_kubelet_says_though_its_runner_is_not_heard_again() {
+    let mut fixture = claimed().await;
+    fixture.refresh();
+    let report = ended_as("PodDeleted", "stopped because its pod was told to end");
+    assert_eq!(send(&fixture, "report", report).await.0, 503);
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."});
+    fixture.api.change(&format!("{PODS}/pod-p1"), |pod| pod["status"] = evicted);
+    fixture.refresh();
+    assert_eq!(ended(&fixture).await["reason"], "Evicted");
+}
+
 #[tokio::test]
 async fn a_script_that_ends_because_its_pod_was_deleted_is_believed_at_once() {
     let mut fixture = claimed().await;

@@ -11,6 +11,7 @@ use kube::api::{Api, DeleteParams, Preconditions, PropagationPolicy};
 
 use super::context::Context;
 use super::live::is_gone;
+use super::tries::{Failures, Tries};
 use crate::api::RUN_UID_LABEL;
 
 /// Time between two sweeps.
@@ -19,8 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(300);
 /// Sweeps at once and then every five minutes, until dropped. The caches must be filled by a running controller.
 pub async fn run(context: Arc<Context>) {
     loop {
-        if let Err(error) = sweep(&context).await {
-            tracing::warn!(%error, "orphaned Jobs were not swept");
+        if let Err(failures) = sweep(&context).await {
+            tracing::warn!(%failures, "orphaned Jobs were not swept");
         }
         tokio::time::sleep(INTERVAL).await;
     }
@@ -30,22 +31,16 @@ pub async fn run(context: Arc<Context>) {
 /// other.
 ///
 /// # Errors
-/// The API's first one, once all were tried.
-pub async fn sweep(context: &Context) -> Result<usize, kube::Error> {
+/// That the API refused or failed some.
+pub async fn sweep(context: &Context) -> Result<usize, Failures<kube::Error>> {
     context.caches.wait_until_filled().await;
     context.forget_gone();
     let jobs = Api::<Job>::namespaced(context.client.clone(), &context.settings.operator.namespace);
-    let (mut swept, mut failed) = (0, None);
+    let mut tries = Tries::default();
     for job in context.caches.jobs.state() {
-        match sweep_one(context, &jobs, &job).await {
-            Ok(is_swept) => swept += usize::from(is_swept),
-            Err(error) => {
-                tracing::warn!(job = %job.name_any(), %error, "an orphaned Job was not swept");
-                failed.get_or_insert(error);
-            }
-        }
+        tries.note(job.name_any(), sweep_one(context, &jobs, &job).await);
     }
-    failed.map_or(Ok(swept), Err)
+    tries.end()
 }
 
 /// Whether the Job was an orphan, and is deleted.

@@ -12,9 +12,10 @@ use kube::api::Api;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
 
+use super::apply::{delete_job, patch_finalizers};
 use super::claimed::POD_ALLOWANCE;
 use super::context::Context;
-use super::controller::{ReconcileError, delete_job, patch_finalizers};
+use super::controller::ReconcileError;
 use super::decide::{after, until};
 use crate::api::RUN_FINALIZER;
 
