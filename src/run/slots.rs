@@ -15,7 +15,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 
-use super::context::{Caches, Context};
+use super::context::{CACHE_LAG, Caches, Context};
 use super::decide::phase;
 use super::queue::{Active, Limit, Limits, Load, Place, Queued, Waiting, turns};
 use super::retry;
@@ -37,8 +37,6 @@ pub(super) enum Turn<'a> {
 const INTERVAL: Duration = Duration::from_millis(50);
 /// After so many of these times nobody is told any more what the last look said, though nothing is known to have changed.
 const REMEMBERED: u32 = 20;
-/// How long a cache may take to show a decision: after that it was not written.
-const CACHE_LAG: Duration = Duration::from_secs(10);
 
 /// A slot that is given back unless it is kept.
 pub(super) struct Slot<'a> {
@@ -64,6 +62,7 @@ impl Drop for Slot<'_> {
         state.taken.remove(&uid);
         // It comes back by itself. Until then it must not be in the way of the next.
         state.waiting.remove(&uid);
+        state.last.forget(&uid);
         self.context.slots.changed(&mut state);
     }
 }
@@ -96,6 +95,7 @@ struct State {
     /// Runs that were woken and have not asked since, by UID.
     woken: HashSet<String>,
     /// How many looks there were.
+    #[cfg(test)]
     looks: u64,
 }
 
@@ -116,6 +116,15 @@ struct Look {
     now: HashSet<String>,
     /// Places of the others.
     later: BTreeMap<String, Place>,
+}
+
+impl Look {
+    /// What it said of a run stands no longer: the run must ask for a new one, or for a place that others may have taken
+    /// meanwhile would be its own.
+    fn forget(&mut self, uid: &str) {
+        self.now.remove(uid);
+        self.later.remove(uid);
+    }
 }
 
 impl Default for Slots {
@@ -227,6 +236,7 @@ impl Context {
         let mut state = self.slots.state();
         state.told.remove(uid);
         state.woken.remove(uid);
+        state.last.forget(uid);
         let was_waiting = state.waiting.remove(uid).is_some();
         let is_over = state.taken.get(uid).is_some_and(|taken| phase(run).is_finished() || taken.is_over(run));
         let was_active = is_over && state.taken.remove(uid).is_some();
@@ -298,7 +308,10 @@ impl Context {
         state.woken.retain(|uid| now.contains(uid));
         state.last = Look { at: Some(Instant::now()), now, later: turns.later };
         state.is_stale = false;
-        state.looks += 1;
+        #[cfg(test)]
+        {
+            state.looks += 1;
+        }
     }
 }
 

@@ -368,6 +368,28 @@ async fn two_thousand_that_wait_cost_few_looks_and_each_is_woken_once() {
 }
 
 #[tokio::test]
+async fn a_run_that_left_the_queue_and_comes_back_starts_no_more_than_there_is_room_for() {
+    let mut fixture = limited(Some(1), None);
+    for (name, age) in [("first", 30), ("second", 20)] {
+        add(&fixture, "a", name, age);
+    }
+    fixture.refresh();
+    std::sync::Arc::get_mut(&mut fixture.context).unwrap().slots.interval = Duration::from_secs(3600);
+    let context = fixture.context.clone();
+    let run = |name: &str| {
+        let guard = context.caches.runs.get(&ObjectRef::new(name).within("a")).unwrap();
+        guard.0.as_ref().unwrap().clone()
+    };
+    // The first is told that it may start, and leaves before it does: its target is gone for a moment.
+    context.slots.state().waiting.insert("a-first".into(), (waiting(&run("first")), reference(&run("first"))));
+    context.look_again();
+    context.left(&run("first"));
+    let Turn::Now(slot) = context.turn(&run("second")) else { panic!("nobody else waits") };
+    slot.keep();
+    assert!(!matches!(context.turn(&run("first")), Turn::Now(_)), "the one slot is taken");
+}
+
+#[tokio::test]
 async fn who_comes_alone_starts_at_once_while_there_is_room() {
     let mut fixture = limited(Some(2), None);
     for (name, age) in [("first", 30), ("second", 20), ("third", 10)] {
