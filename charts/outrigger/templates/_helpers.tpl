@@ -21,3 +21,15 @@ app.kubernetes.io/component: operator
 {{- end -}}
 
 {{- /* Cluster-scoped names are fixed: the extensions, and so the operator, exist once in a cluster. */ -}}
+
+{{- /* Whole number (values, section, key, default). A release of an earlier chart that is upgraded with its own values alone
+lacks those that are new; 0 is one. */ -}}
+{{- define "outrigger.number" -}}
+{{- $section := get (index . 0) (index . 1) | default dict -}}
+{{- $value := dig (index . 2) nil $section -}}
+{{- kindIs "invalid" $value | ternary (index . 3) $value | int64 -}}
+{{- end -}}
+
+{{- define "outrigger.secretResultSeconds" -}}
+{{ include "outrigger.number" (list .Values "actions" "secretResultSeconds" 3600) }}
+{{- end -}}
