@@ -15,7 +15,8 @@ pub(super) fn object<K: Resource>(object: &mut K) {
 }
 
 /// The same, and of a run that has ended everything but what decisions about it rest on: what it was, when and how it
-/// ended, its attempts, its finalizers, and the Secret of a secret result, which does not stay as long as the run.
+/// ended, its attempts, its finalizers, and the Secret of an action that may answer with passwords,
+/// which does not stay as long as the run.
 pub(super) fn run(guard: &mut DeserializeGuard<ActionRun>) {
     object(guard);
     let Ok(run) = &mut guard.0 else { return };

@@ -48,7 +48,7 @@ pub fn expired<'a>(
 }
 
 /// Those of `runs` whose secret result was kept for so many `seconds` after their end. The runs are as the cache keeps them:
-/// a Secret that they name is one of a secret result.
+/// a Secret that they name is one [that may hold passwords](is_answer_secret).
 pub fn secrets_expired<'a>(
     runs: impl IntoIterator<Item = &'a ActionRun>,
     seconds: u64,
@@ -60,7 +60,8 @@ pub fn secrets_expired<'a>(
     runs.into_iter().filter(|run| names_secret(run) && is_over(run)).collect()
 }
 
-/// Whether the Secret with the answer of this action holds passwords, and not only what is too large for status.
+/// Whether the Secret with the answer of this action may hold passwords: then it does not stay as long as the run. One of
+/// `prepare` may hold only what is too large for status; nothing tells the two apart afterwards.
 pub fn is_answer_secret(action: &str) -> bool {
     let kind = LifecycleAction::named(action).map_or(ActionKind::Custom, ActionKind::Lifecycle);
     may_answer_with_password(kind)
