@@ -8,6 +8,7 @@ pub mod action;
 pub mod conditions;
 pub mod crds;
 pub mod extension;
+pub mod phase;
 pub mod reason;
 pub mod run;
 pub mod runtime;
@@ -15,8 +16,9 @@ mod schema;
 pub mod target;
 
 pub use extension::{OrchestratorExtension, OrchestratorExtensionSpec, OrchestratorExtensionStatus};
+pub use phase::Phase;
 pub use reason::Reason;
-pub use run::{ActionRun, ActionRunSpec, ActionRunStatus, Phase, RunOutput};
+pub use run::{ActionRun, ActionRunSpec, ActionRunStatus, RunOutput};
 pub use target::{ExtensionTarget, ExtensionTargetSpec, ExtensionTargetStatus};
 
 /// API group of all kinds.

@@ -5,8 +5,8 @@ use k8s_openapi::jiff::Timestamp;
 use super::decide::{Observed, Plan, Step, after, delete_jobs, end_unclaimed, grace, phase, until};
 use super::status;
 use super::view::PodView;
-use crate::api::Reason;
-use crate::api::run::{Attempt, Phase};
+use crate::api::run::Attempt;
+use crate::api::{Phase, Reason};
 use crate::protocol::{Outcome, TerminationMessage};
 
 /// Seconds after timeout and grace at which a silent run is given up (rule 11).

@@ -15,8 +15,8 @@ use super::retry;
 use super::status::{self, Decision};
 use super::turn;
 use super::view::{JobView, PodView};
-use crate::api::run::{ActionRunStatus, Attempt, Phase, RunRevision};
-use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, RUN_FINALIZER, Reason};
+use crate::api::run::{ActionRunStatus, Attempt, RunRevision};
+use crate::api::{ActionRun, DEFAULT_START_DEADLINE_SECONDS, Phase, RUN_FINALIZER, Reason};
 use crate::protocol::Outcome;
 use crate::validate::{Refusal, RoleType};
 

@@ -8,8 +8,8 @@ use super::retry;
 use crate::action::{TAIL_BYTES, Verdict, tail};
 use crate::api::conditions::{COMPLETE, Conditions, READY, RECONCILING, STALLED, SUCCEEDED, truncated};
 use crate::api::extension::SecretReference;
-use crate::api::run::{ActionRunStatus, Attempt, Console, Phase, RunRevision};
-use crate::api::{ActionRun, Reason};
+use crate::api::run::{ActionRunStatus, Attempt, Console, RunRevision};
+use crate::api::{ActionRun, Phase, Reason};
 use crate::protocol::Nonce;
 use crate::validate::RoleType;
 
