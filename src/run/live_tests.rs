@@ -24,6 +24,15 @@ async fn a_run_that_cannot_be_read_is_looked_for_where_the_cache_has_it() {
     assert_eq!(fixture.api.log()[before..], [format!("GET {RUN}")]);
 }
 
+#[test]
+fn the_chart_lets_the_operator_delete_what_secret_results_are_called() {
+    let policy = include_str!("../../charts/outrigger/templates/secrets.yaml");
+    assert!(policy.contains(r#"request.name.matches("^arun-[0-9a-f-]+-result$")"#), "{policy}");
+    let name = super::result_secret(UID);
+    let uid = name.strip_prefix("arun-").and_then(|rest| rest.strip_suffix("-result")).unwrap();
+    assert!(!uid.is_empty() && uid.bytes().all(|byte| b"0123456789abcdef-".contains(&byte)), "{name}");
+}
+
 #[tokio::test]
 async fn labels_of_a_namespace_are_asked_for_only_where_something_depends_on_them() {
     let mut fixture = Fixture::new();
