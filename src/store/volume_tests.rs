@@ -78,11 +78,12 @@ fn nothing_of_it_needs_the_rights_of_root() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    // A copy, because the build directory may be closed to others.
+    // A copy, because the build directory may be closed to others. Made by another process: while this one has a program
+    // open for writing, whatever another test starts meanwhile has it open too, and it cannot be run ("text file busy").
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let program = directory.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status().unwrap().success());
     let ran = Command::new("setpriv")
         .args([
             "--reuid",

@@ -7,7 +7,8 @@ use std::path::Path;
 use outrigger::store::{LazyStore, Store, StoreError};
 
 use crate::volume::{
-    GRACE, again, assert_intact, fill, install, is_again, later, name, on_a_volume, publish, sh, used,
+    GRACE, again, assert_intact, copy_this_program, fill, install, is_again, later, name, on_a_volume, publish, sh,
+    used,
 };
 
 /// A tree's directory.
@@ -125,7 +126,7 @@ fn a_volume_that_was_closed_to_the_user_is_named_and_opens_again() {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let program = directory.path().join("tests");
-        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        copy_this_program(&program);
         // the test's own program may lie where others have no right
         let user =
             ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"];

@@ -10,7 +10,7 @@ use outrigger::digest::Digest;
 use outrigger::store::layout::{runner_subpath, tree_subpath};
 use outrigger::store::{LazyStore, RelativePath, Store, StoreError, Used};
 
-use crate::volume::{GRACE, install, later, name, publish, used};
+use crate::volume::{GRACE, copy_this_program, install, later, name, publish, used};
 
 const TEST: &str = "kubelet::a_directory_that_kubelet_made_holds_up_nothing";
 /// In the test's other processes: the volume, and which part of the test they are.
@@ -102,7 +102,7 @@ fn a_directory_that_kubelet_made_holds_up_nothing() {
     for path in [directory.path(), &volume] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    copy_this_program(&program);
     let operate = |part: &str| {
         let ran = Command::new("setpriv")
             .args(["--reuid=65532", "--regid=65532", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])

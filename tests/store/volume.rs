@@ -14,6 +14,13 @@ const MOUNTED: &str = "OUTRIGGER_TEST_VOLUME";
 /// The grace of these tests.
 pub const GRACE: Duration = Duration::from_secs(60);
 
+/// Copies this program to `place`, where others may run it. In a process of its own: while this one has a program open for
+/// writing, whatever another thread starts meanwhile has it open too, and it cannot be run ("text file busy").
+pub fn copy_this_program(place: &Path) {
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(place).status().unwrap();
+    assert!(copied.success());
+}
+
 /// Runs `body` with the volume that it may break: a tmpfs of `size`, mounted at its second argument `real` and seen at its first.
 pub fn on_a_volume(test: &str, size: &str, body: impl Fn(&Path, &Path)) {
     if let Some(volume) = std::env::var_os(MOUNTED).map(PathBuf::from) {
