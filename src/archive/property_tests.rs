@@ -264,7 +264,7 @@ fn unpack_anything(pack: impl Fn(&[Packed], bool) -> Vec<u8>) {
                 refused.set(refused.get() + 1);
             }
         }
-        drop(staging);
+        staging.remove();
         assert_eq!(snapshot(base.path(), Path::new("")).len(), before.len() + 1, "the work directory alone is left");
     });
     assert!(accepted.get() > 0 && refused.get() > 0, "{} accepted, {} refused", accepted.get(), refused.get());

@@ -57,12 +57,23 @@ impl LazyStore {
         }
     }
 
+    /// The path at which the volume is mounted.
+    pub fn root(&self) -> &Path {
+        self.opening.store.root()
+    }
+
     /// Opens the store unless it is open, and tells what its start-up found. Blocks on the disk.
     ///
     /// # Errors
     /// Those of [`Store::open`] and [`Store::recover`], at each call anew until it succeeds once.
     pub fn open(&self) -> Result<&Recovered, StoreError> {
         self.opening.open()
+    }
+}
+
+impl std::fmt::Debug for LazyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.opening.store.fmt(f)
     }
 }
 
@@ -84,11 +95,11 @@ impl Opening {
         }
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.check_mount()?;
-        self.store.make_directories()?;
         // Before anything of another's is taken for a leftover.
         if let Some(owner) = &self.owner {
-            self.store.claim(owner)?;
+            self.store.refuse_another(owner)?;
         }
+        self.store.make_directories()?;
         // Before anything is written: on a full volume this is what makes room. And only once, because later there is work
         // under way.
         let swept = match self.swept.get() {
@@ -98,6 +109,9 @@ impl Opening {
                 self.swept.get_or_init(|| swept)
             }
         };
+        if let Some(owner) = &self.owner {
+            self.store.claim(owner)?;
+        }
         if self.tried_out.get().is_none() {
             self.store.try_out()?;
             let _ = self.tried_out.set(());

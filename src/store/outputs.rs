@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::error::StoreError;
 use super::layout::{ExtensionName, RUNS, STAGING};
+use super::lazy::LazyStore;
 use super::tree;
 use super::verify::read_file;
 use super::volume::{Directory, create_directory, random_name};
@@ -128,6 +129,8 @@ impl Retention {
 #[derive(Debug, Clone)]
 pub struct Outputs {
     root: PathBuf,
+    /// Opened before anything is changed, so that nothing is on a volume of another's.
+    store: Option<Arc<LazyStore>>,
     /// Held while directories are made or removed, never while bytes are written.
     placing: Arc<Mutex<()>>,
     /// What everything kept takes, in bytes, as far as it is known.
@@ -151,6 +154,7 @@ impl Outputs {
     /// # Errors
     /// What the volume refuses.
     pub fn prepare(&self) -> Result<(), StoreError> {
+        self.check_owner()?;
         let root = &self.root;
         let top = beneath::open_root(root).map_err(|error| StoreError::io("open volume", root, error))?;
         create_directory(&top, RUNS, MODE, root)?;
@@ -165,14 +169,24 @@ impl Outputs {
 
     /// The same for a reader, or until [`prepare`](Self::prepare): nothing is made or removed.
     pub fn at(root: &Path) -> Self {
-        Self { root: root.to_owned(), placing: Arc::default(), total: Arc::default() }
+        Self { root: root.to_owned(), store: None, placing: Arc::default(), total: Arc::default() }
+    }
+
+    /// The outputs on the volume of `store`, which keeps them from one that is another operator's.
+    pub fn beside(store: Arc<LazyStore>) -> Self {
+        Self { store: Some(store.clone()), ..Self::at(store.root()) }
+    }
+
+    fn check_owner(&self) -> Result<(), StoreError> {
+        self.store.as_ref().map_or(Ok(()), |store| store.get().map(drop))
     }
 
     /// Keep what an attempt printed. What is kept of it already stays.
     ///
     /// # Errors
-    /// What the volume refuses; then nothing is kept.
+    /// What the volume refuses, [`StoreError::Owned`] where it is another's; then nothing is kept.
     pub fn keep(&self, key: &OutputKey, attempt: u32, stdout: &[u8], stderr: &[u8]) -> Result<(), StoreError> {
+        self.check_owner()?;
         let staging = self.staging()?;
         let name = random_name()?;
         let staged = stage(&staging, &name, &[("stdout", stdout), ("stderr", stderr)]);
@@ -217,8 +231,9 @@ impl Outputs {
     /// Everything that is kept. What is no directory where one belongs is nobody's output: it is skipped and logged.
     ///
     /// # Errors
-    /// If the volume cannot be read.
+    /// If the volume cannot be read, or is another's.
     pub fn list(&self) -> Result<Vec<KeptOutput>, StoreError> {
+        self.check_owner()?;
         let runs = self.runs()?;
         let before = self.total();
         let mut kept = Vec::new();

@@ -11,6 +11,19 @@ use super::volume::{Store, random_name};
 const MAX_OWNER_BYTES: u64 = 1024;
 
 impl Store {
+    /// Refuse a volume that is another's than `owner`'s; one that says nothing will do. Nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError::Owned`]; what the volume refuses.
+    pub(super) fn refuse_another(&self, owner: &str) -> Result<(), StoreError> {
+        match self.owner() {
+            Ok(Some(found)) => is_own(&found, owner),
+            // Directories are still to be made on it.
+            Ok(None) | Err(StoreError::Vanished { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Make the volume `owner`'s, one line of text, unless it is somebody's.
     ///
     /// # Errors
@@ -31,7 +44,9 @@ impl Store {
             // Another may have come first.
             return self.owner()?.map_or(Err(error), |found| is_own(&found, owner));
         }
-        extensions.sync()
+        extensions.sync()?;
+        // Where names cannot be taken without replacing (NFS), another may have come in between.
+        self.refuse_another(owner)
     }
 
     fn owner(&self) -> Result<Option<String>, StoreError> {
@@ -51,12 +66,44 @@ fn is_own(found: &str, own: &str) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-    use crate::store::LazyStore;
     use crate::store::fixtures::*;
+    use crate::store::{LazyStore, OutputKey, Outputs, StoreError};
 
     fn of(volume: &Volume, owner: &str) -> LazyStore {
         LazyStore::new(&volume.root, Some(owner.to_owned()), || true)
+    }
+
+    #[test]
+    fn what_makes_room_comes_before_the_claim() {
+        let volume = volume();
+        std::mem::forget(stage(&volume.store, &[("half", "done")]));
+        // Directories, and one leftover.
+        let steps_left = AtomicUsize::new(2);
+        let take = move || steps_left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        let lazy = LazyStore::new(&volume.root, Some("namespace a of cluster 1".to_owned()), take);
+        lazy.open().unwrap_err();
+        assert!(volume.staging_is_empty());
+        assert!(!volume.extensions().join(".owner").exists());
+        of(&volume, "namespace b of cluster 1").open().unwrap();
+        lazy.get().unwrap_err();
+    }
+
+    #[test]
+    fn outputs_on_a_volume_of_anothers_are_neither_kept_nor_listed() {
+        let volume = volume();
+        let outputs = |owner: &str| Outputs::beside(Arc::new(of(&volume, owner)));
+        let key = OutputKey::new("team-a", "backup", "0a").unwrap();
+        let own = outputs("namespace a of cluster 1");
+        own.prepare().unwrap();
+        own.keep(&key, 1, b"out", b"").unwrap();
+        assert_eq!(own.list().unwrap().len(), 1);
+        let other = outputs("namespace b of cluster 1");
+        let refused = |result: Result<(), StoreError>| matches!(result, Err(StoreError::Owned { .. }));
+        assert!(refused(other.prepare()) && refused(other.list().map(drop)));
+        assert!(refused(other.keep(&key, 2, b"out", b"")));
     }
 
     #[test]

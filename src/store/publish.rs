@@ -22,7 +22,8 @@ const TREE: &str = "tree";
 /// The file beside it that becomes the listing.
 const LISTING: &str = "list";
 
-/// A private directory on the volume in which a tree is made. Dropped, it is removed with all that is in it.
+/// A private directory on the volume in which a tree is made. Dropped, it leaves its name, and is removed when the next work
+/// begins: whoever drops it may be no thread that may wait for the volume.
 #[derive(Debug)]
 pub struct Staging {
     store: Store,
@@ -50,11 +51,18 @@ impl Staging {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Remove it with all that is in it.
+    pub fn remove(mut self) {
+        self.store.discard(&std::mem::take(&mut self.name));
+    }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        self.store.discard(&self.name);
+        if !self.name.is_empty() {
+            self.store.leave(std::mem::take(&mut self.name));
+        }
     }
 }
 
@@ -72,10 +80,14 @@ impl Store {
         let failed = |error| StoreError::io("create directory", &path, error);
         let syncing = self.syncing(&staging)?.map(|group| (group.clone(), group.begin()));
         beneath::create_directory(&staging.fd, &name).map_err(failed)?;
-        // From here on it is removed when something fails.
         let made = Staging { store: self.clone(), name, path: path.clone(), syncing };
-        beneath::create_directory(&staging.fd, &format!("{}/{TREE}", made.name)).map_err(failed)?;
-        Ok(made)
+        match beneath::create_directory(&staging.fd, &format!("{}/{TREE}", made.name)) {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                made.remove();
+                Err(failed(error))
+            }
+        }
     }
 
     /// Publish what is staged, or only its directory `subdirectory`, under its digest: seal it, write it to disk with
@@ -86,6 +98,12 @@ impl Store {
     /// [`StoreError::NoSuchDirectory`], [`StoreError::Link`] and [`StoreError::Unpublishable`] are the source's fault,
     /// others the volume's. After an error the store is as before.
     pub fn publish(&self, staging: Staging, subdirectory: Option<&RelativePath>) -> Result<Tree, StoreError> {
+        let published = self.publish_staged(&staging, subdirectory);
+        staging.remove();
+        published
+    }
+
+    fn publish_staged(&self, staging: &Staging, subdirectory: Option<&RelativePath>) -> Result<Tree, StoreError> {
         let work = self.directory(STAGING)?;
         let work = work.open(&staging.name)?.ok_or_else(|| vanished(&staging.path))?;
         let top = work.open(TREE)?.ok_or_else(|| vanished(&staging.path))?;

@@ -174,3 +174,14 @@ fn the_same_tree_is_published_from_many_threads() {
     volume.store.verify(&digest).unwrap();
     assert!(volume.staging_is_empty());
 }
+
+#[test]
+fn what_is_dropped_is_removed_when_the_next_work_begins() {
+    let volume = volume();
+    let dropped = stage(&volume.store, &[("half", "done")]);
+    let path = dropped.path().to_owned();
+    drop(dropped);
+    assert!(path.exists(), "whoever drops it does not wait for the volume");
+    volume.store.stage().unwrap().remove();
+    assert!(volume.staging_is_empty());
+}

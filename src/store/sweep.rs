@@ -107,14 +107,21 @@ impl Store {
     ///
     /// # Errors
     /// The first thing that could not be done, after everything else was; calling again goes on.
+    ///
+    /// Not to be called twice at a time.
     pub fn collect(&self, used: &Used, now: SystemTime, grace: Duration) -> Result<Collected, StoreError> {
-        let _writing = self.lock();
         self.discard_leftovers();
         let mut troubles = Troubles::default();
-        let restored = self.restore(used, &mut troubles)?;
-        self.restore_manifests(used, &mut troubles)?;
-        // Before anything is moved: on a full volume that is what gives room for it.
+        let restored = {
+            let _writing = self.lock();
+            let restored = self.restore(used, &mut troubles)?;
+            self.restore_manifests(used, &mut troubles)?;
+            restored
+        };
+        // Before anything is moved: on a full volume that is what gives room for it. Without the lock, because deleting trees
+        // may take long: nothing else takes anything from the trash that has lain there for so long.
         let deleted = self.empty_trash(used, now, grace, &mut troubles)?;
+        let _writing = self.lock();
         let mut collected = Collected { restored, deleted, ..Collected::default() };
         let linked = self.all_linked()?;
         let store = self.directory(STORE)?;

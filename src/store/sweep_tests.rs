@@ -1,6 +1,8 @@
 //! Sweeping: what a crash leaves is put right, and what is used is never removed.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::*;
 use crate::store::fixtures::*;
@@ -109,4 +111,25 @@ fn a_start_writes_only_what_a_crash_left_unsealed() {
     fs::set_permissions(volume.tree(&digests[0]), open).unwrap();
     store.recover().unwrap();
     assert_eq!(sealed.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[test]
+fn the_trash_is_emptied_while_others_write() {
+    let volume = volume();
+    publish(&volume.store, &[("f", "1")]);
+    assert_eq!(volume.store.collect(&Used::default(), later(100), GRACE).unwrap().trashed.len(), 1);
+    let (itself, emptied) = (Arc::new(OnceLock::<Store>::new()), Arc::new(AtomicBool::new(false)));
+    let store = Store::observed(&volume.root, {
+        let (itself, emptied) = (itself.clone(), emptied.clone());
+        move |step| {
+            if step == Step::EmptyTrash {
+                assert!(!itself.get().unwrap().is_locked());
+                emptied.store(true, Ordering::SeqCst);
+            }
+            Ok(())
+        }
+    });
+    itself.set(store.clone()).unwrap();
+    assert_eq!(store.collect(&Used::default(), later(200), GRACE).unwrap().deleted, 1);
+    assert!(emptied.load(Ordering::SeqCst));
 }

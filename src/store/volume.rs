@@ -153,6 +153,12 @@ impl Store {
         self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a thread changes trees or links now.
+    #[cfg(test)]
+    pub(super) fn is_locked(&self) -> bool {
+        self.inner.writing.try_lock().is_err()
+    }
+
     /// Those who wait for the disk of `directory`; `None` where everyone must sync for himself.
     pub(super) fn syncing(&self, directory: &Directory) -> Result<Option<Arc<Group>>, StoreError> {
         let failed = |error| StoreError::io("read", &directory.path, error);

@@ -53,7 +53,7 @@ fn operate(volume: &Path, part: &str) {
             let lazy = LazyStore::new(volume, None, || true);
             lazy.open().unwrap();
             assert_eq!(store.trees().unwrap(), []);
-            drop(lazy.get().unwrap().stage().unwrap());
+            lazy.get().unwrap().stage().unwrap().remove();
         }
         "repair" => {
             assert_eq!(install(&store, GOOD, 100).unwrap().digest, good);

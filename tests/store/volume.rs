@@ -91,8 +91,13 @@ pub fn publish(store: &Store, content: &str, bytes: usize) -> Result<Tree, Store
         fs::write(staging.path().join("lib/large"), content.repeat(bytes.div_ceil(content.len())))
     };
     // who unpacks says the same of the volume; here it only must not be taken for a success
-    written().map_err(|source| StoreError::Io { doing: "write".into(), source })?;
-    store.publish(staging, None)
+    match written() {
+        Ok(()) => store.publish(staging, None),
+        Err(source) => {
+            staging.remove();
+            Err(StoreError::Io { doing: "write".into(), source })
+        }
+    }
 }
 
 /// The extension's name.
