@@ -20,7 +20,7 @@ use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 use tower::util::MapRequestLayer;
@@ -46,6 +46,12 @@ use crate::validate::{ContractLevels, RunLimits};
 
 /// How long the end of the process waits for threads that hang in the volume.
 const HANGING: Duration = Duration::from_secs(2);
+
+/// Listings of all runs at a time, of those that deletions of extensions ask for.
+const LISTINGS: usize = 2;
+/// How long looks at extensions wait for the first try to open the store: its sweep may take long, and meanwhile they would take
+/// the volume for one that hangs. Where it does hang, they say so after this.
+const LONGEST_SWEEP: Duration = Duration::from_secs(300);
 
 /// Runs the operator until it is told to end, or loses its Lease.
 pub fn main(options: ControllerOptions) -> anyhow::Result<()> {
@@ -190,6 +196,7 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         volume: Default::default(),
         fetcher: Fetcher::new(replica.fetch_options().await)?,
         fetches: Semaphore::new(options.extension_concurrency.into()),
+        listings: Semaphore::new(LISTINGS),
         limits: options.limits.limits(),
         contracts: replica.contracts(),
         require_verification: options.require_verification,
@@ -198,8 +205,9 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         memory: Default::default(),
     });
     let mut helpers = JoinSet::new();
-    let outputs = Outputs::at(&options.store);
-    helpers.spawn(volume::open(store.clone(), outputs.clone()));
+    let outputs = Outputs::beside(store.clone());
+    let (tell_tried, tried) = oneshot::channel();
+    helpers.spawn(volume::open(store.clone(), outputs.clone(), tell_tried));
     let runs = start_runs(&replica, store, outputs).await?;
     helpers.spawn(run::sweep::run(runs.context.clone()));
     helpers.spawn(run::collect::run(runs.context.clone()));
@@ -208,7 +216,13 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
     // All that writes to the volume is waited for: once the Lease is let go, it is another's.
     tokio::join!(
         extension::collect_until(context.clone(), shutdown()),
-        extension::run(context.clone(), options.extension_concurrency, shutdown()),
+        async {
+            tokio::select! {
+                _ = tokio::time::timeout(LONGEST_SWEEP, tried) => {}
+                () = shutdown() => {}
+            }
+            extension::run(context.clone(), options.extension_concurrency, shutdown()).await;
+        },
         run::controller::run(runs.context, runs.triggers, shutdown()),
     );
     context.events.published().await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::oneshot;
 
 use crate::digest::Digest;
 use crate::run;
@@ -26,9 +27,10 @@ pub async fn owner(client: &Client, namespace: &str) -> anyhow::Result<String> {
     Ok(format!("namespace {namespace} of cluster {}", system.uid().unwrap_or_default()))
 }
 
-/// Opens the store and what is kept beside it, however long that takes. What needs it meanwhile tries for itself, and
-/// says why it cannot.
-pub async fn open(store: Arc<LazyStore>, outputs: Outputs) {
+/// Opens the store and what is kept beside it, however long that takes, and tells when the first try has ended. What needs it
+/// meanwhile tries for itself, and says why it cannot.
+pub async fn open(store: Arc<LazyStore>, outputs: Outputs, tell_tried: oneshot::Sender<()>) {
+    let mut tell_tried = Some(tell_tried);
     let mut pause = Duration::from_secs(1);
     loop {
         let (opening, preparing) = (store.clone(), outputs.clone());
@@ -37,7 +39,11 @@ pub async fn open(store: Arc<LazyStore>, outputs: Outputs) {
             preparing.prepare()?;
             Ok(swept)
         });
-        match opened.await {
+        let opened = opened.await;
+        if let Some(tell_tried) = tell_tried.take() {
+            let _ = tell_tried.send(());
+        }
+        match opened {
             Ok(Ok(swept)) => return tracing::info!(?swept, "the store is open"),
             Ok(Err(error)) => tracing::error!(%error, "the store cannot be opened; trying again"),
             Err(error) => tracing::error!(%error, "opening the store was interrupted; trying again"),
@@ -118,6 +124,18 @@ mod tests {
         api.put("/api/v1/namespaces/kube-system", system);
         let owner = owner(&api.client(), "outrigger-system").await.unwrap();
         assert_eq!(owner, "namespace outrigger-system of cluster 7d");
+    }
+
+    #[tokio::test]
+    async fn a_first_try_that_fails_is_told_too_so_that_looks_begin() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(LazyStore::new(&directory.path().join("away"), None, || true));
+        let (tell_tried, tried) = oneshot::channel();
+        let opening = open(store.clone(), Outputs::beside(store.clone()), tell_tried);
+        tokio::select! {
+            () = opening => panic!("there is no volume"),
+            tried = tried => tried.unwrap(),
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Does what was planned: resolve, fetch, publish, link. Everything on the volume happens in blocking threads.
 
+use std::time::Duration;
+
 use kube::ResourceExt as _;
 
 use super::context::Context;
@@ -15,32 +17,45 @@ use crate::archive::UnpackError;
 use crate::digest::Digest;
 use crate::manifest::{self, Manifest};
 use crate::source::{Pending, Resolution, SourceError};
-use crate::store::{Entry, ExtensionName, RelativePath, Store, StoreError};
+use crate::store::{Entry, ExtensionName, RelativePath, Staging, Store, StoreError};
 use crate::validate::{self, Extension};
 
 /// Most bytes of an effective manifest as canonical JSON. It is kept whole in status, beside the resource: an object of the
 /// API may have 1.5 MiB.
 const RESOLVED_BYTES: usize = 256 * 1024;
 
+/// What a look at the volume found.
+pub struct Looked {
+    /// Of what status calls installed.
+    pub before: Before,
+    /// Why nothing at all can be done on the volume now: it does not answer, is gone, or is another's.
+    pub unusable: Option<Failure>,
+}
+
 /// Looks whether what status calls installed is on the volume, unchanged.
-pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Before {
-    let Some(artifact) = extension.status.as_ref().and_then(|status| status.artifact.as_ref()) else {
-        return Before::Nothing;
-    };
-    let Ok(tree) = artifact.tree_digest.parse::<Digest>() else {
-        return Before::Broken(format!("status names a tree {:?} that is no digest", artifact.tree_digest));
-    };
+pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Looked {
+    let of = |before| Looked { before, unusable: None };
+    let artifact = extension.status.as_ref().and_then(|status| status.artifact.as_ref());
     // Reading whole trees may take long: that the volume answers at all is soon known.
     let name = ExtensionName::parse(&extension.name_any()).ok();
-    let asked = move |store: &Store| name.map_or(Ok(None), |name| store.linked(&name));
-    if let Err(failure) = on_volume(context, extension, Amount::Little, asked).await {
-        return Before::Unreadable(failure.message);
+    let asked = move |store: &Store| match name.map_or(Ok(None), |name| store.linked(&name)) {
+        // Installing says what is in the way, and where.
+        Ok(_) | Err(StoreError::ForeignFile { .. }) => Ok(()),
+        Err(error) => Err(store_failure(Stage::Fetch, &error)),
+    };
+    if let Err(failure) = on_volume(context, extension, Amount::Little, asked).await.and_then(|answer| answer) {
+        let before = artifact.map_or(Before::Nothing, |_| Before::Unreadable(failure.message.clone()));
+        return Looked { before, unusable: Some(failure) };
     }
+    let Some(artifact) = artifact else { return of(Before::Nothing) };
+    let Ok(tree) = artifact.tree_digest.parse::<Digest>() else {
+        return of(Before::Broken(format!("status names a tree {:?} that is no digest", artifact.tree_digest)));
+    };
     match on_volume(context, extension, Amount::Trees, move |store| store.verify(&tree)).await {
-        Ok(Ok(())) => Before::Intact,
-        Ok(Err(error)) if error.is_damage() => Before::Broken(error.to_string()),
-        Ok(Err(error)) => Before::Unreadable(error.to_string()),
-        Err(failure) => Before::Unreadable(failure.message),
+        Ok(Ok(())) => of(Before::Intact),
+        Ok(Err(error)) if error.is_damage() => of(Before::Broken(error.to_string())),
+        Ok(Err(error)) => of(Before::Unreadable(error.to_string())),
+        Err(failure) => Looked { before: Before::Unreadable(failure.message.clone()), unusable: Some(failure) },
     }
 }
 
@@ -60,12 +75,14 @@ pub async fn apply(
 
     let (linked, in_tree) = (inputs.linked.as_deref(), manifest_of(extension, context, known.tree).await?);
     let merged = manifest::merge(&extension.spec, linked, in_tree.as_ref());
-    check_size(&manifest::canonical(&merged.spec))?;
+    let canonical = manifest::canonical(&merged.spec);
+    check_size(&canonical)?;
     let effective = manifest::effective(&merged.spec, &extension.spec);
     let valid = validate::extension(&extension.name_any(), &effective, &context.contracts)
         .map_err(|problems| Failure::invalid(Stage::Compatible, merged.locate(problems, linked, in_tree.as_ref())))?;
     let current = extension.status.as_ref().and_then(|status| status.resolved.as_ref());
-    let manifests = [Some(&merged.spec), current].into_iter().flatten().map(manifest::canonical).collect();
+    let manifest_digest = Digest::of(&canonical).to_string();
+    let manifests = std::iter::once(canonical).chain(current.map(manifest::canonical)).collect();
     install(extension, context, known.tree, manifests, &valid).await?;
     Ok(Applied::Installed(Box::new(InstalledPair {
         verified: known.resolved.verified.as_ref().map(trust::recorded),
@@ -73,7 +90,7 @@ pub async fn apply(
         validators: [known.resolved.etag(), known.resolved.last_modified()].map(|text| text.map(str::to_owned)),
         revision: known.resolved.revision,
         tree_digest: known.tree.to_string(),
-        manifest_digest: manifest::digest(&merged.spec).to_string(),
+        manifest_digest,
         size: i64::try_from(known.size).unwrap_or(i64::MAX),
         files: i64::try_from(known.files).unwrap_or(i64::MAX),
         resolved: merged.spec,
@@ -118,16 +135,33 @@ async fn fetched(
         }
         None => None,
     };
+    let staging = match known {
+        Some(_) => None,
+        None => Some(stage(extension, context).await?),
+    };
     let previous = known.as_ref().map(|known| &known.resolved);
     let resolution = context.fetcher.resolve(&plan.wanted.request, inputs.credentials.as_ref(), previous).await;
     match (resolution.map_err(|error| Failure::fetch(&error))?, known) {
         (Resolution::Unchanged(resolved), Some(known)) => Ok(Known { resolved, ..known }),
-        (Resolution::Changed(pending), _) => published(extension, context, inputs, plan.wanted, pending).await,
+        (Resolution::Changed(pending), _) => {
+            let staging = match staging {
+                Some(staging) => staging,
+                None => stage(extension, context).await?,
+            };
+            published(extension, context, inputs, plan.wanted, pending, staging).await
+        }
         (Resolution::Unchanged(resolved), None) => {
             let message = format!("revision {} was called unchanged, although none was known", resolved.revision);
             Err(Failure::transient(Stage::Fetch, Reason::FetchFailed, message))
         }
     }
+}
+
+/// A directory to fetch into. Where nothing is known it is made before the source is asked: resolving may download an
+/// archive, and nothing is downloaded that could not be written.
+async fn stage(extension: &OrchestratorExtension, context: &Context) -> Result<Staging, Failure> {
+    let staging = on_volume(context, extension, Amount::Little, Store::stage).await?;
+    staging.map_err(|error| store_failure(Stage::Fetch, &error))
 }
 
 /// Fetches what was resolved, and publishes it.
@@ -137,17 +171,19 @@ async fn published(
     inputs: &Inputs,
     wanted: Wanted,
     pending: Pending,
+    staging: Staging,
 ) -> Result<Known, Failure> {
-    let staging = on_volume(context, extension, Amount::Trees, Store::stage).await?;
-    let staging = staging.map_err(|error| store_failure(Stage::Fetch, &error))?;
-    let fetched = context.fetcher.fetch(pending, inputs.credentials.as_ref(), staging.path(), context.limits).await;
-    let fetched = match fetched {
-        Ok(fetched) => fetched,
-        Err(error) => {
-            // Whatever was unpacked is removed, which takes its time and may hang.
-            on_volume(context, extension, Amount::Trees, move |_| drop(staging)).await?;
+    let limit = context.volume.fetch_limit();
+    let fetching = context.fetcher.fetch(pending, inputs.credentials.as_ref(), staging.path(), context.limits);
+    let fetched = match tokio::time::timeout(limit, fetching).await {
+        Ok(Ok(fetched)) => fetched,
+        Ok(Err(error)) => {
+            // Whatever was unpacked is removed, which takes its time and may hang; that the fetch failed matters more.
+            let _ = on_volume(context, extension, Amount::Trees, move |_| staging.remove()).await;
             return Err(fetch_failure(error));
         }
+        // Downloading alone would have ended before. Its thread hangs, so that what is staged is only left.
+        Err(_) => return Err(unpacking_hangs(limit)),
     };
     context.metrics.fetched(fetched.bytes_downloaded);
     let root = wanted.root.clone();
@@ -166,6 +202,7 @@ pub async fn refetch(
     wanted: Wanted,
     pair: &Artifact,
 ) -> Result<Result<(), String>, Failure> {
+    let staging = stage(extension, context).await?;
     let resolution = context.fetcher.resolve(&wanted.request, inputs.credentials.as_ref(), None).await;
     let pending = match resolution.map_err(|error| Failure::fetch(&error))? {
         Resolution::Changed(pending) => pending,
@@ -175,11 +212,19 @@ pub async fn refetch(
     if revision != pair.revision {
         return Ok(Err(format!("the source is at {revision} now")));
     }
-    let known = published(extension, context, inputs, wanted, pending).await?;
+    let known = published(extension, context, inputs, wanted, pending, staging).await?;
     Ok(match known.tree.to_string() == pair.tree_digest {
         true => Ok(()),
         false => Err(format!("the source gives tree {} for that revision now", known.tree)),
     })
+}
+
+fn unpacking_hangs(limit: Duration) -> Failure {
+    let message = format!(
+        "unpacking onto the store's volume has not ended within {} s of the fetch; check its server and the mount",
+        limit.as_secs()
+    );
+    Failure::transient(Stage::Fetch, Reason::StoreFailed, message)
 }
 
 /// Where the files could not be written, the volume is to blame and not the source.

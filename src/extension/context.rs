@@ -32,8 +32,11 @@ pub struct Context {
     pub volume: Volume,
     /// The one door through which sources are fetched.
     pub fetcher: Fetcher,
-    /// Turns at fetching. Looks at what is installed wait for none, so that slow sources do not hold them up.
+    /// Turns at fetching. Looks at what is installed wait for none, so that slow sources do not hold them up. Closed when the
+    /// process is told to end.
     pub fetches: Semaphore,
+    /// Turns at listing all runs.
+    pub listings: Semaphore,
     /// Limits on what is unpacked.
     pub limits: Limits,
     /// Contract levels that the operator serves.

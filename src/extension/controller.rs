@@ -18,7 +18,7 @@ use crate::api::OrchestratorExtension;
 /// Reconciles for each one that may fetch at a time: those that look at the volume do not wait for slow sources.
 const LOOKS_PER_FETCH: u16 = 8;
 
-/// Runs until `shutdown` resolves and the reconciles under way have ended.
+/// Runs until `shutdown` resolves and the reconciles under way have ended, but for those that wait for their turn to fetch.
 ///
 /// Only changes of spec, annotations and finalizers count, so that the controller's own status writes do not wake it.
 /// A resource that cannot be read is logged and passed over: it must not hold up the others.
@@ -42,6 +42,13 @@ pub async fn run(context: Arc<Context>, fetches: u16, shutdown: impl Future<Outp
     let config_maps = Api::<PartialObjectMeta<ConfigMap>>::namespaced(context.client.clone(), &context.namespace);
     let config_maps = watcher(config_maps, watcher::Config::default()).default_backoff().touched_objects();
     let extensions = reader.clone();
+    let shutdown = {
+        let context = context.clone();
+        async move {
+            shutdown.await;
+            context.fetches.close();
+        }
+    };
     Controller::for_stream(stream, reader)
         .watches_stream(config_maps, move |changed| fetched_from(&extensions.state(), &changed))
         .with_config(Config::default().concurrency(fetches.saturating_mul(LOOKS_PER_FETCH)))

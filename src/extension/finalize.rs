@@ -67,6 +67,8 @@ pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result
 
 /// `<namespace>/<name>` of the runs of this extension that have not ended, read from the API and not from a cache.
 async fn active_runs(extension: &str, context: &Context) -> Result<Vec<String>, kube::Error> {
+    // Each listing may be large, and many extensions may be deleted at once. Never closed.
+    let _turn = context.listings.acquire().await.ok();
     let mut active = vec![];
     each::<ActionRun>(&context.client, |run| {
         if is_active_run(run, extension) {

@@ -149,7 +149,8 @@ impl Fixture {
 
 /// A volume that may take so long for a little work.
 pub fn patient(little: Duration) -> Volume {
-    Volume::new(Patience { little, trees: Duration::from_secs(3600) })
+    let late = Duration::from_secs(3600);
+    Volume::new(Patience { little, trees: late, fetch: late })
 }
 
 fn context(
@@ -171,6 +172,7 @@ fn context(
         volume: patient(Duration::from_secs(3600)),
         fetcher: Fetcher::new(options()).unwrap(),
         fetches: Semaphore::new(1),
+        listings: Semaphore::new(1),
         limits: Default::default(),
         contracts: Default::default(),
         require_verification: false,

@@ -9,6 +9,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource as _, ResourceExt as _};
 
+use super::apply::Looked;
 use super::context::{Context, jitter};
 use super::failure::Failure;
 use super::news::{News, news};
@@ -80,7 +81,7 @@ async fn look_after(extension: &OrchestratorExtension, context: &Context) -> Res
         restrict::lift(&context.client, &context.namespace, &extension.name_any()).await?;
     }
 
-    let before = apply::look(extension, context).await;
+    let Looked { before, unusable } = apply::look(extension, context).await;
     tell_of_damage(extension, context, &before);
     let mut latest = Cow::Borrowed(extension);
     if matches!(before, Before::Broken(_)) && !plan::is_suspended(&extension.spec) {
@@ -91,17 +92,35 @@ async fn look_after(extension: &OrchestratorExtension, context: &Context) -> Res
         }
     }
 
-    // Never closed, so that a turn always comes.
-    let turn = context.fetches.acquire().await.ok();
+    let intent = match (plan::intent(extension, &context.contracts, context.require_verification), unusable) {
+        (Err(failure), _) | (Ok(Intent::Restore(_) | Intent::Follow), Some(failure)) => Err(Err(failure)),
+        (Ok(Intent::Leave), _) => Err(Ok(Applied::Suspended)),
+        (Ok(intent), None) => Ok(intent),
+    };
+    let intent = match intent {
+        Ok(intent) => intent,
+        // It takes no turn at fetching, which one may wait long for.
+        Err(result) => return conclude(extension, &latest, context, &Observation { before, result }).await,
+    };
+    // Closed when the process is told to end: then the next leader does what is left.
+    let Ok(turn) = context.fetches.acquire().await else { return Ok(Outcome::Done(Action::await_change())) };
+    if !(context.may_write)() {
+        return Ok(Outcome::Done(Action::await_change()));
+    }
     let patience = if has_changed || observed.is_none() { PATIENCE } else { LONGER_PATIENCE };
     let result = {
-        let install = install(extension, context, &before);
+        let install = install(extension, context, intent, &before);
         tokio::pin!(install);
         match tokio::time::timeout(patience, &mut install).await {
             Ok(result) => result,
             Err(_) => {
-                if let Written::Stored(said) = say_working(&latest, context, &before).await? {
-                    latest = Cow::Owned(*said);
+                // To give up here would leave its thread to work on the volume, in the way of the next try.
+                match say_working(&latest, context, &before).await {
+                    Ok(Written::Stored(said)) => latest = Cow::Owned(*said),
+                    Ok(Written::Unchanged | Written::Superseded(_) | Written::Dropped) => {}
+                    Err(error) => {
+                        tracing::warn!(extension = %extension.name_any(), %error, "that work is under way was not said");
+                    }
                 }
                 install.await
             }
@@ -112,10 +131,15 @@ async fn look_after(extension: &OrchestratorExtension, context: &Context) -> Res
 }
 
 /// dereference → validate → plan → apply; a pinned revision needs nothing but the volume.
-async fn install(extension: &OrchestratorExtension, context: &Context, before: &Before) -> Result<Applied, Failure> {
-    match plan::intent(extension, &context.contracts, context.require_verification)? {
+async fn install(
+    extension: &OrchestratorExtension,
+    context: &Context,
+    intent: Intent<'_>,
+    before: &Before,
+) -> Result<Applied, Failure> {
+    match intent {
         Intent::Leave => Ok(Applied::Suspended),
-        Intent::Restore(pair) => restore::restore(extension, context, pair).await,
+        Intent::Restore(pair) => restore::restore(extension, context, pair, before).await,
         Intent::Follow => {
             let inputs = dereference::inputs(extension, context).await?;
             let remembered = context.memory(uid(extension)).known;
@@ -180,7 +204,7 @@ fn requeue_after(extension: &OrchestratorExtension, context: &Context, observati
     let class = observation.result.as_ref().err().map(|failure| failure.class);
     let failures = context.remember(uid(extension), |memory| {
         memory.failures = backoff::failures(memory.failures, class);
-        if class.is_none() {
+        if matches!(observation.result, Ok(Applied::Installed(_))) {
             memory.told = None;
         }
         memory.failures

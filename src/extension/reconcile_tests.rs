@@ -1,13 +1,16 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::super::fixture::{CONFIG_MAP, EXTENSION, Fixture, RUN, SECRET, patient};
+use super::super::volume::{Patience, Volume};
 use super::*;
+use crate::digest::Digest;
 use crate::source::testing::{Server, bytes};
 
 /// What the API stores of the extension when it is asked for something else.
@@ -308,6 +311,7 @@ async fn a_volume_that_hangs_is_said_and_deletion_waits_for_it() {
         leads
     });
     fixture.context.volume = patient(Duration::from_millis(50));
+    let turn = fixture.context.fetches.acquire().await.unwrap();
     for _ in 0..2 {
         fixture.look().await;
         assert_eq!(
@@ -321,6 +325,7 @@ async fn a_volume_that_hangs_is_said_and_deletion_waits_for_it() {
         );
     }
     assert_eq!(fixture.status()["artifact"], artifact);
+    drop(turn);
     fixture.api.change(EXTENSION, |object| object["metadata"]["deletionTimestamp"] = "2026-11-23T10:00:00Z".into());
     fixture.look().await;
     assert!(fixture.message("Ready").starts_with("deletion waits for the volume"), "{}", fixture.message("Ready"));
@@ -330,6 +335,132 @@ async fn a_volume_that_hangs_is_said_and_deletion_waits_for_it() {
         fixture.look().await;
     }
     assert!(!fixture.file("").is_symlink());
+}
+
+#[tokio::test]
+async fn unpacking_that_hangs_is_said_of_the_volume_and_tried_again() {
+    let asked = AtomicUsize::new(0);
+    let script = "#!/bin/sh\n";
+    let annotations = json!({"org.opencontainers.image.title": "run.sh"});
+    let layer = json!({"mediaType": "text/plain", "digest": Digest::of(script), "size": script.len(), "annotations": annotations});
+    let manifest = json!({"schemaVersion": 2, "layers": [layer]}).to_string();
+    let server = Server::start(move |seen| match seen.target.contains("/blobs/") {
+        false => bytes(manifest.clone()),
+        // A download that does not end stands for a volume that does not.
+        true if asked.fetch_add(1, Ordering::SeqCst) == 0 => {
+            Response::new(Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>()))
+        }
+        true => bytes(script),
+    })
+    .await;
+    let (mut fixture, late) = (Fixture::new(), Duration::from_secs(3600));
+    let source = json!({"type": "oci", "url": format!("oci://{}/team/ext", server.address), "insecure": true});
+    fixture.apply(json!({"source": source, "entrypoint": {"path": "run.sh"}}));
+    fixture.look().await;
+    fixture.context.volume = Volume::new(Patience { little: late, trees: late, fetch: Duration::from_millis(50) });
+    fixture.look().await;
+    assert_eq!(fixture.shown("SourceFetched"), "False StoreFailed");
+    assert_eq!(
+        fixture.message("Ready"),
+        "unpacking onto the store's volume has not ended within 0 s of the fetch; check its server and the mount"
+    );
+    fixture.context.volume = patient(late);
+    fixture.look().await;
+    assert_eq!(fixture.shown("Ready"), "True Succeeded");
+}
+
+#[tokio::test]
+async fn that_work_is_under_way_may_stay_unsaid() {
+    let mut fixture = Fixture::new();
+    fixture.look().await;
+    let (let_go, go) = mpsc::channel::<()>();
+    let (go, hangs) = (std::sync::Mutex::new(go), Arc::new(AtomicBool::new(false)));
+    fixture.restart({
+        let hangs = hangs.clone();
+        move |leads| {
+            if hangs.load(Ordering::SeqCst) {
+                let _ = go.lock().unwrap().recv();
+            }
+            leads
+        }
+    });
+    let mut let_go = Some(let_go);
+    fixture.api.before(move |_, method, path| {
+        if path == CONFIG_MAP {
+            hangs.store(true, Ordering::SeqCst);
+        }
+        let is_first = *method == Method::PUT && path.ends_with("/status") && let_go.take().is_some();
+        is_first.then_some(StatusCode::UNPROCESSABLE_ENTITY)
+    });
+    fixture.look().await;
+    assert_eq!(fixture.shown("Ready"), "True Succeeded");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_turn_when_the_process_is_to_end_fetches_nothing() {
+    let fixture = Fixture::installed().await;
+    let asked = seen_at(&fixture, CONFIG_MAP);
+    let turn = fixture.context.fetches.acquire().await.unwrap();
+    let lost = async {
+        fixture.leads.store(false, Ordering::SeqCst);
+        drop(turn);
+    };
+    assert_eq!(tokio::join!(fixture.look(), lost).0, Action::await_change());
+    fixture.leads.store(true, Ordering::SeqCst);
+    let _turn = fixture.context.fetches.acquire().await.unwrap();
+    let ended = async { fixture.context.fetches.close() };
+    assert_eq!(tokio::join!(fixture.look(), ended).0, Action::await_change());
+    assert!(asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn damage_of_a_suspended_extension_is_told_once() {
+    let fixture = Fixture::installed().await;
+    let mut spec = serde_json::to_value(fixture.extension().spec).unwrap();
+    spec["suspend"] = true.into();
+    fixture.apply(spec);
+    fixture.damage();
+    fixture.look().await;
+    fixture.events().await;
+    let told = || fixture.api.log().iter().filter(|line| line.contains("/events")).count();
+    let at_first = told();
+    fixture.look().await;
+    assert_eq!(fixture.events().await.iter().filter(|event| event.starts_with("Drifted: ")).count(), 1);
+    assert_eq!(told(), at_first);
+}
+
+#[tokio::test]
+async fn nothing_is_downloaded_while_the_volume_takes_nothing() {
+    let server = Server::start(|_| bytes(archive())).await;
+    let mut fixture = Fixture::new();
+    let source = json!({"type": "archive", "url": server.url("/x.tar")});
+    fixture.apply(json!({"source": source, "entrypoint": {"path": "run.sh"}}));
+    fixture.look().await;
+    fixture.context.store.open().unwrap();
+    fixture.restart(|_| false);
+    fixture.look().await;
+    assert_eq!(fixture.shown("Ready"), "False StoreFailed");
+    std::fs::rename(fixture.directory.path().join("extensions"), fixture.directory.path().join("away")).unwrap();
+    fixture.look().await;
+    assert_eq!(fixture.shown("Ready"), "False StoreFailed");
+    assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn deletion_lists_the_runs_in_its_turn() {
+    let fixture = Fixture::installed().await;
+    fixture.api.change(EXTENSION, |object| object["metadata"]["deletionTimestamp"] = "2026-11-23T10:00:00Z".into());
+    let turn = fixture.context.listings.acquire().await.unwrap();
+    let asked = seen_at(&fixture, "/apis/outrigger.dev/v1alpha1/actionruns");
+    let waited = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(asked.lock().unwrap().is_empty());
+        drop(turn);
+    };
+    tokio::join!(fixture.look(), waited);
+    assert_eq!(asked.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use super::apply::{install, refetch};
 use super::context::Context;
 use super::failure::{Failure, Stage};
-use super::status::{Applied, InstalledPair};
+use super::status::{Applied, Before, InstalledPair};
 use super::volume::{Amount, on_volume, store_failure};
 use super::{dereference, plan, trust};
 use crate::api::extension::{Artifact, OrchestratorExtensionSpec};
@@ -14,11 +14,12 @@ use crate::digest::Digest;
 use crate::store::StoreError;
 use crate::{manifest, validate};
 
-/// Installs the kept `pair`, which `spec.revision` pins.
+/// Installs the kept `pair`, which `spec.revision` pins. What is installed was found as `before` says just now.
 pub async fn restore(
     extension: &OrchestratorExtension,
     context: &Context,
     pair: &Artifact,
+    before: &Before,
 ) -> Result<Applied, Failure> {
     let source = extension.spec.source.as_ref().map(validate::source).transpose();
     let source = source.map_err(|problems| Failure::invalid(Stage::Resource, problems))?;
@@ -26,10 +27,14 @@ pub async fn restore(
     trust::restorable(pair, keys.as_ref(), context.require_verification)?;
 
     let tree: Digest = pair.tree_digest.parse().map_err(|error| not_whole(pair, &error))?;
-    match on_volume(context, extension, Amount::Trees, move |store| store.verify(&tree)).await? {
-        Ok(()) => {}
-        Err(error) if error.is_damage() => repair(extension, context, pair, &error).await?,
-        Err(error) => return Err(store_failure(Stage::Install, &error)),
+    let installed = extension.status.as_ref().and_then(|status| status.artifact.as_ref());
+    let is_installed = installed.is_some_and(|installed| installed.tree_digest == pair.tree_digest);
+    if !is_installed || *before != Before::Intact {
+        match on_volume(context, extension, Amount::Trees, move |store| store.verify(&tree)).await? {
+            Ok(()) => {}
+            Err(error) if error.is_damage() => repair(extension, context, pair, &error).await?,
+            Err(error) => return Err(store_failure(Stage::Install, &error)),
+        }
     }
     let resolved = manifest_of(extension, context, pair).await?;
     let effective = manifest::effective(&resolved, &extension.spec);

@@ -1,5 +1,8 @@
 //! Work on the volume for one extension, in a thread of its own. The volume may hang: whoever waits for it is told in time, and
 //! no more than one thread hangs for an extension, nor more than a few in all.
+//!
+//! Waiting for others' work is no sign that the volume hangs: the clock of one's own starts when it is one's turn, and small
+//! work does not wait for that on whole trees.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,15 +10,18 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::context::Context;
 use super::failure::{Failure, Stage};
 use crate::api::{OrchestratorExtension, Reason};
+use crate::source::FetchOptions;
 use crate::store::{Store, StoreError};
 
-/// Most threads at a time.
-const MOST: usize = 32;
+/// Most threads at a time for [`Amount::Little`].
+const MOST_LITTLE: usize = 32;
+/// And for [`Amount::Trees`]: more of them would only share the volume's throughput.
+const MOST_TREES: usize = 8;
 
 /// How much there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,25 +32,30 @@ pub enum Amount {
     Trees,
 }
 
-/// How long work may take before its volume counts as hanging.
+/// How long work may take, and how long it may wait for its turn, before its volume counts as hanging.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// For [`Amount::Little`].
     pub little: Duration,
     /// For [`Amount::Trees`].
     pub trees: Duration,
+    /// For fetching a source and unpacking it onto the volume.
+    pub fetch: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { little: Duration::from_secs(30), trees: Duration::from_secs(600) }
+        let (little, trees) = (Duration::from_secs(30), Duration::from_secs(600));
+        // The download has a deadline of its own.
+        Self { little, trees, fetch: FetchOptions::default().total_timeout + trees }
     }
 }
 
 /// The work that is under way: at most one for each extension.
 pub struct Volume {
     busy: Arc<Mutex<HashSet<String>>>,
-    permits: Arc<Semaphore>,
+    little: Arc<Semaphore>,
+    trees: Arc<Semaphore>,
     patience: Patience,
 }
 
@@ -79,7 +90,13 @@ impl Drop for Busy {
 impl Volume {
     /// Nothing is under way yet.
     pub fn new(patience: Patience) -> Self {
-        Self { busy: Arc::default(), permits: Arc::new(Semaphore::new(MOST)), patience }
+        let [little, trees] = [MOST_LITTLE, MOST_TREES].map(|most| Arc::new(Semaphore::new(most)));
+        Self { busy: Arc::default(), little, trees, patience }
+    }
+
+    /// How long fetching a source and unpacking it onto the volume may take.
+    pub fn fetch_limit(&self) -> Duration {
+        self.patience.fetch
     }
 
     async fn run<T: Send + 'static>(
@@ -92,17 +109,16 @@ impl Volume {
             return Err(Lost::StillBusy);
         }
         let busy = Busy(self.busy.clone(), extension);
-        let limit = match amount {
-            Amount::Little => self.patience.little,
-            Amount::Trees => self.patience.trees,
+        let (permits, limit) = match amount {
+            Amount::Little => (&self.little, self.patience.little),
+            Amount::Trees => (&self.trees, self.patience.trees),
         };
-        let until = Instant::now() + limit;
-        let permit = timeout_at(until, self.permits.clone().acquire_owned()).await.map_err(|_| Lost::Silent(limit))?;
+        let permit = timeout(limit, permits.clone().acquire_owned()).await.map_err(|_| Lost::Silent(limit))?;
         let working = tokio::task::spawn_blocking(move || {
             let _ends = (busy, permit);
             work()
         });
-        let worked = timeout_at(until, working).await.map_err(|_| Lost::Silent(limit))?;
+        let worked = timeout(limit, working).await.map_err(|_| Lost::Silent(limit))?;
         worked.map_err(|error| Lost::Interrupted(error.to_string()))
     }
 }
@@ -145,7 +161,8 @@ mod tests {
 
     fn volume() -> Volume {
         let soon = Duration::from_millis(20);
-        Volume::new(Patience { little: soon, trees: Duration::from_secs(3600) })
+        let late = Duration::from_secs(3600);
+        Volume::new(Patience { little: soon, trees: late, fetch: late })
     }
 
     fn hanging(go: mpsc::Receiver<()>) -> impl FnOnce() + Send + 'static {
@@ -178,7 +195,7 @@ mod tests {
     async fn no_more_than_a_few_threads_hang() {
         let volume = volume();
         let mut gates = vec![];
-        for number in 0..MOST {
+        for number in 0..MOST_LITTLE {
             let (let_go, go) = mpsc::channel();
             gates.push(let_go);
             assert!(volume.run(number.to_string(), Amount::Little, hanging(go)).await.is_err());
@@ -187,6 +204,26 @@ mod tests {
         assert!(matches!(ran, Err(Lost::Silent(_))));
         drop(gates);
         assert_eq!(volume.run("one more".into(), Amount::Trees, || 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn small_work_does_not_wait_for_work_on_whole_trees() {
+        let volume = Volume::new(Patience::default());
+        let (mut gates, mut reading) = (vec![], vec![]);
+        for number in 0..MOST_TREES {
+            let (let_go, go) = mpsc::channel();
+            gates.push(let_go);
+            reading.push(volume.run(number.to_string(), Amount::Trees, hanging(go)));
+        }
+        let mut reading = futures::future::join_all(reading);
+        assert!(futures::poll!(&mut reading).is_pending());
+        let mut next = Box::pin(volume.run("next".into(), Amount::Trees, || 7));
+        assert!(futures::poll!(&mut next).is_pending());
+        assert_eq!(volume.run("small".into(), Amount::Little, || 7).await, Ok(7));
+        drop(gates);
+        let (read, next) = futures::future::join(reading, next).await;
+        assert!(read.iter().all(Result::is_ok));
+        assert_eq!(next, Ok(7));
     }
 
     #[tokio::test]
