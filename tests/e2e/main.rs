@@ -9,6 +9,7 @@ mod harness;
 mod installation;
 
 mod answers;
+mod authors;
 mod beside;
 mod disruption;
 mod extensions;
@@ -44,7 +45,7 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let runs = [runs::TESTS, retries::TESTS, outputs::TESTS, answers::TESTS, removal::TESTS].concat();
+    let runs = [runs::TESTS, retries::TESTS, outputs::TESTS, answers::TESTS, authors::TESTS, removal::TESTS].concat();
     let disruption = [disruption::TESTS, unadmitted::TESTS].concat();
     let groups: [(&str, &[Test], usize); 12] = [
         ("extensions", extensions::TESTS, 4),
