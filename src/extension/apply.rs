@@ -140,8 +140,14 @@ async fn fetched(
         None => Some(stage(extension, context).await?),
     };
     let previous = known.as_ref().map(|known| &known.resolved);
-    let resolution = context.fetcher.resolve(&plan.wanted.request, inputs.credentials.as_ref(), previous).await;
-    match (resolution.map_err(|error| Failure::fetch(&error))?, known) {
+    let resolution = match context.fetcher.resolve(&plan.wanted.request, inputs.credentials.as_ref(), previous).await {
+        Ok(resolution) => resolution,
+        Err(error) => {
+            discard(extension, context, staging).await;
+            return Err(Failure::fetch(&error));
+        }
+    };
+    match (resolution, known) {
         (Resolution::Unchanged(resolved), Some(known)) => Ok(Known { resolved, ..known }),
         (Resolution::Changed(pending), _) => {
             let staging = match staging {
@@ -164,6 +170,14 @@ async fn stage(extension: &OrchestratorExtension, context: &Context) -> Result<S
     staging.map_err(|error| store_failure(Stage::Fetch, &error))
 }
 
+/// Removes what was staged and is not needed, which would lie there until the next work begins. That it is not needed
+/// matters more than that it cannot be removed.
+async fn discard(extension: &OrchestratorExtension, context: &Context, staging: impl Into<Option<Staging>>) {
+    if let Some(staging) = staging.into() {
+        let _ = on_volume(context, extension, Amount::Trees, move |_| staging.remove()).await;
+    }
+}
+
 /// Fetches what was resolved, and publishes it.
 async fn published(
     extension: &OrchestratorExtension,
@@ -178,8 +192,7 @@ async fn published(
     let fetched = match tokio::time::timeout(limit, fetching).await {
         Ok(Ok(fetched)) => fetched,
         Ok(Err(error)) => {
-            // Whatever was unpacked is removed, which takes its time and may hang; that the fetch failed matters more.
-            let _ = on_volume(context, extension, Amount::Trees, move |_| staging.remove()).await;
+            discard(extension, context, staging).await;
             return Err(fetch_failure(error));
         }
         // Downloading alone would have ended before. Its thread hangs, so that what is staged is only left.
@@ -202,7 +215,6 @@ pub async fn refetch(
     wanted: Wanted,
     pair: &Artifact,
 ) -> Result<Result<(), String>, Failure> {
-    let staging = stage(extension, context).await?;
     let resolution = context.fetcher.resolve(&wanted.request, inputs.credentials.as_ref(), None).await;
     let pending = match resolution.map_err(|error| Failure::fetch(&error))? {
         Resolution::Changed(pending) => pending,
@@ -212,6 +224,7 @@ pub async fn refetch(
     if revision != pair.revision {
         return Ok(Err(format!("the source is at {revision} now")));
     }
+    let staging = stage(extension, context).await?;
     let known = published(extension, context, inputs, wanted, pending, staging).await?;
     Ok(match known.tree.to_string() == pair.tree_digest {
         true => Ok(()),

@@ -11,7 +11,7 @@ use super::super::fixture::{CONFIG_MAP, EXTENSION, Fixture, RUN, SECRET, patient
 use super::super::volume::{Patience, Volume};
 use super::*;
 use crate::digest::Digest;
-use crate::source::testing::{Server, bytes};
+use crate::source::testing::{Server, bytes, status};
 
 /// What the API stores of the extension when it is asked for something else.
 fn seen_at(fixture: &Fixture, path: &'static str) -> Arc<std::sync::Mutex<Vec<Value>>> {
@@ -485,6 +485,19 @@ async fn deletion_waits_for_an_active_run() {
     fixture.look().await;
     assert!(fixture.extension().finalizers().is_empty());
     assert_eq!(fixture.script(), "");
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_asked_leaves_nothing_staged() {
+    let fixture = Fixture::new();
+    let server = Server::start(|_| status(500)).await;
+    let source = json!({"type": "archive", "url": server.url("/x.tar")});
+    fixture.apply(json!({"source": source, "entrypoint": {"path": "run.sh"}}));
+    fixture.look().await;
+    fixture.look().await;
+    assert_eq!(fixture.shown("Ready"), "False FetchFailed", "{}", fixture.message("Ready"));
+    let staged = std::fs::read_dir(fixture.directory.path().join("extensions/.staging")).unwrap().count();
+    assert_eq!(staged, 0);
 }
 
 fn archive() -> Vec<u8> {
