@@ -152,7 +152,7 @@ fn killed_during_an_install_nothing_is_left_half_done(world: &World) {
         world.condition(&format!("oext/{name}"), "Ready", "True");
     }
     ready(world);
-    assert_eq!(world.volume("ls -A .staging").trim(), "");
+    world.nothing_stays_staged();
     let verified = world.kubectl(&[
         "-n",
         NAMESPACE,

@@ -1,7 +1,6 @@
 //! Extensions: from `kubectl apply` to a tree on the volume, and what users see when it does not get there.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use outrigger::serve::webhook_config::{Endpoint, webhooks};
 
@@ -204,12 +203,7 @@ fn an_archive_that_leaves_its_directory_is_refused(world: &World) {
     let beside =
         world.volume("find .. -name 'evil*' 2>/dev/null; find . -mindepth 1 -maxdepth 1 ! -type l ! -name '.*'");
     assert_eq!(beside.trim(), "");
-    let (staged, started) = (world.volume("ls -A .staging"), Instant::now());
-    let is_left = || staged.lines().any(|name| world.volume("ls -A .staging").lines().any(|left| left == name));
-    while is_left() {
-        assert!(started.elapsed() < Duration::from_secs(60), "left in .staging: {staged}");
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    world.nothing_stays_staged();
 }
 
 fn a_misspelt_field_is_refused_by_kubectl(world: &World) {

@@ -170,6 +170,16 @@ impl World {
         printed.text
     }
 
+    /// Waits until what is staged now is gone: what an extension fetches that fails and is tried again comes and goes.
+    pub fn nothing_stays_staged(&self) {
+        let (staged, started) = (self.volume("ls -A .staging"), Instant::now());
+        let is_left = || staged.lines().any(|name| self.volume("ls -A .staging").lines().any(|left| left == name));
+        while is_left() {
+            assert!(started.elapsed() < Duration::from_secs(60), "left in .staging: {staged}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     /// The lines that were appended to a file of the append server.
     pub fn appended(&self, file: &str) -> Vec<String> {
         let text = std::fs::read_to_string(self.dir.path().join("append").join(file)).unwrap_or_default();
