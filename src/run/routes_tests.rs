@@ -131,9 +131,8 @@ async fn of_two_claimants_that_read_the_same_run_one_wins_and_the_other_is_refus
     assert_eq!(send(&fixture, "claim", claim_of("p2", 3)).await.0, 409);
 }
 
-#[tokio::test]
-async fn a_cancel_between_read_and_write_beats_the_claim() {
-    let fixture = decided();
+/// Somebody cancels the run after it was read, just before its status is written.
+fn cancel_before_the_next_write(fixture: &Fixture) {
     let mut first = true;
     fixture.api.before(move |api, method, path| {
         if *method == Method::PUT && path.ends_with("/status") && std::mem::take(&mut first) {
@@ -141,6 +140,12 @@ async fn a_cancel_between_read_and_write_beats_the_claim() {
         }
         None
     });
+}
+
+#[tokio::test]
+async fn a_cancel_between_read_and_write_beats_the_claim() {
+    let fixture = decided();
+    cancel_before_the_next_write(&fixture);
     let (code, refusal) = send(&fixture, "claim", claim_of("p1", 1)).await;
     assert_eq!((code, refusal["message"].as_str()), (409, Some("the run was cancelled")));
     assert_eq!(fixture.status()["phase"], "Pending");
@@ -312,13 +317,7 @@ async fn rights_that_cannot_be_asked_for_at_the_claim_are_waited_for() {
 #[tokio::test]
 async fn a_cancel_between_a_refusal_and_its_write_is_seen() {
     let fixture = decided_for_alice(120);
-    let mut first = true;
-    fixture.api.before(move |api, method, path| {
-        if *method == Method::PUT && path.ends_with("/status") && std::mem::take(&mut first) {
-            api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
-        }
-        None
-    });
+    cancel_before_the_next_write(&fixture);
     let (code, refusal) = send(&fixture, "claim", claim_of("p1", 1)).await;
     assert_eq!((code, refusal["message"].as_str()), (409, Some("the run was cancelled")));
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::Test;
 use crate::harness::{World, cluster, run};
 use crate::repositories::Repository;
-use crate::runs::finished;
+use crate::runs::{finished, install};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -24,16 +24,6 @@ const MANIFEST: &str = "apiVersion: cloudstack.apache.org/v1\nkind: Orchestrator
 
 const SCRIPT: &str = "#!/bin/bash\nfor program in jq curl python3 outrigger; do\n    if command -v \"$program\"; then exit 3; \
      fi\ndone\necho '{\"status\": \"success\", \"found\": \"nothing\"}'\n";
-
-fn install(world: &World, name: &str, repository: &Repository, more: &str) {
-    world.namespace(name);
-    world.applied(&format!(
-        "apiVersion: outrigger.dev/v1alpha1\nkind: OrchestratorExtension\nmetadata: {{name: {name}}}\nspec: {{source: \
-         {{url: {}}}{more}}}\n",
-        repository.url
-    ));
-    world.condition(&format!("oext/{name}"), "Ready", "True");
-}
 
 fn every_scaffold_runs_as_it_is_made(world: &World) {
     let directory = world.dir.path().join("made");

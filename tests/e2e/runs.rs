@@ -35,7 +35,11 @@ pub fn probe(world: &World, name: &str) {
 
 /// The same, with more fields of the extension's spec: `, runtime: {…}`.
 pub fn probe_with(world: &World, name: &str, more: &str) {
-    let repository = Repository::probe(world, &format!("runs-{name}"));
+    install(world, name, &Repository::probe(world, &format!("runs-{name}")), more);
+}
+
+/// Installs what a repository holds under a name of the test's own, and makes its namespace.
+pub fn install(world: &World, name: &str, repository: &Repository, more: &str) {
     world.namespace(name);
     world.applied(&format!(
         "apiVersion: outrigger.dev/v1alpha1\nkind: OrchestratorExtension\nmetadata: {{name: {name}}}\nspec: {{source: \
