@@ -26,6 +26,7 @@ use tower::ServiceExt as _;
 use tower::util::MapRequestLayer;
 
 use super::listeners::{keep_webhooks, listen, listening, reached_at};
+use super::shutdown::{LAST_CALLS, Shutdown};
 use super::volume::{self, InstalledTrees};
 use super::{ControllerOptions, api_server};
 use crate::admission::{self, Admission};
@@ -81,21 +82,21 @@ struct Replica {
     operator: String,
     /// Answers claims and reports, from when this replica leads.
     run_routes: OnceLock<Router>,
-    /// Resolves when the process is told to end.
-    shutdown: watch::Receiver<bool>,
+    shutdown: Shutdown,
 }
 
 async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let (client, server) = client(&options, metrics.clone()).await?;
     let readiness = Readiness::waiting_for(["certificates", "listener"]);
-    let shutdown = on_signal()?;
+    let has_service = options.service.is_some();
+    let shutdown = Shutdown::at_signals(if has_service { LAST_CALLS } else { Duration::ZERO })?;
     let health = TcpListener::bind(options.health_listen).await.with_context(|| listening(options.health_listen))?;
     tokio::spawn(tls::serve_plain(
         health,
         health::router(readiness.clone(), metrics.clone()),
         tls::Limits::HEALTH,
-        ended(shutdown.clone()),
+        shutdown.closing(),
     ));
 
     let keys = keys::ensure(&client, &options.namespace).await?;
@@ -133,15 +134,23 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     let runs = leader_or_forward(leadership.clone(), Forwarder::new(trust), runs);
     let runs = run::authenticated(replica.keys.token_key.clone(), runs);
     let webhooks = in_turn(admission::router(replica.admission()));
-    listen(&replica.options, serving, webhooks, runs, &shutdown).await?;
+    let listeners = listen(&replica.options, serving, webhooks, runs, &shutdown).await?;
     readiness.reached("listener");
     keep_webhooks(&client, &replica.options, replica.trust.clone(), &replica.operator).await?;
 
+    write_in_turn(replica, elector).await?;
+    listeners.join_all().await;
+    Ok(())
+}
+
+/// Stands for election, and leads when it is won, until the process is told to end.
+async fn write_in_turn(replica: Arc<Replica>, elector: Elector) -> anyhow::Result<()> {
+    let leadership = elector.leadership();
     tokio::select! {
         () = leadership.acquired() => {}
         // Won, and lost again before anything was done with it: it never comes back to this process.
         () = leadership.lost() => end_at_once(),
-        () = ended(shutdown.clone()) => {
+        () = replica.shutdown.told() => {
             elector.release().await;
             return Ok(());
         }
@@ -150,14 +159,14 @@ async fn start(options: ControllerOptions) -> anyhow::Result<()> {
     replica.metrics.set_leader(true);
     let has_ended = Arc::new(AtomicBool::new(false));
     end_when_lost(leadership.clone(), has_ended.clone());
-    tokio::select! {
-        result = lead(replica.clone(), leadership.clone()) => {
-            has_ended.store(true, Ordering::SeqCst);
-            elector.release().await;
-            result
-        }
+    let result = tokio::select! {
+        result = lead(replica.clone(), leadership.clone()) => result,
         () = leadership.lost() => end_at_once(),
-    }
+    };
+    has_ended.store(true, Ordering::SeqCst);
+    elector.release().await;
+    replica.metrics.set_leader(false);
+    result
 }
 
 /// Ends the process, and with it whatever is under way, before another replica can win. Returning would not: a runtime
@@ -212,7 +221,7 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
     helpers.spawn(run::sweep::run(runs.context.clone()));
     helpers.spawn(run::collect::run(runs.context.clone()));
     helpers.spawn(run::output::sweep_until_dropped(runs.context.clone(), runs.outputs, options.retention()));
-    let shutdown = || ended(replica.shutdown.clone());
+    let shutdown = || replica.shutdown.told();
     // All that writes to the volume is waited for: once the Lease is let go, it is another's.
     tokio::join!(
         extension::collect_until(context.clone(), shutdown()),
@@ -371,22 +380,4 @@ async fn whoami(client: &Client) -> anyhow::Result<String> {
 /// Tells a restarted process from its predecessor. Without randomness the process id must do.
 fn random() -> u32 {
     getrandom::u32().unwrap_or_else(|_| std::process::id())
-}
-
-/// Turns true at SIGTERM or SIGINT.
-fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (sender, receiver) = watch::channel(false);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-        tracing::info!("told to end");
-        let _ = sender.send(true);
-    });
-    Ok(receiver)
-}
-
-pub(super) async fn ended(mut shutdown: watch::Receiver<bool>) {
-    let _ = shutdown.wait_for(|ended| *ended).await;
 }

@@ -9,9 +9,10 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::ControllerOptions;
-use super::controller::ended;
+use super::shutdown::Shutdown;
 use crate::api::MANAGER;
 use crate::serve::certificates::Trust;
 use crate::serve::serving::ServingCertificate;
@@ -25,14 +26,16 @@ impl ControllerOptions {
     }
 }
 
-/// Serves webhooks and runners: each on a listener of its own, whose connections are counted apart, or both on one.
+/// Serves webhooks and runners: each on a listener of its own, whose connections are counted apart, or both on one. The
+/// tasks end with the listeners. That of runners alone closes at once when the process is told to end: they try again,
+/// and reach a replica that stays.
 pub(super) async fn listen(
     options: &ControllerOptions,
     serving: Arc<ServingCertificate>,
     webhooks: Router,
     runs: Router,
-    shutdown: &watch::Receiver<bool>,
-) -> anyhow::Result<()> {
+    shutdown: &Shutdown,
+) -> anyhow::Result<JoinSet<()>> {
     let webhooks_serving = match options.webhook_certificate.clone() {
         None => serving.clone(),
         Some(directory) => {
@@ -42,23 +45,27 @@ pub(super) async fn listen(
             serving
         }
     };
-    let Some(runs_listen) = options.runs_listen else {
-        return spawn(options.listen, webhooks_serving, webhooks.merge(runs), shutdown).await;
+    let mut listeners = JoinSet::new();
+    let webhooks = match options.runs_listen {
+        None => webhooks.merge(runs),
+        Some(address) => {
+            listeners.spawn(served(address, serving, runs, shutdown.told()).await?);
+            webhooks
+        }
     };
-    spawn(runs_listen, serving, runs, shutdown).await?;
-    spawn(options.listen, webhooks_serving, webhooks, shutdown).await
+    listeners.spawn(served(options.listen, webhooks_serving, webhooks, shutdown.closing()).await?);
+    Ok(listeners)
 }
 
-async fn spawn(
+/// Listens from now on; what it returns serves until `closed`.
+async fn served(
     address: SocketAddr,
     serving: Arc<ServingCertificate>,
     router: Router,
-    shutdown: &watch::Receiver<bool>,
-) -> anyhow::Result<()> {
+    closed: impl Future<Output = ()>,
+) -> anyhow::Result<impl Future<Output = ()>> {
     let listener = TcpListener::bind(address).await.with_context(|| listening(address))?;
-    let config = serving.server_config()?;
-    tokio::spawn(tls::serve_tls(listener, config, router, tls::Limits::TLS, ended(shutdown.clone())));
-    Ok(())
+    Ok(tls::serve_tls(listener, serving.server_config()?, router, tls::Limits::TLS, closed))
 }
 
 pub(super) fn listening(address: SocketAddr) -> String {

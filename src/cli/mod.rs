@@ -12,6 +12,7 @@ mod new;
 mod options;
 mod output;
 mod run;
+mod shutdown;
 mod status;
 mod store;
 mod volume;
