@@ -40,7 +40,8 @@ fn has_progress(kind: &Value) -> bool {
     kind != "ExtensionTarget"
 }
 
-/// Optional fields are omitted, never null: an explicit null would count as set for CEL's `has()`.
+/// A status has one writer, so the API server need not remember who owns which field of it, which it would compute anew
+/// at each write. Optional fields are omitted, never null: an explicit null would count as set for CEL's `has()`.
 fn finished(crd: CustomResourceDefinition) -> Value {
     let mut crd = serde_json::to_value(crd).unwrap_or_default();
     crd["metadata"]["labels"] = serde_json::json!({"app.kubernetes.io/part-of": "outrigger"});
@@ -48,6 +49,7 @@ fn finished(crd: CustomResourceDefinition) -> Value {
     for version in crd["spec"]["versions"].as_array_mut().into_iter().flatten() {
         let schema = &mut version["schema"]["openAPIV3Schema"];
         drop_nullable(schema);
+        schema["properties"]["status"]["x-kubernetes-map-type"] = "atomic".into();
         if has_progress {
             schema["properties"]["status"]["default"] = serde_json::json!({"observedGeneration": -1});
         }

@@ -214,10 +214,12 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         memory: Default::default(),
     });
     let mut helpers = JoinSet::new();
+    let (extensions, watching) = extension::watch(&replica.client);
+    helpers.spawn(watching);
     let outputs = Outputs::beside(store.clone());
     let (tell_tried, tried) = oneshot::channel();
     helpers.spawn(volume::open(store.clone(), outputs.clone(), tell_tried));
-    let runs = start_runs(&replica, store, outputs).await?;
+    let runs = start_runs(&replica, store, outputs, (extensions.cache.clone(), extensions.touched)).await?;
     helpers.spawn(run::sweep::run(runs.context.clone()));
     helpers.spawn(run::collect::run(runs.context.clone()));
     helpers.spawn(run::output::sweep_until_dropped(runs.context.clone(), runs.outputs, options.retention()));
@@ -230,7 +232,8 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
                 _ = tokio::time::timeout(LONGEST_SWEEP, tried) => {}
                 () = shutdown() => {}
             }
-            extension::run(context.clone(), options.extension_concurrency, shutdown()).await;
+            let watched = (extensions.cache, extensions.applied);
+            extension::run(context.clone(), watched, options.extension_concurrency, shutdown()).await;
         },
         run::controller::run(runs.context, runs.triggers, shutdown()),
     );
@@ -245,7 +248,12 @@ struct Runs {
 }
 
 /// Lets claims and reports in, for which nothing of the volume is needed.
-async fn start_runs(replica: &Replica, store: Arc<LazyStore>, outputs: Outputs) -> anyhow::Result<Runs> {
+async fn start_runs(
+    replica: &Replica,
+    store: Arc<LazyStore>,
+    outputs: Outputs,
+    extensions: run::Extensions,
+) -> anyhow::Result<Runs> {
     let options = &replica.options;
     let runner = replica.runner()?;
     let subpath = volume::subpath_of_runner(&runner)?;
@@ -272,7 +280,7 @@ async fn start_runs(replica: &Replica, store: Arc<LazyStore>, outputs: Outputs) 
         output_bytes: options.output_max_bytes,
         skip_report: options.no_direct_report,
     };
-    let (caches, triggers) = run::watches(&replica.client, &options.namespace);
+    let (caches, triggers) = run::watches(&replica.client, &options.namespace, extensions);
     let (keys, metrics) = (replica.keys.clone(), Arc::new(replica.metrics.clone()));
     let context = run::Context::new(replica.client.clone(), settings, keys, trees, caches, metrics);
     let routes = run::routes(context.clone()).merge(run::output::routes(context.clone(), outputs.clone()));

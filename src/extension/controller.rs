@@ -1,18 +1,20 @@
-//! Watches extensions and reconciles each, one at a time for each extension.
+//! Reconciles each extension that changes, one at a time for each extension.
 
 use std::sync::Arc;
 
 use futures::StreamExt as _;
+use futures::channel::mpsc::UnboundedReceiver;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Predicate as _;
 use kube::runtime::{Controller, WatchStreamExt as _, predicates, watcher};
 use kube::{Api, Resource as _};
 
 use super::context::Context;
 use super::reconcile::reconcile;
+use super::watch::Guard;
 use crate::api::OrchestratorExtension;
 
 /// Reconciles for each one that may fetch at a time: those that look at the volume do not wait for slow sources.
@@ -22,26 +24,20 @@ const LOOKS_PER_FETCH: u16 = 8;
 ///
 /// Only changes of spec, annotations and finalizers count, so that the controller's own status writes do not wake it.
 /// A resource that cannot be read is logged and passed over: it must not hold up the others.
-pub async fn run(context: Arc<Context>, fetches: u16, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let api = Api::<DeserializeGuard<OrchestratorExtension>>::all(context.client.clone());
-    let (reader, writer) = reflector::store();
-    let stream = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(|guarded| {
-            if let Ok(extension) = &mut guarded.0 {
-                extension.meta_mut().managed_fields = None;
-            }
-        })
-        .reflect(writer)
-        .applied_objects()
-        .predicate_filter(
-            predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
-            Default::default(),
-        );
+pub async fn run(
+    context: Arc<Context>,
+    (cache, applied): (Store<Guard>, UnboundedReceiver<Guard>),
+    fetches: u16,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let stream = applied.map(Ok).predicate_filter(
+        predicates::generation.combine(predicates::annotations).combine(predicates::finalizers),
+        Default::default(),
+    );
     // a deletion counts as well: the extension says that it misses its source
     let config_maps = Api::<PartialObjectMeta<ConfigMap>>::namespaced(context.client.clone(), &context.namespace);
     let config_maps = watcher(config_maps, watcher::Config::default()).default_backoff().touched_objects();
-    let extensions = reader.clone();
+    let extensions = cache.clone();
     let shutdown = {
         let context = context.clone();
         async move {
@@ -49,7 +45,7 @@ pub async fn run(context: Arc<Context>, fetches: u16, shutdown: impl Future<Outp
             context.fetches.close();
         }
     };
-    Controller::for_stream(stream, reader)
+    Controller::for_stream(stream, cache)
         .watches_stream(config_maps, move |changed| fetched_from(&extensions.state(), &changed))
         .with_config(Config::default().concurrency(fetches.saturating_mul(LOOKS_PER_FETCH)))
         .graceful_shutdown_on(shutdown)
@@ -63,10 +59,7 @@ pub async fn run(context: Arc<Context>, fetches: u16, shutdown: impl Future<Outp
 }
 
 /// The extensions of which this ConfigMap is the source.
-fn fetched_from(
-    extensions: &[Arc<DeserializeGuard<OrchestratorExtension>>],
-    changed: &PartialObjectMeta<ConfigMap>,
-) -> Vec<ObjectRef<DeserializeGuard<OrchestratorExtension>>> {
+fn fetched_from(extensions: &[Arc<Guard>], changed: &PartialObjectMeta<ConfigMap>) -> Vec<ObjectRef<Guard>> {
     let reads = |extension: &OrchestratorExtension| {
         let source = extension.spec.source.as_ref();
         source.and_then(|source| source.config_map_ref.as_ref()).map(|reference| &reference.name)
@@ -76,10 +69,7 @@ fn fetched_from(
     extensions.map(|extension| ObjectRef::from_obj(extension.as_ref())).collect()
 }
 
-async fn reconcile_guarded(
-    extension: Arc<DeserializeGuard<OrchestratorExtension>>,
-    context: Arc<Context>,
-) -> Result<Action, kube::Error> {
+async fn reconcile_guarded(extension: Arc<Guard>, context: Arc<Context>) -> Result<Action, kube::Error> {
     match &extension.0 {
         Ok(extension) => reconcile(extension, &context).await,
         Err(invalid) => {
@@ -90,11 +80,7 @@ async fn reconcile_guarded(
 }
 
 /// The API refused or failed a request: tried again after pauses that grow, as what it refuses once it will refuse again.
-fn on_error(
-    extension: Arc<DeserializeGuard<OrchestratorExtension>>,
-    error: &kube::Error,
-    context: Arc<Context>,
-) -> Action {
+fn on_error(extension: Arc<Guard>, error: &kube::Error, context: Arc<Context>) -> Action {
     let pause = context.pause(extension.meta().uid.as_deref().unwrap_or_default());
     tracing::warn!(extension = %ObjectRef::from_obj(extension.as_ref()), %error, ?pause, "the API refused or failed a request");
     Action::requeue(pause)

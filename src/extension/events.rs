@@ -13,10 +13,10 @@ const WAITING: u32 = 4096;
 /// How long the end of the process waits for those that still wait.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Events that are published at once.
-const BURST: u32 = 50;
+const BURST: u32 = 30;
 /// Pause between two events after a burst. What a thousand installs have to say may be late, their status may not: both
 /// cost the API server about the same.
-const PAUSE: Duration = Duration::from_millis(40);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Lets a burst through, and then one each [`PAUSE`] (the "generic cell rate algorithm").
 struct Pace {

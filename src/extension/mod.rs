@@ -2,7 +2,8 @@
 //!
 //! | file            | its job                                                       | needs |
 //! |-----------------|---------------------------------------------------------------|-------|
-//! | `controller`    | watches extensions, one reconcile at a time for each           | client |
+//! | `watch`         | the cache of all extensions, and what changes                  | client |
+//! | `controller`    | one reconcile at a time for each                               | client |
 //! | `reconcile`     | the five calls                                                 | client |
 //! | `dereference`   | reads what the resource refers to: Secret, ConfigMap, manifest | client, network |
 //! | `plan`          | what to do: leave, re-use, fetch                               | nothing |
@@ -40,6 +41,7 @@ mod status;
 mod trust;
 mod usage;
 mod volume;
+mod watch;
 mod write;
 
 pub use check::admissible;
@@ -48,3 +50,4 @@ pub use context::Context;
 pub use controller::run;
 pub use events::Events;
 pub use volume::Volume;
+pub use watch::{Watch, start as watch};

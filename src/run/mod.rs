@@ -59,4 +59,4 @@ pub use check::checker;
 pub use context::{Caches, Context, Settings, Trees};
 pub use request::Policy;
 pub use routes::routes;
-pub use watching::{Triggers, watches};
+pub use watching::{Extensions, Triggers, watches};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use futures::channel::mpsc::UnboundedReceiver;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::batch::v1::Job;
@@ -27,11 +28,16 @@ pub(super) type Guard = DeserializeGuard<ActionRun>;
 /// A stream of runs to look at.
 pub type Triggers = BoxStream<'static, Result<ObjectRef<Guard>, watcher::Error>>;
 
+/// The cache of all extensions, and each one that was applied or deleted; the cache knows first.
+pub type Extensions = (Store<Extension>, UnboundedReceiver<ObjectRef<Extension>>);
+
+type Extension = DeserializeGuard<OrchestratorExtension>;
+
 /// The caches, and what fills them and says which runs to look at. Nothing is watched before the stream is polled.
 ///
 /// # Access
-/// `list` and `watch` on runs, extensions and targets, and on Jobs and pods of the operator's namespace.
-pub fn watches(client: &Client, namespace: &str) -> (Caches, Triggers) {
+/// `list` and `watch` on runs and targets, and on Jobs and pods of the operator's namespace.
+pub fn watches(client: &Client, namespace: &str, (extensions, touched): Extensions) -> (Caches, Triggers) {
     let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER},{RUN_UID_LABEL}"));
     let everything = watcher::Config::default();
     // A run may have 160 KiB, and a page of them is in memory before they are cut.
@@ -39,16 +45,15 @@ pub fn watches(client: &Client, namespace: &str) -> (Caches, Triggers) {
     let (runs, run_stream) = watch(Api::<Guard>::all(client.clone()), few, kept::run);
     let (jobs, job_stream) = watch(Api::<Job>::namespaced(client.clone(), namespace), ours.clone(), kept::object);
     let (pods, pod_stream) = watch(Api::<Pod>::namespaced(client.clone(), namespace), ours, kept::object);
-    let (extensions, extension_stream) = watch(Api::all(client.clone()), everything.clone(), kept::object);
     let (targets, target_stream) = watch(Api::all(client.clone()), everything, kept::object);
     let caches = Caches { runs: runs.clone(), extensions, targets, jobs, pods };
     let waiting = runs.clone();
     let (mut seen, present) = (Seen::default(), caches.extensions.clone());
-    let of_extension = move |extension: DeserializeGuard<OrchestratorExtension>| {
-        let name = extension.name_any();
-        let is_there = present.get(&ObjectRef::from_obj(&extension)).is_some();
-        let is_wanted = |run: &ActionRun| run.spec.extension_ref.name == name;
-        let is_news = seen.is_news(&name, extension.0.as_ref().ok().filter(|_| is_there).map(facts_of_extension));
+    let of_extension = move |touched: ObjectRef<Extension>| {
+        let (name, extension) = (&touched.name, present.get(&touched));
+        let is_wanted = |run: &ActionRun| run.spec.extension_ref.name == *name;
+        let facts = extension.as_ref().and_then(|extension| extension.0.as_ref().ok()).map(facts_of_extension);
+        let is_news = seen.is_news(name, facts);
         let runs = if is_news { unfinished(&waiting, is_wanted) } else { Vec::new() };
         stream::iter(runs.into_iter().map(Ok))
     };
@@ -65,7 +70,7 @@ pub fn watches(client: &Client, namespace: &str) -> (Caches, Triggers) {
         run_stream.map_ok(|run| ObjectRef::from_obj(&run)).boxed(),
         job_stream.try_filter_map(|job: Job| async move { Ok(run_of(&job.metadata)) }).boxed(),
         pod_stream.try_filter_map(|pod: Pod| async move { Ok(run_of(&pod.metadata)) }).boxed(),
-        extension_stream.map_ok(of_extension).try_flatten().boxed(),
+        touched.map(of_extension).flatten().boxed(),
         target_stream.map_ok(of_target).try_flatten().boxed(),
     ]);
     (caches, triggers.boxed())
