@@ -1,7 +1,8 @@
 //! The payload: the JSON file whose path is the script's second argument. Pure: no client, clock, disk or network.
 //!
 //! Keys, layering and omissions are CloudStack's: sections and maps that are empty are left out, values of
-//! `externaldetails` are strings, and each action gets only the keys that CloudStack sends it.
+//! `externaldetails` are strings, and each action gets only the keys that CloudStack sends it. What CloudStack says of an
+//! instance twice is there twice, wherever the target says it: its name, its id, and its `External:` details.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::api::run::Caller;
 use crate::api::target::Nic;
 use crate::validate::{ActionKind, LifecycleAction, RoleType};
 
-/// Prefix of those details of an instance that scripts find in `externaldetails.virtualmachine`, without it.
+/// Prefix of those details of an instance that scripts find in `externaldetails.virtualmachine`, too, without it.
 const EXTERNAL: &str = "External:";
 /// Key in `externaldetails.virtualmachine` of the VLAN of the default NIC, for `create` and `start`.
 const VLAN: &str = "cloudstack.vlan";
@@ -29,7 +30,7 @@ pub struct PayloadInput<'a> {
     pub resourcemap: &'a BTreeMap<String, String>,
     /// The target's host details, with those from Secrets.
     pub host: &'a BTreeMap<String, String>,
-    /// The target's details of the instance.
+    /// The target's details of the instance for the external system.
     pub virtualmachine: &'a BTreeMap<String, String>,
     /// The action's details.
     pub action_details: &'a BTreeMap<String, String>,
@@ -53,13 +54,13 @@ pub struct PayloadInput<'a> {
 pub fn payload(input: &PayloadInput<'_>) -> Value {
     let statuses = input.kind == ActionKind::Lifecycle(LifecycleAction::Statuses);
     let custom = input.kind == ActionKind::Custom;
-    let vm = if statuses { None } else { vm(input) };
+    let external = external(input);
     let mut details = Map::new();
     section(&mut details, "extension", input.extension);
     section(&mut details, "resourcemap", input.resourcemap);
     section(&mut details, "host", input.host);
     if !statuses {
-        section(&mut details, "virtualmachine", &virtualmachine(input));
+        section(&mut details, "virtualmachine", &virtualmachine(input, &external));
     }
     if custom {
         section(&mut details, "action", input.action_details);
@@ -70,7 +71,7 @@ pub fn payload(input: &PayloadInput<'_>) -> Value {
     if !statuses {
         put("virtualmachineid", input.resource_id.map(Value::from));
         put("virtualmachinename", input.resource_name.map(Value::from));
-        put("cloudstack.vm.details", vm.map(Value::Object));
+        put("cloudstack.vm.details", vm(input, &external).map(Value::Object));
     }
     put("caller", input.caller.clone());
     if custom {
@@ -86,11 +87,27 @@ fn section(details: &mut Map<String, Value>, name: &str, entries: &BTreeMap<Stri
     }
 }
 
-/// What the target says, then what `prepare` answered with the prefix, then the VLAN.
-fn virtualmachine(input: &PayloadInput<'_>) -> BTreeMap<String, String> {
-    let mut entries = input.virtualmachine.clone();
-    let external = |(key, value): (&String, &String)| Some((key.strip_prefix(EXTERNAL)?.to_owned(), value.clone()));
-    entries.extend(input.prepared.iter().filter_map(external));
+/// The instance's details for the external system, without their prefix: those in the target's `vm`, then what its
+/// `virtualmachine` says, then what `prepare` answered.
+fn external(input: &PayloadInput<'_>) -> BTreeMap<String, String> {
+    let given = input.vm.and_then(|vm| vm.get("details")?.as_object()).into_iter().flatten();
+    let given = given.filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, text(value)));
+    let prepared = input.prepared.iter().map(|(key, value)| (key, value.clone()));
+    let plain = |(key, value): (&String, String)| Some((key.strip_prefix(EXTERNAL)?.to_owned(), value));
+    let mut entries: BTreeMap<String, String> = given.filter_map(plain).collect();
+    entries.extend(input.virtualmachine.clone());
+    entries.extend(prepared.filter_map(plain));
+    entries
+}
+
+/// A detail as text: CloudStack knows no others.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Those, and the VLAN where an instance starts.
+fn virtualmachine(input: &PayloadInput<'_>, external: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut entries = external.clone();
     let starts = matches!(input.kind, ActionKind::Lifecycle(LifecycleAction::Create | LifecycleAction::Start));
     if let Some(vlan) = input.vm.filter(|_| starts).and_then(default_vlan) {
         entries.entry(VLAN.into()).or_insert(vlan);
@@ -105,15 +122,22 @@ fn default_vlan(vm: &Map<String, Value>) -> Option<String> {
     default.get("broadcastUri")?.as_str()?.strip_prefix("vlan://").map(str::to_owned)
 }
 
-fn vm(input: &PayloadInput<'_>) -> Option<Map<String, Value>> {
+fn vm(input: &PayloadInput<'_>, external: &BTreeMap<String, String>) -> Option<Map<String, Value>> {
     let mut vm = input.vm.cloned().unwrap_or_default();
-    if !input.prepared.is_empty() {
+    for (key, value) in [("name", input.resource_name), ("uuid", input.resource_id)] {
+        if let Some(value) = value {
+            vm.entry(key).or_insert_with(|| Value::from(value));
+        }
+    }
+    if !(input.prepared.is_empty() && external.is_empty()) {
         let details = vm.entry("details").or_insert_with(|| json!({}));
         if !details.is_object() {
             *details = json!({});
         }
         if let Some(details) = details.as_object_mut() {
             details.extend(input.prepared.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
+            details
+                .extend(external.iter().map(|(key, value)| (format!("{EXTERNAL}{key}"), Value::from(value.as_str()))));
         }
     }
     if !input.prepared_nics.is_empty() {

@@ -78,8 +78,8 @@ fn a_custom_action_gets_every_key_in_cloudstacks_order() {
             "virtualmachinename": "i-2-45-VM",
             "cloudstack.vm.details": {
                 "id": 45, "name": "i-2-45-VM", "minRam": 536870912,
-                "details": {"proxmox_vmid": "103", "keep": "y", "External:maas_system_id": "abc"},
-                "nics": [{"uuid": "n", "defaultNic": true, "broadcastUri": "vlan://1577"}],
+                "details": {"proxmox_vmid": "103", "keep": "y", "External:maas_system_id": "abc", "External:template_id": "101"},
+                "nics": [{"uuid": "n", "defaultNic": true, "broadcastUri": "vlan://1577"}], "uuid": "6f1c",
             },
             "caller": {"name": "admin"},
             "action": "CreateSnapshot",
@@ -126,6 +126,40 @@ fn what_is_empty_is_left_out() {
     let start = ActionKind::Lifecycle(LifecycleAction::Start);
     assert_eq!(payload(&empty(start)), json!({"externaldetails": {}}));
     assert_eq!(payload(&empty(ActionKind::Custom)), json!({"externaldetails": {}, "action": "x"}));
+}
+
+#[test]
+fn an_instance_has_the_targets_name_and_id_unless_it_says_another() {
+    let input = PayloadInput {
+        resource_id: Some("6f1c"),
+        resource_name: Some("blade-7"),
+        ..empty(ActionKind::Lifecycle(LifecycleAction::Status))
+    };
+    assert_eq!(payload(&input)["cloudstack.vm.details"], json!({"name": "blade-7", "uuid": "6f1c"}));
+    let vm = object(json!({"name": "i-2-9-VM", "cpus": 2}));
+    let own = payload(&PayloadInput { vm: Some(&vm), ..input.clone() });
+    assert_eq!(own["cloudstack.vm.details"], json!({"name": "i-2-9-VM", "cpus": 2, "uuid": "6f1c"}));
+    let statuses = PayloadInput { kind: ActionKind::Lifecycle(LifecycleAction::Statuses), ..input };
+    assert_eq!(payload(&statuses), json!({"externaldetails": {}}));
+}
+
+#[test]
+fn external_details_are_in_both_places_wherever_they_were_given() {
+    let vm = object(json!({"details": {"External:pool": "a", "External:size": 4, "External:slot": "1", "plain": "x",
+        "External:gone": null}, "nics": [{"defaultNic": true, "broadcastUri": "vlan://7"}]}));
+    let virtualmachine = map(json!({"slot": "2", "rack": "b"}));
+    let prepared = map(json!({"External:rack": "c", "serial": "s"}));
+    let built = payload(&PayloadInput {
+        vm: Some(&vm),
+        virtualmachine: &virtualmachine,
+        prepared: &prepared,
+        ..empty(ActionKind::Lifecycle(LifecycleAction::Create))
+    });
+    let section = &built["externaldetails"]["virtualmachine"];
+    assert_eq!(*section, json!({"pool": "a", "size": "4", "slot": "2", "rack": "c", "cloudstack.vlan": "7"}));
+    let details = json!({"External:pool": "a", "External:size": "4", "External:slot": "2", "External:rack": "c",
+        "plain": "x", "serial": "s", "External:gone": null});
+    assert_eq!(built["cloudstack.vm.details"]["details"], details);
 }
 
 #[test]
@@ -205,7 +239,9 @@ fn the_documentations_sample_is_built() {
             "resourcemap": {"a": "1"}, "virtualmachine": {"exttemplateid": "1"}, "host": {"b": "2"}, "extension": {"c": "3"},
         },
         "virtualmachineid": "u",
-        "cloudstack.vm.details": {"id": 100, "name": "i-2-100-VM"},
+        "cloudstack.vm.details": {
+            "id": 100, "name": "i-2-100-VM", "uuid": "u", "details": {"External:exttemplateid": "1"},
+        },
         "virtualmachinename": "i-2-100-VM",
     });
     assert_eq!(payload(&input), expected);

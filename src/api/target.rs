@@ -36,11 +36,12 @@ pub struct ExtensionTargetSpec {
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new("self == '' || self.lowerAscii() == 'virtualmachine'").message("resourcetype must be VirtualMachine"))]
     pub resourcetype: Option<String>,
-    /// The resource's name: `virtualmachinename` in the payload, `{{resourceName}}` in messages. Default: metadata.name.
+    /// The resource's name: `virtualmachinename` in the payload, `{{resourceName}}` in messages. Default: `name` of `vm`, then
+    /// metadata.name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub name: Option<String>,
-    /// The resource's id: `virtualmachineid` in the payload.
+    /// The resource's id: `virtualmachineid` in the payload. Default: `uuid` of `vm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub id: Option<String>,
@@ -56,11 +57,11 @@ pub struct ExtensionTargetSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<128, 4096>")]
     pub resourcemap: Option<BTreeMap<String, String>>,
-    /// `externaldetails.virtualmachine` in the payload.
+    /// `externaldetails.virtualmachine` in the payload, and `External:` details in `cloudstack.vm.details`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::string_map::<128, 4096>")]
     pub virtualmachine: Option<BTreeMap<String, String>>,
-    /// `cloudstack.vm.details` in the payload, as given.
+    /// `cloudstack.vm.details` in the payload; `name` and `uuid` are added where they are missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_object")]
     pub vm: Option<serde_json::Map<String, serde_json::Value>>,

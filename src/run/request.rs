@@ -328,7 +328,7 @@ impl Request {
             host: &host_details,
             virtualmachine: &of(spec.map(|spec| &spec.virtualmachine)),
             action_details: &invocation.details,
-            resource_id: spec.and_then(|spec| spec.id.as_deref()),
+            resource_id: resource_id(target.as_ref()),
             resource_name: resource_name(target.as_ref()),
             vm: spec.and_then(|spec| spec.vm.as_ref()),
             prepared: &prepared,
@@ -372,7 +372,18 @@ fn environment(run: &ActionRun, mut variables: BTreeMap<String, String>) -> BTre
 
 /// What `{{resourceName}}` and the payload call a target.
 pub(super) fn resource_name(target: Option<&ExtensionTarget>) -> Option<&str> {
-    target.and_then(|target| target.spec.name.as_deref().or(target.metadata.name.as_deref()))
+    let target = target?;
+    target.spec.name.as_deref().or_else(|| of_vm(target, "name")).or(target.metadata.name.as_deref())
+}
+
+fn resource_id(target: Option<&ExtensionTarget>) -> Option<&str> {
+    let target = target?;
+    target.spec.id.as_deref().or_else(|| of_vm(target, "uuid"))
+}
+
+/// What the instance itself says.
+fn of_vm<'a>(target: &'a ExtensionTarget, key: &str) -> Option<&'a str> {
+    target.spec.vm.as_ref()?.get(key)?.as_str().filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

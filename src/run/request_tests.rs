@@ -155,3 +155,26 @@ fn a_target_given_in_place_must_fit_the_action_and_reaches_the_payload() {
     let refusal = never(asked(|run, _, _| run["spec"]["target"] = json!({"name": "x"})));
     assert_eq!(refusal.message, "spec.targetRef and spec.target exclude each other; give one");
 }
+
+#[test]
+fn a_target_is_called_what_its_instance_is_unless_it_says_its_name() {
+    let called = |name: Option<&str>, id: Option<&str>, vm: Value| {
+        let request = asked(|_, _, target| {
+            let spec = target["spec"].as_object_mut().unwrap();
+            spec.retain(|key, _| key != "name" && key != "id");
+            spec.extend(
+                [("name", name), ("id", id)].into_iter().filter_map(|(key, value)| Some((key.into(), json!(value?)))),
+            );
+            spec.insert("vm".into(), vm);
+        });
+        let run = serde_json::from_value(fixture::run()).unwrap();
+        let grant = request.unwrap().grant(&run, BTreeMap::new(), BTreeMap::new());
+        let payload: Value = serde_json::from_str(&grant.payload).unwrap();
+        (payload["virtualmachinename"].clone(), payload["virtualmachineid"].clone())
+    };
+    let vm = json!({"name": "i-2-45-VM", "uuid": "6f1c"});
+    assert_eq!(called(Some("own"), Some("7"), vm.clone()), (json!("own"), json!("7")));
+    assert_eq!(called(None, None, vm), (json!("i-2-45-VM"), json!("6f1c")));
+    let object_name = fixture::target()["metadata"]["name"].clone();
+    assert_eq!(called(None, None, json!({"name": 5})), (object_name, Value::Null));
+}
