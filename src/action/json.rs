@@ -41,6 +41,12 @@ pub(super) fn explanation(value: &Value) -> Option<String> {
     of(value).or_else(|| of(value.get("result")?))
 }
 
+/// The `error` of a `getconsole` that answers with nothing else.
+pub(super) fn refusal(value: &Value) -> Option<String> {
+    let error = value.get("error").filter(|_| value.get("console").is_none())?;
+    error.as_str().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
 /// Whether an answer says that it failed: `success` false or `status` error, as booleans or words in any case.
 pub(super) fn says_failed(value: &Value) -> bool {
     let success = value.get("success").is_some_and(|success| match success {

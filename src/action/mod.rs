@@ -4,6 +4,7 @@
 //! printed, and [`template`] fills in the messages.
 
 mod json;
+mod lenient;
 mod outcome;
 pub mod parameters;
 mod payload;

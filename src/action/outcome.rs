@@ -11,7 +11,8 @@ use crate::api::{Phase, Reason};
 use crate::protocol::{Ending, Fault, MASK, Outcome};
 use crate::validate::{ActionKind, LifecycleAction};
 
-use super::json::{explanation, find, says_failed};
+use super::json::{explanation, find, refusal, says_failed};
+use super::lenient;
 use super::tail::{TAIL_BYTES, head, tail};
 use super::template::{self, Names};
 use super::wire::{self, ConsoleAnswer, PowerState, Prepared};
@@ -71,8 +72,9 @@ pub struct Verdict {
 pub fn outcome(input: &OutcomeInput<'_>, outcome: &Outcome) -> Verdict {
     let stdout = outcome.stdout.text.as_str();
     let cut = outcome.stdout.dropped_bytes > 0;
-    let json = if cut { None } else { find(stdout) };
-    let unmasked = outcome.unmasked.as_ref().and_then(|printed| find(&printed.0));
+    let read = |text: &str| find(text).or_else(|| lenient::object(text).filter(|_| is_read_by_cloudstack(input.kind)));
+    let json = if cut { None } else { read(stdout) };
+    let unmasked = outcome.unmasked.as_ref().and_then(|printed| read(&printed.0));
     let is_lost = unmasked.is_none() && stdout.contains(MASK);
     let given = Answer { shown: json.as_ref(), whole: unmasked.as_ref().or(json.as_ref()), is_lost };
     let some = |text: String| (!text.is_empty()).then_some(text);
@@ -131,6 +133,12 @@ pub fn may_answer_with_password(kind: ActionKind) -> bool {
     matches!(kind, ActionKind::Lifecycle(LifecycleAction::GetConsole | LifecycleAction::Prepare))
 }
 
+/// Whether it is an action whose answer CloudStack itself reads, with a parser that takes more than JSON.
+fn is_read_by_cloudstack(kind: ActionKind) -> bool {
+    use LifecycleAction::{GetConsole, Prepare, Status, Statuses};
+    matches!(kind, ActionKind::Lifecycle(Prepare | Status | Statuses | GetConsole))
+}
+
 type Failure = (Reason, String);
 
 /// The JSON that a script printed.
@@ -145,8 +153,8 @@ struct Answer<'a> {
 }
 
 /// Why an answer for a Secret that [`Answer::is_lost`] is none.
-const LOST: &str =
-    "the answer was lost: only a copy of it with ******** in the place of secrets has arrived; run it again";
+const LOST: &str = "the script ended with exit code 0, but the secret part of its answer is lost: what has arrived holds ******** in its \
+     place, because the pod could not report, or the answer is too large for a report; run it again";
 
 /// Why the way in which the script ended is a failure; `None`: exit code 0, and nothing said otherwise.
 fn ending(input: &OutcomeInput<'_>, outcome: &Outcome, json: Option<&Value>) -> Option<Failure> {
@@ -202,8 +210,11 @@ fn cause(input: &OutcomeInput<'_>, outcome: &Outcome, json: Option<&Value>) -> S
         (None, Some(signal), None) => format!("ended by signal {signal}"),
         (None, None, None) => "ended without an exit code".into(),
     };
-    let answers_with_secrets = matches!(input.kind, ActionKind::Lifecycle(LifecycleAction::GetConsole));
-    let said = json.and_then(explanation).filter(|_| !answers_with_secrets);
+    let said = match input.kind {
+        // Any text of it can be a password, but for what is there to say that there is no console.
+        ActionKind::Lifecycle(LifecycleAction::GetConsole) => json.and_then(refusal),
+        _ => json.and_then(explanation),
+    };
     let last_line = |text: &str| text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned);
     match said.or_else(|| last_line(&outcome.stderr.text)) {
         Some(said) => format!("{} ({how})", head(&said, 1024)),
@@ -231,7 +242,7 @@ fn answer(
         LifecycleAction::Statuses => verdict.result = Some(wire::statuses(given.shown).map_err(invalid)?),
         LifecycleAction::GetConsole => {
             if given.is_lost {
-                return Err(invalid(LOST.into()));
+                return Err((Reason::ResultLost, LOST.into()));
             }
             let console = wire::console(given.whole, given.shown).map_err(invalid)?;
             verdict.secret = Some(console.secret.clone());
@@ -240,7 +251,7 @@ fn answer(
         LifecycleAction::Prepare => {
             let (prepared, public) = wire::prepared(stdout, given.shown).map_err(invalid)?;
             if given.is_lost && prepared.has_password {
-                return Err(invalid(LOST.into()));
+                return Err((Reason::ResultLost, LOST.into()));
             }
             verdict.secret = given.whole.filter(|_| prepared.has_password).cloned();
             verdict.result = public;
@@ -295,3 +306,7 @@ fn bound(outcome: &Outcome, verdict: &mut Verdict) {
 #[cfg(test)]
 #[path = "outcome_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "outcome_answer_tests.rs"]
+mod answer_tests;

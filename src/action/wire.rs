@@ -5,8 +5,10 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use super::json::explanation;
 use crate::api::target::Nic;
 use crate::protocol::MASK;
+use crate::validate::quoted;
 
 /// A power state, as CloudStack names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,7 +60,10 @@ pub(super) fn statuses(json: Option<&Value>) -> Result<Value, String> {
     let json = json.ok_or("the output is not JSON")?;
     let status = json.get("status").and_then(Value::as_str).unwrap_or_default();
     if !status.eq_ignore_ascii_case("success") {
-        return Err("the output lacks \"status\": \"success\"".into());
+        let said = explanation(json).map(|said| format!(", and says {}", quoted(&said))).unwrap_or_default();
+        return Err(format!(
+            "the output lacks \"status\": \"success\"{said}: ask for each instance by \"status\", as CloudStack then does"
+        ));
     }
     let states = json.get("power_state").and_then(Value::as_object);
     let states = states.ok_or("the output lacks the object \"power_state\" of instance names and states")?;

@@ -94,6 +94,8 @@ reasons! {
     ResultFailed,
     /// The script's output is not what the action must print.
     ResultInvalid,
+    /// The script succeeded, but of an answer with passwords only the copy without them is left.
+    ResultLost,
     /// The result is larger than what can be kept.
     ResultTooLarge,
     /// Stopped at its timeout.

@@ -95,6 +95,10 @@ fn only_the_scripts_own_failure_is_repeated() {
         let run = running(1);
         assert_eq!(follows(&run, &verdict(&run, ending, code)), expected, "{ending:?}");
     }
+    let run = running(1);
+    // The script did what it was asked to.
+    let lost = Verdict { reason: Reason::ResultLost, ..verdict(&run, Ending::Exited, 7) };
+    assert_eq!(follows(&run, &lost), None);
 }
 
 #[test]
