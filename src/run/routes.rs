@@ -364,3 +364,11 @@ pub(super) mod tests;
 #[cfg(test)]
 #[path = "routes_report_tests.rs"]
 mod report_tests;
+
+#[cfg(test)]
+#[path = "routes_result_tests.rs"]
+mod result_tests;
+
+#[cfg(test)]
+#[path = "routes_retry_tests.rs"]
+mod retry_tests;
