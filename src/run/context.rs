@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::decide::phase;
 use super::entrypoint::Entrypoints;
+use super::gone::Gone;
 use super::job::Operator;
 use super::request::Policy;
 use super::slots::Slots;
@@ -92,6 +93,8 @@ pub struct Caches {
     pub jobs: Store<Job>,
     /// The operator's pods.
     pub pods: Store<Pod>,
+    /// Those that are gone.
+    pub gone: Arc<Gone>,
 }
 
 impl Caches {

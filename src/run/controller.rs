@@ -174,7 +174,8 @@ struct Facts {
     warning: Option<String>,
 }
 
-/// What there is of a run. Caches may lag: a claimed pod that they do not show is looked for at the API.
+/// What there is of a run. Caches may lag: a claimed pod that they do not show is looked for at the API. One that is gone is
+/// as it was last seen.
 async fn dereference(context: &Context, run: &ActionRun) -> Result<Facts, ReconcileError> {
     let uid = run.metadata.uid.as_deref().unwrap_or_default();
     let attempt = run.status.as_ref().and_then(|status| status.attempts.last());
@@ -182,8 +183,11 @@ async fn dereference(context: &Context, run: &ActionRun) -> Result<Facts, Reconc
     let mut jobs: Vec<JobView> = context.jobs(uid).iter().map(|job| view::job(job)).collect();
     let mut pods: Vec<PodView> = context.pods(uid).iter().map(|pod| view::pod(pod, &token)).collect();
     let claimed = attempt.and_then(|attempt| attempt.pod_uid.as_deref());
-    if phase(run) == Phase::Running && claimed.is_some_and(|claimed| !pods.iter().any(|pod| pod.uid == claimed)) {
+    let is_missing = |pods: &[PodView]| claimed.filter(|claimed| !pods.iter().any(|pod| pod.uid == **claimed));
+    if phase(run) == Phase::Running && is_missing(&pods).is_some() {
         pods = context.live_pods(uid).await?.iter().map(|pod| view::pod(pod, &token)).collect();
+        let gone = is_missing(&pods).and_then(|claimed| context.caches.gone.last_seen(claimed));
+        pods.extend(gone.map(|pod| view::pod(&pod, &token)));
     }
     let mut warning = None;
     if let Some(attempt) = attempt.filter(|_| !phase(run).is_finished() && claimed.is_none()) {
@@ -285,3 +289,11 @@ async fn write_status(context: &Context, run: &ActionRun, plan: &Plan) -> Result
 #[cfg(test)]
 #[path = "controller_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "controller_end_tests.rs"]
+mod end_tests;
+
+#[cfg(test)]
+#[path = "controller_rights_tests.rs"]
+mod rights_tests;

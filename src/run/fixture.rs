@@ -180,7 +180,7 @@ impl Fixture {
             skip_report: false,
         };
         let keys = Keys { token_key: b"token".to_vec(), stamp_key: b"stamp".to_vec() };
-        let caches = Caches { runs, extensions, targets, jobs, pods };
+        let caches = Caches { runs, extensions, targets, jobs, pods, gone: Arc::default() };
         let metrics = Arc::new(Metrics::new());
         let context = Context::new(api.client(), settings, keys, Arc::new(FakeTrees), caches, metrics);
         api.put(RUN, run());

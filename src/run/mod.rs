@@ -8,7 +8,7 @@
 //!
 //! `claim`, `claimed`, `decide`, `job`, `kept`, `network_policy`, `queue`, `report`, `request`, `retention`, `retry`,
 //! `rights`, `secret_parameters`, `status`, `target_status`, `tries`, `turn`, `verdict` and `view` are pure; `apply`, `ask`, `authenticate`, `check`,
-//! `collect`, `context`, `controller`, `entrypoint`, `expire`, `live`, `output`, `pinned`, `restrict`, `routes`, `slots`, `sweep`,
+//! `collect`, `context`, `controller`, `entrypoint`, `expire`, `gone`, `live`, `output`, `pinned`, `restrict`, `routes`, `slots`, `sweep`,
 //! `unreadable` and `watching` do I/O, or
 //! remember, and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
@@ -26,6 +26,7 @@ mod entrypoint;
 mod expire;
 #[cfg(test)]
 mod fixture;
+mod gone;
 pub mod job;
 mod kept;
 pub mod live;

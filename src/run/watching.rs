@@ -1,6 +1,7 @@
 //! What is watched: the caches, what fills them, and which runs an event makes worth a look.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::stream::{self, BoxStream};
@@ -16,6 +17,7 @@ use kube::{Client, Resource, ResourceExt as _};
 
 use super::context::Caches;
 use super::decide::phase;
+use super::gone::Gone;
 use super::job::{RUN_NAME_ANNOTATION, RUN_NAMESPACE_ANNOTATION};
 use super::kept;
 use crate::api::conditions::{INSTALLED, READY, find};
@@ -24,6 +26,9 @@ use crate::digest::Digest;
 
 /// A run as the watch gives it: one that cannot be read is no reason to stop.
 pub(super) type Guard = DeserializeGuard<ActionRun>;
+
+/// One event of a watch.
+type Told<K> = Result<watcher::Event<K>, watcher::Error>;
 
 /// A stream of runs to look at.
 pub type Triggers = BoxStream<'static, Result<ObjectRef<Guard>, watcher::Error>>;
@@ -44,9 +49,11 @@ pub fn watches(client: &Client, namespace: &str, (extensions, touched): Extensio
     let few = everything.clone().page_size(50);
     let (runs, run_stream) = watch(Api::<Guard>::all(client.clone()), few, kept::run);
     let (jobs, job_stream) = watch(Api::<Job>::namespaced(client.clone(), namespace), ours.clone(), kept::object);
-    let (pods, pod_stream) = watch(Api::<Pod>::namespaced(client.clone(), namespace), ours, kept::object);
+    let pods_at_api = watcher(Api::<Pod>::namespaced(client.clone(), namespace), ours).default_backoff();
+    let gone = Arc::<Gone>::default();
+    let (pods, pod_stream) = cached(noting_gone(pods_at_api, gone.clone()), kept::object);
     let (targets, target_stream) = watch(Api::all(client.clone()), everything, kept::object);
-    let caches = Caches { runs: runs.clone(), extensions, targets, jobs, pods };
+    let caches = Caches { runs: runs.clone(), extensions, targets, jobs, pods, gone };
     let waiting = runs.clone();
     let (mut seen, present) = (Seen::default(), caches.extensions.clone());
     let of_extension = move |touched: ObjectRef<Extension>| {
@@ -84,8 +91,28 @@ fn watch<K>(
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
+    cached(watcher(api, config).default_backoff(), cut)
+}
+
+/// A cache of what `events` tell, and the objects that they are about.
+fn cached<K>(
+    events: impl Stream<Item = Told<K>> + Send,
+    cut: fn(&mut K),
+) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send)
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
     let (store, writer) = reflector::store();
-    (store, watcher(api, config).default_backoff().modify(cut).reflect(writer).touched_objects())
+    (store, events.modify(cut).reflect(writer).touched_objects())
+}
+
+/// The same events; before a cache forgets a pod, `gone` remembers it.
+fn noting_gone(events: impl Stream<Item = Told<Pod>> + Send, gone: Arc<Gone>) -> impl Stream<Item = Told<Pod>> + Send {
+    events.inspect_ok(move |event| {
+        if let watcher::Event::Delete(pod) = event {
+            gone.note(pod);
+        }
+    })
 }
 
 fn unfinished(runs: &Store<Guard>, refers: impl Fn(&ActionRun) -> bool) -> Vec<ObjectRef<Guard>> {
@@ -156,6 +183,23 @@ mod tests {
 
     fn condition(kind: &str, status: &str, message: &str) -> Value {
         json!({"type": kind, "status": status, "reason": "R", "message": message, "lastTransitionTime": "2026-11-23T10:00:00Z"})
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_the_cache_forgets_is_remembered_as_it_was_last() {
+        let pod =
+            |phase: &str| -> Pod { serde_json::from_value(fixture::pod("p1", 1, json!({"phase": phase}))).unwrap() };
+        let events = [
+            watcher::Event::Init,
+            watcher::Event::InitApply(pod("Running")),
+            watcher::Event::InitDone,
+            watcher::Event::Delete(pod("Failed")),
+        ];
+        let gone = Arc::<Gone>::default();
+        let (store, touched) = cached(noting_gone(stream::iter(events.map(Ok)), gone.clone()), kept::object);
+        assert_eq!(touched.try_collect::<Vec<_>>().await.unwrap().len(), 2);
+        assert!(store.state().is_empty());
+        assert_eq!(gone.last_seen("p1").unwrap().status.as_ref().unwrap().phase.as_deref(), Some("Failed"));
     }
 
     #[test]
