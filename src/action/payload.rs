@@ -17,6 +17,9 @@ const EXTERNAL: &str = "External:";
 /// Key in `externaldetails.virtualmachine` of the VLAN of the default NIC, for `create` and `start`.
 const VLAN: &str = "cloudstack.vlan";
 
+/// The detail by which CloudStack knows that it is about to create an instance, and not only to start it.
+const DEPLOYS: &str = "deployvm";
+
 /// Everything that a payload is built from.
 #[derive(Debug, Clone)]
 pub struct PayloadInput<'a> {
@@ -129,7 +132,8 @@ fn vm(input: &PayloadInput<'_>, external: &BTreeMap<String, String>) -> Option<M
             vm.entry(key).or_insert_with(|| Value::from(value));
         }
     }
-    if !(input.prepared.is_empty() && external.is_empty()) {
+    let deploys = matches!(input.kind, ActionKind::Lifecycle(LifecycleAction::Prepare | LifecycleAction::Create));
+    if !(input.prepared.is_empty() && external.is_empty()) || deploys && !vm.is_empty() {
         let details = vm.entry("details").or_insert_with(|| json!({}));
         if !details.is_object() {
             *details = json!({});
@@ -138,6 +142,9 @@ fn vm(input: &PayloadInput<'_>, external: &BTreeMap<String, String>) -> Option<M
             details.extend(input.prepared.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
             details
                 .extend(external.iter().map(|(key, value)| (format!("{EXTERNAL}{key}"), Value::from(value.as_str()))));
+            if deploys {
+                details.entry(DEPLOYS).or_insert_with(|| "true".into());
+            }
         }
     }
     if !input.prepared_nics.is_empty() {

@@ -106,6 +106,9 @@ fn lifecycle_actions_get_neither_action_nor_parameters() {
                 "{action}"
             );
             assert_eq!(payload["virtualmachinename"], "i-2-45-VM", "{action}");
+            let deploys = matches!(action, Prepare | Create).then_some("true");
+            let details = &payload["cloudstack.vm.details"]["details"];
+            assert_eq!(details.get("deployvm").and_then(Value::as_str), deploys, "{action}");
         });
     }
 }
@@ -158,7 +161,7 @@ fn external_details_are_in_both_places_wherever_they_were_given() {
     let section = &built["externaldetails"]["virtualmachine"];
     assert_eq!(*section, json!({"pool": "a", "size": "4", "slot": "2", "rack": "c", "cloudstack.vlan": "7"}));
     let details = json!({"External:pool": "a", "External:size": "4", "External:slot": "2", "External:rack": "c",
-        "plain": "x", "serial": "s", "External:gone": null});
+        "plain": "x", "serial": "s", "External:gone": null, "deployvm": "true"});
     assert_eq!(built["cloudstack.vm.details"]["details"], details);
 }
 
@@ -240,7 +243,8 @@ fn the_documentations_sample_is_built() {
         },
         "virtualmachineid": "u",
         "cloudstack.vm.details": {
-            "id": 100, "name": "i-2-100-VM", "uuid": "u", "details": {"External:exttemplateid": "1"},
+            "id": 100, "name": "i-2-100-VM", "uuid": "u",
+            "details": {"External:exttemplateid": "1", "deployvm": "true"},
         },
         "virtualmachinename": "i-2-100-VM",
     });
