@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::needles::{ESCAPES, Found, Needle, first_bytes, needles};
+use super::follow::Follower;
+use super::needles::{Needle, needles};
+use super::spellings::{ESCAPES, LineBreak, Spelling, Spellings};
 use crate::protocol::MASK;
 
 /// The secrets to look for, shared by the streams of one run.
@@ -23,7 +25,7 @@ impl Secrets {
     /// Everything under which `values` could appear; see [`needles`].
     pub fn new<S: AsRef<str>>(values: &[S]) -> Self {
         let all = needles(values);
-        let begins = |byte: u16| all.partition_point(|needle| u16::from(needle.first_two_bytes().0) < byte);
+        let begins = |byte: u16| all.partition_point(|needle| u16::from(needle.text.as_bytes()[0]) < byte);
         let by_first =
             if all.is_empty() { Vec::new() } else { (0..256).map(|byte| begins(byte)..begins(byte + 1)).collect() };
         let begins = beginnings(&all);
@@ -35,20 +37,6 @@ impl Secrets {
         self.0.all.is_empty()
     }
 
-    /// What the start of `text`, which is not empty, has of any secret.
-    fn at_start_of(&self, text: &[u8]) -> Found {
-        let of = |byte: u8| self.0.by_first.get(usize::from(byte)).map_or(&[][..], |range| &self.0.all[range.clone()]);
-        let (one, other) = match first_bytes(text) {
-            None => (self.0.all.as_slice(), &[][..]),
-            Some([first, second]) if first == second => (of(first), &[][..]),
-            Some([first, second]) => (of(first), of(second)),
-        };
-        one.iter().chain(other).fold(Found::default(), |found, needle| {
-            let next = needle.at_start_of(text);
-            Found { bytes: found.bytes.max(next.bytes), undecided: found.undecided | next.undecided }
-        })
-    }
-
     /// Where in `text` the first secret could begin.
     fn next_beginning(&self, text: &[u8]) -> Option<usize> {
         let begins = self.0.begins.as_slice();
@@ -57,24 +45,26 @@ impl Secrets {
         found.or(text.len().checked_sub(1))
     }
 
+    /// The needles, by their index, of which `text` could be the beginning by one of its spellings.
+    fn begun_by<'a>(&'a self, text: &'a [u8], spellings: &'a Spellings) -> impl Iterator<Item = (usize, &'a Spelling)> {
+        let next = text.get(1).copied();
+        let may_go_on = move |index: &usize| {
+            let second = self.0.all[*index].text.as_bytes()[1];
+            next.is_none_or(|next| next == second || ESCAPES.contains(&next))
+        };
+        spellings.iter().flat_map(move |spelling| {
+            let begun = self.0.by_first[usize::from(spelling.stands_for()[0])].clone();
+            begun.filter(move |index| spelling.bytes > 1 || may_go_on(index)).map(move |index| (index, spelling))
+        })
+    }
+
     /// Where secrets are in the whole of a text; those that overlap are one.
     pub fn places(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let mut places: Vec<Range<usize>> = Vec::new();
-        if self.is_empty() {
-            return places;
+        let mut search = Search::default();
+        if !self.is_empty() {
+            search.advance(self, text, true);
         }
-        let mut at = 0;
-        while let Some(skipped) = self.next_beginning(&text[at..]) {
-            at += skipped;
-            let bytes = self.at_start_of(&text[at..]).bytes;
-            match places.last_mut() {
-                Some(last) if bytes > 0 && at < last.end => last.end = last.end.max(at + bytes),
-                _ if bytes > 0 => places.push(at..at + bytes),
-                _ => {}
-            }
-            at += 1;
-        }
-        places
+        search.places
     }
 }
 
@@ -83,7 +73,7 @@ fn beginnings(needles: &[Needle]) -> Vec<bool> {
     let mut begins = vec![false; if needles.is_empty() { 0 } else { 1 << 16 }];
     let mut add = |first: u8, second: u8| begins[usize::from(first) << 8 | usize::from(second)] = true;
     for needle in needles {
-        let (first, second) = needle.first_two_bytes();
+        let (first, second) = (needle.text.as_bytes()[0], needle.text.as_bytes()[1]);
         add(first, second);
         ESCAPES.iter().for_each(|escape| add(first, *escape));
         if first == b' ' {
@@ -96,20 +86,98 @@ fn beginnings(needles: &[Needle]) -> Vec<bool> {
     begins
 }
 
+/// A search for all secrets in one stream. Positions count from the stream's beginning.
+#[derive(Debug, Default)]
+struct Search {
+    /// How far the stream was looked at.
+    at: usize,
+    /// One for each needle.
+    followers: Vec<Follower>,
+    /// Of the followers those that are not idle.
+    active: Vec<usize>,
+    /// What was found and not taken out yet, in order; those that overlap are one.
+    places: Vec<Range<usize>>,
+}
+
+impl Search {
+    /// Looks at `text`, the stream from where it was last looked at, as far as is decided without what follows.
+    fn advance(&mut self, secrets: &Secrets, text: &[u8], is_end: bool) {
+        self.followers.resize_with(secrets.0.all.len(), Follower::default);
+        let mut rest = text;
+        loop {
+            if self.active.is_empty() {
+                let skipped = secrets.next_beginning(rest).unwrap_or_default();
+                rest = &rest[skipped..];
+                self.at += skipped;
+            }
+            let spellings = Spellings::of(rest);
+            let may_break = |index: &usize| self.followers[*index].may_break(&secrets.0.all[*index], self.at);
+            let line_break = match rest.first() {
+                Some(b'\r' | b'\n' | b'\\') if self.active.iter().any(may_break) => LineBreak::of(rest),
+                _ => LineBreak::default(),
+            };
+            if !is_end && (rest.is_empty() || spellings.cut || line_break.cut) {
+                break;
+            }
+            self.step(secrets, rest, &spellings, line_break);
+            let Some((_, after)) = rest.split_first() else { break };
+            rest = after;
+            self.at += 1;
+        }
+        for index in &self.active {
+            self.followers[*index].secret().for_each(|place| add(&mut self.places, place));
+        }
+    }
+
+    fn step(&mut self, secrets: &Secrets, rest: &[u8], spellings: &Spellings, line_break: LineBreak) {
+        let Self { at, followers, active, places } = self;
+        active.retain(|index| {
+            if let Some(place) = followers[*index].step(&secrets.0.all[*index], *at, spellings, line_break) {
+                add(places, place);
+            }
+            !followers[*index].is_idle()
+        });
+        for (index, spelling) in secrets.begun_by(rest, spellings) {
+            let was_idle = followers[index].is_idle();
+            followers[index].begin(&secrets.0.all[index], *at, spelling);
+            if was_idle && !followers[index].is_idle() {
+                active.push(index);
+            }
+        }
+    }
+
+    /// How far it is decided what is secret.
+    fn decided(&self) -> usize {
+        self.active.iter().filter_map(|index| self.followers[*index].undecided()).min().unwrap_or(self.at)
+    }
+}
+
+/// Adds a place that ends behind the beginning of all others.
+fn add(places: &mut Vec<Range<usize>>, place: Range<usize>) {
+    let mut place = place;
+    while let Some(last) = places.pop_if(|last| place.start < last.end) {
+        place = place.start.min(last.start)..place.end.max(last.end);
+    }
+    places.push(place);
+}
+
 /// Replaces every secret in one stream by [`MASK`]; secrets that overlap share one mask. What could be the beginning
 /// of a secret is held back until more of the stream, or its end, decides.
 #[derive(Debug)]
 pub struct Redactor {
     secrets: Secrets,
+    search: Search,
     held: Vec<u8>,
-    /// Bytes at the start of `held` that a mask already stands for.
+    /// Where in the stream `held` begins.
+    begin: usize,
+    /// Where in the stream ends what a mask already stands for.
     masked: usize,
 }
 
 impl Redactor {
     /// A redactor at the start of a stream.
     pub fn new(secrets: Secrets) -> Self {
-        Self { secrets, held: Vec::new(), masked: 0 }
+        Self { secrets, search: Search::default(), held: Vec::new(), begin: 0, masked: 0 }
     }
 
     /// Takes the next piece of the stream and appends what is decided to `out`.
@@ -128,141 +196,28 @@ impl Redactor {
             out.append(&mut self.held);
             return;
         }
-        let mut done = 0;
-        while done < self.held.len() {
-            if self.masked == 0 {
-                let rest = &self.held[done..];
-                let plain = self.secrets.next_beginning(rest).unwrap_or_default();
-                out.extend_from_slice(&rest[..plain]);
-                done += plain;
-            }
-            let found = self.secrets.at_start_of(&self.held[done..]);
-            if found.undecided && !at_end {
-                break;
-            }
-            if found.bytes > 0 && self.masked == 0 {
+        self.search.advance(&self.secrets, &self.held[self.search.at - self.begin..], at_end);
+        let end = if at_end { self.search.at } else { self.search.decided() };
+        let held = |part: Range<usize>| &self.held[part.start - self.begin..part.end - self.begin];
+        let mut done = self.begin.max(self.masked.min(end));
+        let decided = self.search.places.partition_point(|place| place.start < end);
+        for place in self.search.places.drain(..decided) {
+            if place.start >= self.masked {
+                out.extend_from_slice(held(done..place.start));
                 out.extend_from_slice(MASK.as_bytes());
             }
-            self.masked = self.masked.max(found.bytes);
-            if self.masked > 0 {
-                self.masked -= 1;
-            } else {
-                out.push(self.held[done]);
-            }
-            done += 1;
+            self.masked = self.masked.max(place.end);
+            done = self.masked.min(end);
         }
-        self.held.drain(..done);
+        out.extend_from_slice(held(done..end));
+        self.held.drain(..end - self.begin);
+        self.begin = end;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn redact(values: &[&str], pieces: &[&[u8]]) -> String {
-        let mut redactor = Redactor::new(Secrets::new(values));
-        let mut out = Vec::new();
-        for piece in pieces {
-            redactor.feed(piece, &mut out);
-        }
-        redactor.finish(&mut out);
-        String::from_utf8_lossy(&out).into_owned()
-    }
-
-    #[test]
-    fn a_secret_is_replaced_in_every_spelling() {
-        let text = r#"p="s=cr t" {"p":"s\u003dcr t"} s%3Dcr+t s%3dcr%20t cz1jciB0"#;
-        assert_eq!(
-            redact(&["s=cr t"], &[text.as_bytes()]),
-            r#"p="********" {"p":"********"} ******** ******** ********"#
-        );
-    }
-
-    #[test]
-    fn base64_in_lines_is_replaced_however_it_is_split() {
-        let text = b"token: MDEyMzQ1Njc4OWFi\r\nY2RlZg== end";
-        for at in 0..text.len() {
-            let (first, second) = text.split_at(at);
-            assert_eq!(redact(&["0123456789abcdef"], &[first, second]), "token: ******** end", "{at}");
-        }
-    }
-
-    #[test]
-    fn a_secret_split_over_two_pieces_is_replaced() {
-        for at in 0..=7 {
-            let (first, second) = b"hunter2".split_at(at);
-            assert_eq!(redact(&["hunter2"], &[b"a ", first, second, b" b"]), "a ******** b");
-        }
-    }
-
-    #[test]
-    fn what_cannot_become_a_secret_is_passed_on_at_once() {
-        let mut redactor = Redactor::new(Secrets::new(&["hunter2"]));
-        let mut out = Vec::new();
-        redactor.feed(b"progress: 10% hunt", &mut out);
-        assert_eq!(out, b"progress: 10% ");
-        redactor.feed(b"ing", &mut out);
-        assert_eq!(out, b"progress: 10% hunting");
-    }
-
-    #[test]
-    fn the_beginning_of_a_secret_at_the_end_of_the_stream_is_kept() {
-        assert_eq!(redact(&["hunter2"], &[b"hunter"]), "hunter");
-    }
-
-    #[test]
-    fn of_overlapping_secrets_nothing_remains() {
-        assert_eq!(redact(&["abcdef", "defghi"], &[b"-abcdefghi-"]), "-********-");
-        assert_eq!(redact(&["abcd", "abcdefgh"], &[b"-abcdefgh-abcdef-"]), "-********-********ef-");
-        assert_eq!(redact(&["aaaa"], &[b"aaaaaa"]), "********");
-    }
-
-    #[test]
-    fn bytes_that_are_not_utf8_pass_and_do_not_hide_a_secret() {
-        let mut redactor = Redactor::new(Secrets::new(&["hunter2"]));
-        let mut out = Vec::new();
-        redactor.feed(b"\xff\xfehunter2\xff", &mut out);
-        redactor.finish(&mut out);
-        assert_eq!(out, b"\xff\xfe********\xff");
-    }
-
-    /// With a step for each byte of the secret at each of the text's this would not end while somebody waits.
-    #[test]
-    fn a_long_secret_of_one_character_is_masked_in_a_long_text_of_it() {
-        for (byte, secret, text) in [("a", 8192, 1 << 18), ("\\", 4096, 1 << 15)] {
-            let (secret, text) = (byte.repeat(secret), byte.repeat(text));
-            assert_eq!(redact(&[&secret], &[text.as_bytes()]), MASK);
-        }
-    }
-
-    #[test]
-    fn without_secrets_nothing_is_held_back() {
-        let mut redactor = Redactor::new(Secrets::default());
-        let mut out = Vec::new();
-        redactor.feed(b"anything", &mut out);
-        assert_eq!(out, b"anything");
-    }
-
-    proptest! {
-        #[test]
-        fn how_the_stream_is_cut_does_not_change_the_result(
-            text in r"(abab|ba|c|abac| |%20|\\u0061|\\|YWJ|hY|g==|\n){0,30}",
-            cuts in proptest::collection::vec(0usize..120, 0..8),
-        ) {
-            let values = ["abab", "bac a", "abacab"];
-            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
-            cuts.extend([0, text.len()]);
-            cuts.sort_unstable();
-            let pieces: Vec<&[u8]> = cuts.windows(2).map(|w| &text.as_bytes()[w[0]..w[1]]).collect();
-            prop_assert_eq!(redact(&values, &pieces), redact(&values, &[text.as_bytes()]));
-        }
-
-        #[test]
-        fn no_secret_survives(before in "[a-c]{0,12}", after in "[a-c]{0,12}", cut in 0usize..30) {
-            let text = format!("{before}abcabc{after}");
-            let (first, second) = text.as_bytes().split_at(cut.min(text.len()));
-            prop_assert!(!redact(&["abcabc"], &[first, second]).contains("abcabc"));
-        }
-    }
-}
+#[path = "redact_property_tests.rs"]
+mod property_tests;
+#[cfg(test)]
+#[path = "redact_tests.rs"]
+mod tests;
