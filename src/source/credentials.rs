@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::docker_config::{DockerConfig, DockerConfigFault};
 use super::error::SourceError;
 use super::url::{Origin, OriginFault};
+use crate::runner::redact::Secrets;
 
 /// The annotation that lists the origins a Secret's content may be sent to, separated by commas or white space.
 pub const ALLOWED_ORIGINS: &str = "outrigger.dev/allowed-origins";
@@ -205,6 +206,15 @@ impl Credentials {
         };
         let refused = || SourceError::Client(format!("Secret {:?}: not sendable in a header", self.secret));
         value.map(Some).ok_or_else(refused)
+    }
+
+    /// What no text may hold that a server had a part in.
+    pub(super) fn secrets(&self) -> Secrets {
+        match &self.login {
+            None | Some(Login::Docker(_)) => Secrets::default(),
+            Some(Login::Bearer(token)) => Secrets::new(&[token]),
+            Some(Login::Basic { username, password }) => Secrets::new(&[password, &format!("{username}:{password}")]),
+        }
     }
 
     /// Whether the content may be sent to `origin`.

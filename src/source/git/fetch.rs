@@ -160,7 +160,7 @@ fn connect(shared: &Arc<Shared>) -> Result<(Transport<Bridge>, Handshake), Sourc
         let cause = format!(
             "the repository names its objects by {format}, and only sha1 is supported; use a repository with sha1, or an archive"
         );
-        return Err(git(&shared.url, &cause));
+        return Err(shared.git(&cause));
     }
     Ok((transport, handshake))
 }
@@ -202,7 +202,7 @@ fn receive_pack(
             store(pack).map_err(|error| validation(shared.fail(error).to_string()).raise())?;
             Ok(true)
         },
-        Discard,
+        shared.said(),
         &shared.interrupt,
         Context { handshake: &mut handshake, transport: &mut transport, user_agent: agent(), trace_packetlines: false },
         Options {
@@ -219,7 +219,7 @@ fn receive_pack(
         }
         other => other,
     })?;
-    if came { Ok(()) } else { Err(git(&shared.url, "the server sent no objects")) }
+    if came { Ok(()) } else { Err(shared.git("the server sent no objects")) }
 }
 
 /// Refuse the pack in the file `received` if it costs more than `bounds` allows. It takes hardly any memory itself.
@@ -248,7 +248,7 @@ fn index_pack(shared: &Arc<Shared>, received: &Path, dir: &Path, bounds: &Bounds
         options,
     );
     let index_path = written.map_err(|error| failure(shared, &error))?.index_path;
-    let index_path = index_path.ok_or_else(|| git(&shared.url, "the server sent no objects"))?;
+    let index_path = index_path.ok_or_else(|| shared.git("the server sent no objects"))?;
     let opened = pack::index::File::at(&index_path, Kind::Sha1).and_then(|index| {
         let data = pack::data::File::at(index_path.with_extension("pack"), Kind::Sha1)?;
         Ok(pack::Bundle { index, pack: data.with_alloc_limit_bytes(allocation) })
@@ -306,7 +306,7 @@ fn advertised(entry: Ref) -> Option<Advertised> {
 
 /// What our own HTTP layer found wrong, or else what `gix` says.
 fn failure(shared: &Shared, error: &gix::Error) -> SourceError {
-    shared.take_failure().unwrap_or_else(|| git(&shared.url, &format!("{error:#}")))
+    shared.take_failure().unwrap_or_else(|| shared.git(&format!("{error:#}")))
 }
 
 /// What our own HTTP layer found wrong, or else `fault`.
@@ -317,14 +317,8 @@ fn refused(shared: &Shared, bounds: &Bounds, fault: PackFault) -> SourceError {
         PackFault::Memory(limit) => SourceError::ObjectTooLarge { url, limit },
         PackFault::Chain(limit) => SourceError::ChangesTooLarge { url, limit },
         PackFault::Total(limit) => SourceError::ObjectsTooLarge { url, limit },
-        PackFault::Malformed(cause) => git(&shared.url, &cause),
+        PackFault::Malformed(cause) => shared.git(&cause),
     })
-}
-
-pub(super) fn git(url: &SourceUrl, cause: &str) -> SourceError {
-    const SHOWN: usize = 400;
-    let line: String = cause.split_whitespace().collect::<Vec<_>>().join(" ");
-    SourceError::Git { url: url.to_string(), cause: line.chars().filter(|c| !c.is_control()).take(SHOWN).collect() }
 }
 
 pub(super) fn interrupted(interrupt: &AtomicBool) -> bool {

@@ -97,7 +97,7 @@ pub fn number(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-fn line(data: &[u8]) -> Vec<u8> {
+pub fn line(data: &[u8]) -> Vec<u8> {
     [format!("{:04x}", data.len() + 4).as_bytes(), data].concat()
 }
 

@@ -6,12 +6,12 @@ use std::sync::atomic::AtomicBool;
 use gix::ObjectId;
 use gix::objs::Kind;
 
-use super::fixtures::{BY_ID, Pack, header, number, serve, serve_until};
+use super::fixtures::{BY_ID, Pack, header, line, number, serve, serve_until};
 use super::pack::{Bounds, PackFault, check};
 use crate::api::reason::{FailureClass, Reason};
 use crate::archive::Limits;
 use crate::source::testing::{Server, fetcher};
-use crate::source::{Request, Resolution, SourceError, SourceUrl};
+use crate::source::{Credentials, Request, Resolution, SourceError, SourceUrl};
 
 /// What comes of the commit `commit` out of `pack`: names of the root, or the error.
 async fn fetched(pack: Vec<u8>, commit: ObjectId, limits: Limits) -> Result<Vec<String>, SourceError> {
@@ -19,11 +19,22 @@ async fn fetched(pack: Vec<u8>, commit: ObjectId, limits: Limits) -> Result<Vec<
 }
 
 async fn fetched_from(server: &Server, commit: ObjectId, limits: Limits) -> Result<Vec<String>, SourceError> {
+    fetched_as(None, server, commit, limits).await
+}
+
+async fn fetched_as(
+    credentials: Option<&Credentials>,
+    server: &Server,
+    commit: ObjectId,
+    limits: Limits,
+) -> Result<Vec<String>, SourceError> {
     let url = SourceUrl::parse(&server.url("/x.git")).unwrap();
     let request = Request::Git { url, refs: Some(commit.to_string().parse().unwrap()) };
-    let Resolution::Changed(pending) = fetcher().resolve(&request, None, None).await? else { panic!("unchanged") };
+    let Resolution::Changed(pending) = fetcher().resolve(&request, credentials, None).await? else {
+        panic!("unchanged")
+    };
     let dest = tempfile::tempdir().unwrap();
-    fetcher().fetch(pending, None, dest.path(), limits).await?;
+    fetcher().fetch(pending, credentials, dest.path(), limits).await?;
     let names = std::fs::read_dir(dest.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     Ok(names.collect())
 }
@@ -148,6 +159,40 @@ async fn what_comes_instead_of_the_rest_of_a_pack_is_an_error_of_the_server() {
     let error = fetched_from(&server, commit, Limits::default()).await.unwrap_err();
     assert!(error.to_string().contains("git: the pack cannot be read: "), "{error}");
     assert_eq!((error.reason(), error.class()), (Reason::FetchFailed, FailureClass::Transient));
+}
+
+#[tokio::test]
+async fn what_a_server_says_as_it_gives_up_is_told() {
+    let (pack, commit) = single("100644", b"a");
+    for sent in [0, 30, pack.len()] {
+        let server = serve_until(&pack[..sent], &line(b"\x03fatal: \x1b[31mpack-objects\n died of signal 9\n")).await;
+        let fetched = fetched_from(&server, commit, Limits::default()).await;
+        if sent == pack.len() {
+            assert_eq!(fetched.unwrap(), ["a"], "everything came");
+            continue;
+        }
+        let error = fetched.unwrap_err();
+        let expected = "/x.git: git: the server says: fatal: \\u{1b}[31mpack-objects died of signal 9";
+        assert!(error.to_string().ends_with(expected), "{sent}: {error}");
+        assert_eq!((error.reason(), error.class()), (Reason::FetchFailed, FailureClass::Transient));
+    }
+    let server = serve_until(&[], &line(&[b"\x03", [b'x'; 9000].as_slice()].concat())).await;
+    let error = fetched_from(&server, commit, Limits::default()).await.unwrap_err().to_string();
+    assert!(error.ends_with(&"x".repeat(300)) && error.len() < 600, "{error}");
+    let server = serve_until(&[], &line(b"\x03upload-pack: not our ref 1234")).await;
+    let error = fetched_from(&server, commit, Limits::default()).await.unwrap_err().to_string();
+    assert!(error.ends_with("that the server would hand out; name a branch or tag that holds it"), "{error}");
+}
+
+#[tokio::test]
+async fn credentials_that_a_server_repeats_are_masked() {
+    let (_, commit) = single("100644", b"a");
+    let server = serve_until(&[], &line(b"\x03no access for hunter2 (Basic Ym9iOmh1bnRlcjI=)")).await;
+    let data = [("username", "bob"), ("password", "hunter2")];
+    let data = data.into_iter().map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).collect();
+    let credentials = Credentials::from_secret("login", &data, Some(&server.url(""))).unwrap();
+    let error = fetched_as(Some(&credentials), &server, commit, Limits::default()).await.unwrap_err().to_string();
+    assert!(error.ends_with("git: the server says: no access for ******** (Basic ********)"), "{error}");
 }
 
 #[tokio::test]

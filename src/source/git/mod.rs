@@ -3,6 +3,7 @@
 mod fetch;
 mod pack;
 mod reference;
+mod said;
 mod transport;
 mod tree;
 

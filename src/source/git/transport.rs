@@ -14,12 +14,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use url::Url;
 
+use super::said::Said;
 use crate::source::door::{Authorization, Body, Outgoing, Session};
 use crate::source::error::{RedirectFault, SourceError};
 use crate::source::url::{SourceUrl, masked};
 
 /// Bytes of one request to a git server: a few wants and capabilities.
 const MAX_REQUEST_BYTES: usize = 256 << 10;
+/// Characters of what a server says, or is found wrong with it.
+const CAUSE_CHARACTERS: usize = 400;
 const ADVERTISEMENT: &str = "/info/refs";
 const SERVICE: &str = "service=git-upload-pack";
 
@@ -34,6 +37,7 @@ pub(super) struct Shared {
     pub interrupt: AtomicBool,
     /// The first error, which says more than what `gix` makes of it.
     failure: Mutex<Option<SourceError>>,
+    said: Said,
 }
 
 impl Shared {
@@ -46,6 +50,7 @@ impl Shared {
             got: AtomicU64::new(0),
             interrupt: AtomicBool::new(false),
             failure: Mutex::new(None),
+            said: Said::default(),
         }
     }
 
@@ -59,6 +64,26 @@ impl Shared {
 
     pub fn take_failure(&self) -> Option<SourceError> {
         lock(&self.failure).take()
+    }
+
+    /// Told what the server says as it gives up.
+    pub fn said(&self) -> Said {
+        self.said.clone()
+    }
+
+    /// The error of the server, which says itself why, or else for `cause`. It may repeat what it was sent.
+    pub fn git(&self, cause: &str) -> SourceError {
+        let cause = self.said.text().map_or_else(|| cause.to_owned(), |said| format!("the server says: {said}"));
+        let line = cause.split_whitespace().collect::<Vec<_>>().join(" ");
+        let shown = self.session.masked(&line).chars().take(CAUSE_CHARACTERS).fold(String::new(), |mut shown, c| {
+            if c.is_control() {
+                shown.extend(c.escape_default())
+            } else {
+                shown.push(c)
+            }
+            shown
+        });
+        SourceError::Git { url: self.url.to_string(), cause: shown }
     }
 
     /// Keep `error` for later and give `gix` a word for it.

@@ -8,13 +8,12 @@ use gix::objs::tree::{EntryKind, EntryMode};
 use gix::objs::{CommitRefIter, Kind, TagRefIter, TreeRefIter};
 use gix::odb::pack;
 
-use super::fetch::{git, interrupted};
+use super::fetch::interrupted;
 use super::pack::Bounds;
 use super::reference::Selected;
 use super::transport::Shared;
 use crate::archive::{Limits, TreeSummary, TreeWriter, UnpackError};
 use crate::source::error::{ContentFault, SourceError};
-use crate::source::url::SourceUrl;
 
 /// Annotated tags that may point to each other before a commit comes.
 const MAX_TAG_CHAIN: usize = 5;
@@ -33,7 +32,7 @@ pub(super) fn write_tree(
 ) -> Result<TreeSummary, SourceError> {
     let url = &shared.url;
     let refused = |source| SourceError::Unpack { url: url.to_string(), source };
-    let objects = Objects { objects, url };
+    let objects = Objects { objects, shared };
     let tree = objects.tree_of(selected)?;
     let writer = TreeWriter::new(dest, limits).map_err(refused)?;
     let mut walk = Walk { objects, writer, shared, tree_bytes: bounds.tree_bytes };
@@ -43,7 +42,7 @@ pub(super) fn write_tree(
 
 struct Objects<'a> {
     objects: &'a pack::Bundle,
-    url: &'a SourceUrl,
+    shared: &'a Shared,
 }
 
 impl Objects<'_> {
@@ -53,8 +52,8 @@ impl Objects<'_> {
         let found = self.objects.find(&id, &mut bytes, &mut inflate, &mut pack::cache::Never);
         match found.map(|found| found.map(|(data, _)| data.kind)) {
             Ok(Some(kind)) => Ok((kind, bytes)),
-            Ok(None) => Err(git(self.url, &format!("the server did not send object {id}"))),
-            Err(error) => Err(git(self.url, &format!("object {id}: {error:#}"))),
+            Ok(None) => Err(self.shared.git(&format!("the server did not send object {id}"))),
+            Err(error) => Err(self.shared.git(&format!("object {id}: {error:#}"))),
         }
     }
 
@@ -63,21 +62,21 @@ impl Objects<'_> {
         let mut id = selected.want;
         for _ in 0..=MAX_TAG_CHAIN {
             let (kind, bytes) = self.read(id)?;
-            let damaged = |error: gix::Error| git(self.url, &format!("object {id}: {error:#}"));
+            let damaged = |error: gix::Error| self.shared.git(&format!("object {id}: {error:#}"));
             match kind {
                 Kind::Tag => id = TagRefIter::from_bytes(&bytes, HashKind::Sha1).target_id().map_err(damaged)?,
                 Kind::Commit if selected.revision.ends_with(&format!("sha1:{id}")) => {
                     return CommitRefIter::from_bytes(&bytes, HashKind::Sha1).tree_id().map_err(damaged);
                 }
                 Kind::Commit => {
-                    return Err(git(self.url, &format!("{} leads to commit {id}", selected.revision)));
+                    return Err(self.shared.git(&format!("{} leads to commit {id}", selected.revision)));
                 }
                 Kind::Tree | Kind::Blob => {
-                    return Err(git(self.url, &format!("object {id} is a {kind}, not a commit")));
+                    return Err(self.shared.git(&format!("object {id} is a {kind}, not a commit")));
                 }
             }
         }
-        Err(git(self.url, &format!("more than {MAX_TAG_CHAIN} tags point to each other")))
+        Err(self.shared.git(&format!("more than {MAX_TAG_CHAIN} tags point to each other")))
     }
 }
 
@@ -94,15 +93,15 @@ impl Walk<'_> {
     fn directory(&mut self, id: ObjectId, path: &[u8]) -> Result<(), SourceError> {
         let (kind, bytes) = self.objects.read(id)?;
         if kind != Kind::Tree {
-            return Err(git(self.objects.url, &format!("object {id} is a {kind}, not a tree")));
+            return Err(self.shared.git(&format!("object {id} is a {kind}, not a tree")));
         }
         if bytes.len() as u64 > self.tree_bytes {
-            return Err(SourceError::ObjectTooLarge { url: self.objects.url.to_string(), limit: self.tree_bytes });
+            return Err(SourceError::ObjectTooLarge { url: self.shared.url.to_string(), limit: self.tree_bytes });
         }
         for entry in TreeRefIter::from_bytes(&bytes, HashKind::Sha1) {
-            let entry = entry.map_err(|error| git(self.objects.url, &format!("tree {id}: {error:#}")))?;
+            let entry = entry.map_err(|error| self.shared.git(&format!("tree {id}: {error:#}")))?;
             if interrupted(&self.shared.interrupt) {
-                return Err(git(self.objects.url, "cancelled"));
+                return Err(self.shared.git("cancelled"));
             }
             let name: &[u8] = entry.filename;
             let child = if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
@@ -141,16 +140,16 @@ impl Walk<'_> {
     fn blob(&self, id: ObjectId) -> Result<Vec<u8>, SourceError> {
         match self.objects.read(id)? {
             (Kind::Blob, bytes) => Ok(bytes),
-            (kind, _) => Err(git(self.objects.url, &format!("object {id} is a {kind}, not a blob"))),
+            (kind, _) => Err(self.shared.git(&format!("object {id} is a {kind}, not a blob"))),
         }
     }
 
     fn refused(&self, source: UnpackError) -> SourceError {
-        SourceError::Unpack { url: self.objects.url.to_string(), source }
+        SourceError::Unpack { url: self.shared.url.to_string(), source }
     }
 
     fn content(&self, path: &[u8], kind: ContentFault) -> SourceError {
         let path = String::from_utf8_lossy(path).chars().take(200).collect();
-        SourceError::Content { url: self.objects.url.to_string(), path, kind }
+        SourceError::Content { url: self.shared.url.to_string(), path, kind }
     }
 }
