@@ -136,8 +136,8 @@ async fn fetched(
         None => None,
     };
     let staging = match known {
-        Some(_) => None,
-        None => Some(stage(extension, context).await?),
+        Some(_) if !volume_failed(extension) => None,
+        _ => Some(stage(extension, context).await?),
     };
     let previous = known.as_ref().map(|known| &known.resolved);
     let resolution = match context.fetcher.resolve(&plan.wanted.request, inputs.credentials.as_ref(), previous).await {
@@ -148,7 +148,10 @@ async fn fetched(
         }
     };
     match (resolution, known) {
-        (Resolution::Unchanged(resolved), Some(known)) => Ok(Known { resolved, ..known }),
+        (Resolution::Unchanged(resolved), Some(known)) => {
+            discard(extension, context, staging).await;
+            Ok(Known { resolved, ..known })
+        }
         (Resolution::Changed(pending), _) => {
             let staging = match staging {
                 Some(staging) => staging,
@@ -163,8 +166,14 @@ async fn fetched(
     }
 }
 
-/// A directory to fetch into. Where nothing is known it is made before the source is asked: resolving may download an
-/// archive, and nothing is downloaded that could not be written.
+/// Whether the volume did not take what was fetched the last time.
+fn volume_failed(extension: &OrchestratorExtension) -> bool {
+    let conditions = extension.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.reason == Reason::StoreFailed.as_str())
+}
+
+/// A directory to fetch into. Where nothing is known, or the volume failed, it is made before the source is asked: resolving
+/// may download an archive, and nothing is downloaded that could not be written.
 async fn stage(extension: &OrchestratorExtension, context: &Context) -> Result<Staging, Failure> {
     let staging = on_volume(context, extension, Amount::Little, Store::stage).await?;
     staging.map_err(|error| store_failure(Stage::Fetch, &error))

@@ -1,8 +1,8 @@
 //! For tests: an extension whose source is a ConfigMap, in the fake API, and a store on a directory of its own.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kube::runtime::controller::Action;
@@ -130,6 +130,19 @@ impl Fixture {
         events.iter().map(|(_, event)| format!("{}: {}", text(event, "reason"), text(event, "note"))).collect()
     }
 
+    /// What the API stores of the extension when it is asked for `path`.
+    pub fn seen_at(&self, path: &'static str) -> Arc<Mutex<Vec<Value>>> {
+        let seen = Arc::new(Mutex::new(vec![]));
+        let told = seen.clone();
+        self.api.before(move |api, _, asked| {
+            if asked == path {
+                told.lock().unwrap().push(api.get(EXTENSION).unwrap());
+            }
+            None
+        });
+        seen
+    }
+
     /// A file of the installed tree, or of its directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join("extensions/probe").join(name)
@@ -145,6 +158,16 @@ impl Fixture {
     pub fn script(&self) -> String {
         std::fs::read_to_string(self.file("run.sh")).unwrap_or_default()
     }
+}
+
+/// A tar archive of such a run.sh.
+pub fn archive(script: &[u8]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(script.len() as u64);
+    header.set_mode(0o755);
+    builder.append_data(&mut header, "run.sh", script).unwrap();
+    builder.into_inner().unwrap()
 }
 
 /// A volume that may take so long for a little work.

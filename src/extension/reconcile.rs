@@ -241,5 +241,11 @@ fn publish(extension: &OrchestratorExtension, context: &Context, news: News) {
 }
 
 #[cfg(test)]
+#[path = "reconcile_damage_tests.rs"]
+mod damage_tests;
+#[cfg(test)]
 #[path = "reconcile_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "reconcile_volume_tests.rs"]
+mod volume_tests;

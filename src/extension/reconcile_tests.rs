@@ -1,36 +1,15 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+//! A look after an extension: what it writes, what it waits for, and what it says.
 
-use axum::body::Body;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::super::fixture::{CONFIG_MAP, EXTENSION, Fixture, RUN, SECRET, patient};
-use super::super::volume::{Patience, Volume};
+use super::super::fixture::{CONFIG_MAP, EXTENSION, Fixture, RUN, SECRET, archive};
 use super::*;
-use crate::digest::Digest;
-use crate::source::testing::{Server, bytes, status};
-
-/// What the API stores of the extension when it is asked for something else.
-fn seen_at(fixture: &Fixture, path: &'static str) -> Arc<std::sync::Mutex<Vec<Value>>> {
-    let seen = Arc::new(std::sync::Mutex::new(vec![]));
-    let told = seen.clone();
-    fixture.api.before(move |api, _, asked| {
-        if asked == path {
-            told.lock().unwrap().push(api.get(EXTENSION).unwrap());
-        }
-        None
-    });
-    seen
-}
-
-fn status_of(object: &Value, type_: &str) -> String {
-    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let found = conditions.iter().find(|condition| condition["type"] == type_);
-    found.map_or("none".to_owned(), |condition| condition["status"].as_str().unwrap().to_owned())
-}
+use crate::source::testing::{Server, bytes};
 
 #[tokio::test]
 async fn an_install_takes_at_most_three_writes_and_the_next_look_none() {
@@ -150,69 +129,6 @@ async fn a_status_that_the_api_refuses_is_an_error_after_which_pauses_grow() {
 }
 
 #[tokio::test]
-async fn what_was_changed_from_outside_is_repaired_and_told_once_each_time() {
-    let fixture = Fixture::installed().await;
-    for _ in 0..2 {
-        fixture.damage();
-        let during = seen_at(&fixture, CONFIG_MAP);
-        fixture.look().await;
-        let during = during.lock().unwrap()[0].clone();
-        assert_eq!(
-            ["Installed", "Ready", "Reconciling"].map(|type_| status_of(&during, type_)),
-            ["False", "Unknown", "True"]
-        );
-        assert_eq!(fixture.script(), "#!/bin/sh\necho one\n");
-        assert_eq!(
-            (fixture.shown("Ready"), fixture.shown("Reconciling")),
-            ("True Succeeded".into(), "none none".into())
-        );
-        assert_eq!(fixture.shown("Installed"), "True Succeeded");
-    }
-    let events = fixture.events().await;
-    let drifted: Vec<_> = events.iter().filter(|event| event.starts_with("Drifted: ")).collect();
-    assert!(!drifted.is_empty() && drifted.iter().all(|event| event.contains("run.sh")), "{events:?}");
-    let told = fixture.api.log().iter().filter(|line| line.contains("/events")).count();
-    assert_eq!(told, 3, "one installation, two repairs: {:?}", fixture.api.log());
-}
-
-#[tokio::test]
-async fn damage_is_found_while_slow_sources_take_all_turns_at_fetching() {
-    let fixture = Fixture::installed().await;
-    fixture.damage();
-    let turn = fixture.context.fetches.acquire().await.unwrap();
-    let found = async {
-        while fixture.shown("Installed") != "False Drifted" {
-            tokio::task::yield_now().await;
-        }
-        assert!(fixture.script().contains("changed"), "the repair waits for its turn");
-        drop(turn);
-    };
-    tokio::join!(fixture.look(), found);
-    assert_eq!(
-        (fixture.shown("Installed"), fixture.shown("Ready")),
-        ("True Succeeded".into(), "True Succeeded".into())
-    );
-}
-
-#[tokio::test]
-async fn damage_that_cannot_be_repaired_is_told_once() {
-    let fixture = Fixture::installed().await;
-    fixture.damage();
-    fixture.api.remove(CONFIG_MAP);
-    for _ in 0..3 {
-        fixture.look().await;
-        assert_eq!(
-            (fixture.shown("Installed"), fixture.shown("Ready")),
-            ("False Drifted".into(), "False NotFound".into())
-        );
-    }
-    let events = fixture.events().await;
-    assert_eq!(events.iter().filter(|event| event.starts_with("Drifted: ")).count(), 1, "{events:?}");
-    let told = fixture.api.log().iter().filter(|line| line.contains("/events")).count();
-    assert_eq!(told, 3, "installed, drifted, not found: {:?}", fixture.api.log());
-}
-
-#[tokio::test]
 async fn a_missing_config_map_or_secret_is_waited_for() {
     let fixture = Fixture::new();
     fixture.api.remove(CONFIG_MAP);
@@ -273,133 +189,9 @@ async fn what_the_fetched_manifest_asks_for_in_vain_is_said_of_compatibility_wit
 }
 
 #[tokio::test]
-async fn a_pinned_revision_is_repaired_from_a_source_that_still_has_it_and_else_says_so() {
-    let fixture = Fixture::installed().await;
-    let mut spec = serde_json::to_value(fixture.extension().spec).unwrap();
-    spec["revision"] = fixture.status()["artifact"]["treeDigest"].clone();
-    fixture.apply(spec);
-    fixture.damage();
-    fixture.look().await;
-    assert_eq!((fixture.shown("Ready"), fixture.script()), ("True Succeeded".into(), "#!/bin/sh\necho one\n".into()));
-
-    fixture.damage();
-    fixture.serve("two");
-    fixture.look().await;
-    assert_eq!(
-        (fixture.shown("Stalled"), fixture.shown("Installed")),
-        ("True RevisionNotKept".into(), "False Drifted".into())
-    );
-    let message = fixture.message("Ready");
-    assert!(
-        message.contains("run.sh")
-            && message.contains("and cannot be repaired: the source is at configmap/scripts@sha256:"),
-        "{message}"
-    );
-    fixture.serve("one");
-    fixture.look().await;
-    assert_eq!(fixture.shown("Ready"), "True Succeeded");
-}
-
-#[tokio::test]
-async fn a_volume_that_hangs_is_said_and_deletion_waits_for_it() {
-    let mut fixture = Fixture::installed().await;
-    let artifact = fixture.status()["artifact"].clone();
-    let (let_go, go) = mpsc::channel::<()>();
-    let go = std::sync::Mutex::new(go);
-    fixture.restart(move |leads| {
-        let _ = go.lock().unwrap().recv();
-        leads
-    });
-    fixture.context.volume = patient(Duration::from_millis(50));
-    let turn = fixture.context.fetches.acquire().await.unwrap();
-    for _ in 0..2 {
-        fixture.look().await;
-        assert_eq!(
-            (fixture.shown("Ready"), fixture.shown("Installed")),
-            ("False StoreFailed".into(), "Unknown StoreFailed".into())
-        );
-        assert!(
-            fixture.message("Ready").contains("the store's volume does not answer"),
-            "{}",
-            fixture.message("Ready")
-        );
-    }
-    assert_eq!(fixture.status()["artifact"], artifact);
-    drop(turn);
-    fixture.api.change(EXTENSION, |object| object["metadata"]["deletionTimestamp"] = "2026-11-23T10:00:00Z".into());
-    fixture.look().await;
-    assert!(fixture.message("Ready").starts_with("deletion waits for the volume"), "{}", fixture.message("Ready"));
-    assert_eq!(fixture.extension().finalizers(), [EXTENSION_FINALIZER]);
-    drop(let_go);
-    while !fixture.extension().finalizers().is_empty() {
-        fixture.look().await;
-    }
-    assert!(!fixture.file("").is_symlink());
-}
-
-#[tokio::test]
-async fn unpacking_that_hangs_is_said_of_the_volume_and_tried_again() {
-    let asked = AtomicUsize::new(0);
-    let script = "#!/bin/sh\n";
-    let annotations = json!({"org.opencontainers.image.title": "run.sh"});
-    let layer = json!({"mediaType": "text/plain", "digest": Digest::of(script), "size": script.len(), "annotations": annotations});
-    let manifest = json!({"schemaVersion": 2, "layers": [layer]}).to_string();
-    let server = Server::start(move |seen| match seen.target.contains("/blobs/") {
-        false => bytes(manifest.clone()),
-        // A download that does not end stands for a volume that does not.
-        true if asked.fetch_add(1, Ordering::SeqCst) == 0 => {
-            Response::new(Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>()))
-        }
-        true => bytes(script),
-    })
-    .await;
-    let (mut fixture, late) = (Fixture::new(), Duration::from_secs(3600));
-    let source = json!({"type": "oci", "url": format!("oci://{}/team/ext", server.address), "insecure": true});
-    fixture.apply(json!({"source": source, "entrypoint": {"path": "run.sh"}}));
-    fixture.look().await;
-    fixture.context.volume = Volume::new(Patience { little: late, trees: late, fetch: Duration::from_millis(50) });
-    fixture.look().await;
-    assert_eq!(fixture.shown("SourceFetched"), "False StoreFailed");
-    assert_eq!(
-        fixture.message("Ready"),
-        "unpacking onto the store's volume has not ended within 0 s of the fetch; check its server and the mount"
-    );
-    fixture.context.volume = patient(late);
-    fixture.look().await;
-    assert_eq!(fixture.shown("Ready"), "True Succeeded");
-}
-
-#[tokio::test]
-async fn that_work_is_under_way_may_stay_unsaid() {
-    let mut fixture = Fixture::new();
-    fixture.look().await;
-    let (let_go, go) = mpsc::channel::<()>();
-    let (go, hangs) = (std::sync::Mutex::new(go), Arc::new(AtomicBool::new(false)));
-    fixture.restart({
-        let hangs = hangs.clone();
-        move |leads| {
-            if hangs.load(Ordering::SeqCst) {
-                let _ = go.lock().unwrap().recv();
-            }
-            leads
-        }
-    });
-    let mut let_go = Some(let_go);
-    fixture.api.before(move |_, method, path| {
-        if path == CONFIG_MAP {
-            hangs.store(true, Ordering::SeqCst);
-        }
-        let is_first = *method == Method::PUT && path.ends_with("/status") && let_go.take().is_some();
-        is_first.then_some(StatusCode::UNPROCESSABLE_ENTITY)
-    });
-    fixture.look().await;
-    assert_eq!(fixture.shown("Ready"), "True Succeeded");
-}
-
-#[tokio::test]
 async fn whoever_waits_for_a_turn_when_the_process_is_to_end_fetches_nothing() {
     let fixture = Fixture::installed().await;
-    let asked = seen_at(&fixture, CONFIG_MAP);
+    let asked = fixture.seen_at(CONFIG_MAP);
     let turn = fixture.context.fetches.acquire().await.unwrap();
     let lost = async {
         fixture.leads.store(false, Ordering::SeqCst);
@@ -414,44 +206,11 @@ async fn whoever_waits_for_a_turn_when_the_process_is_to_end_fetches_nothing() {
 }
 
 #[tokio::test]
-async fn damage_of_a_suspended_extension_is_told_once() {
-    let fixture = Fixture::installed().await;
-    let mut spec = serde_json::to_value(fixture.extension().spec).unwrap();
-    spec["suspend"] = true.into();
-    fixture.apply(spec);
-    fixture.damage();
-    fixture.look().await;
-    fixture.events().await;
-    let told = || fixture.api.log().iter().filter(|line| line.contains("/events")).count();
-    let at_first = told();
-    fixture.look().await;
-    assert_eq!(fixture.events().await.iter().filter(|event| event.starts_with("Drifted: ")).count(), 1);
-    assert_eq!(told(), at_first);
-}
-
-#[tokio::test]
-async fn nothing_is_downloaded_while_the_volume_takes_nothing() {
-    let server = Server::start(|_| bytes(archive())).await;
-    let mut fixture = Fixture::new();
-    let source = json!({"type": "archive", "url": server.url("/x.tar")});
-    fixture.apply(json!({"source": source, "entrypoint": {"path": "run.sh"}}));
-    fixture.look().await;
-    fixture.context.store.open().unwrap();
-    fixture.restart(|_| false);
-    fixture.look().await;
-    assert_eq!(fixture.shown("Ready"), "False StoreFailed");
-    std::fs::rename(fixture.directory.path().join("extensions"), fixture.directory.path().join("away")).unwrap();
-    fixture.look().await;
-    assert_eq!(fixture.shown("Ready"), "False StoreFailed");
-    assert!(server.seen().is_empty());
-}
-
-#[tokio::test]
 async fn deletion_lists_the_runs_in_its_turn() {
     let fixture = Fixture::installed().await;
     fixture.api.change(EXTENSION, |object| object["metadata"]["deletionTimestamp"] = "2026-11-23T10:00:00Z".into());
     let turn = fixture.context.listings.acquire().await.unwrap();
-    let asked = seen_at(&fixture, "/apis/outrigger.dev/v1alpha1/actionruns");
+    let asked = fixture.seen_at("/apis/outrigger.dev/v1alpha1/actionruns");
     let waited = async {
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -488,28 +247,6 @@ async fn deletion_waits_for_an_active_run() {
 }
 
 #[tokio::test]
-async fn a_source_that_cannot_be_asked_leaves_nothing_staged() {
-    let fixture = Fixture::new();
-    let server = Server::start(|_| status(500)).await;
-    let source = json!({"type": "archive", "url": server.url("/x.tar")});
-    fixture.apply(json!({"source": source, "entrypoint": {"path": "run.sh"}}));
-    fixture.look().await;
-    fixture.look().await;
-    assert_eq!(fixture.shown("Ready"), "False FetchFailed", "{}", fixture.message("Ready"));
-    let staged = std::fs::read_dir(fixture.directory.path().join("extensions/.staging")).unwrap().count();
-    assert_eq!(staged, 0);
-}
-
-fn archive() -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(10);
-    header.set_mode(0o755);
-    builder.append_data(&mut header, "run.sh", &b"#!/bin/sh\n"[..]).unwrap();
-    builder.into_inner().unwrap()
-}
-
-#[tokio::test]
 async fn a_linked_manifest_is_downloaded_once_while_it_stays_the_same() {
     let server = Server::start(|seen| {
         if seen.headers.contains_key("if-none-match") {
@@ -520,7 +257,7 @@ async fn a_linked_manifest_is_downloaded_once_while_it_stays_the_same() {
             "apiVersion: cloudstack.apache.org/v1\nkind: OrchestratorExtension\nmetadata: {{name: linked}}\nspec:\n  source: \
              {{type: archive, url: 'http://{host}/x.tar'}}\n  entrypoint: {{path: run.sh}}\n"
         );
-        let body = if seen.target == "/x.tar" { archive() } else { manifest.into_bytes() };
+        let body = if seen.target == "/x.tar" { archive(b"#!/bin/sh\n") } else { manifest.into_bytes() };
         Response::builder().header("ETag", "\"1\"").body(body.into()).unwrap()
     })
     .await;
@@ -541,7 +278,7 @@ async fn a_linked_manifest_is_downloaded_once_while_it_stays_the_same() {
 
 #[tokio::test]
 async fn a_secret_that_is_mended_is_noticed_without_a_change_of_the_extension() {
-    let server = Server::start(|_| bytes(archive())).await;
+    let server = Server::start(|_| bytes(archive(b"#!/bin/sh\n"))).await;
     let fixture = Fixture::new();
     let secret = |origin: &str| {
         json!({
