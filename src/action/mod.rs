@@ -14,6 +14,6 @@ mod wire;
 
 pub use outcome::{OutcomeInput, RESULT_BYTES, SECRET_RESULT_BYTES, Verdict, may_answer_with_password, outcome};
 pub use payload::{PayloadInput, caller, payload};
-pub use tail::{TAIL_BYTES, printable, tail};
+pub use tail::{printable, tail};
 pub use template::Names;
 pub use wire::{ConsoleAnswer, PowerState, Prepared};

@@ -8,12 +8,12 @@
 use serde_json::{Value, json};
 
 use crate::api::{Phase, Reason};
-use crate::protocol::{Ending, Fault, MASK, Outcome};
+use crate::protocol::{Ending, Fault, MASK, Outcome, TAIL_BYTES};
 use crate::validate::{ActionKind, LifecycleAction};
 
 use super::json::{explanation, find, refusal, says_failed};
 use super::lenient;
-use super::tail::{TAIL_BYTES, head, tail};
+use super::tail::{head, tail};
 use super::template::{self, Names};
 use super::wire::{self, ConsoleAnswer, PowerState, Prepared};
 

@@ -1,30 +1,11 @@
 //! Text that is bounded by its size as JSON, for status fields. Pure: no client, clock, disk or network.
 
-/// Most bytes of a tail, serialised as JSON.
-pub const TAIL_BYTES: usize = 4096;
-
-/// Bytes of a character inside a JSON string, as `serde_json` writes it.
-fn json_bytes(c: char) -> usize {
-    match c {
-        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-        '\0'..='\u{1f}' => 6,
-        _ => c.len_utf8(),
-    }
-}
+use crate::protocol::{self, json_bytes};
 
 /// The end of `text`, at most `limit` bytes when serialised as a JSON string without its quotes. Control characters, which
 /// could steer a terminal, become U+FFFD; line feeds and tabs stay.
 pub fn tail(text: &str, limit: usize) -> String {
-    let plain = printable(text);
-    let mut left = limit;
-    let start = plain.char_indices().rev().take_while(|(_, c)| {
-        let bytes = json_bytes(*c);
-        let fits = bytes <= left;
-        left = left.saturating_sub(if fits { bytes } else { left });
-        fits
-    });
-    let start = start.last().map_or(plain.len(), |(index, _)| index);
-    plain[start..].to_owned()
+    protocol::tail(&printable(text), limit).to_owned()
 }
 
 /// The beginning of `text` under the same rules; `…` marks a cut.
@@ -56,6 +37,7 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::TAIL_BYTES;
 
     #[test]
     fn a_tail_is_the_end_in_whole_characters() {

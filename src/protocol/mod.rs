@@ -17,10 +17,12 @@
 mod auth;
 mod message;
 mod output;
+mod tail;
 
 pub use auth::{Nonce, Token};
 pub use message::{MessageError, TERMINATION_MESSAGE_BYTES, TerminationMessage};
 pub use output::{OutputSizes, OutputUpload};
+pub use tail::{TAIL_BYTES, json_bytes, tail};
 
 use std::collections::BTreeMap;
 use std::fmt;

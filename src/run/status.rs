@@ -5,12 +5,12 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::queue::Place;
 use super::retry;
-use crate::action::{TAIL_BYTES, Verdict, tail};
+use crate::action::{Verdict, tail};
 use crate::api::conditions::{COMPLETE, Conditions, READY, RECONCILING, STALLED, SUCCEEDED, truncated};
 use crate::api::extension::SecretReference;
 use crate::api::run::{ActionRunStatus, Attempt, Console, RunRevision};
 use crate::api::{ActionRun, Phase, Reason};
-use crate::protocol::Nonce;
+use crate::protocol::{Nonce, TAIL_BYTES};
 use crate::validate::RoleType;
 
 /// Longest message in status, in bytes.

@@ -19,7 +19,7 @@ use super::execute::{Output, Spec, execute};
 use super::{process, tree};
 use crate::protocol::{
     ClaimGrant, ClaimRequest, EXIT_FAILED, EXIT_NOT_STARTED, EXIT_SUCCEEDED, Ending, Nonce, Outcome, OutputUpload,
-    Progress, Report, TerminationMessage,
+    Progress, Report, TAIL_BYTES, TerminationMessage,
 };
 
 /// How long a runner tries to claim. The pod's own deadline may end it before.
@@ -32,8 +32,6 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a message waits for room in the log.
 const LOG_PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-/// The longest tail of each stream, in bytes of JSON.
-const TAIL_BYTES: usize = 4096;
 /// Where the script starts; also its `HOME`.
 const SCRIPT_DIR: &str = "/tmp";
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::mask;
 use super::redact::{Redactor, Secrets};
-use crate::protocol::{Stream, Unmasked};
+use crate::protocol::{self, Stream, Unmasked};
 
 /// How much of standard output is kept for the outcome, in bytes.
 pub const KEEP_STDOUT_BYTES: usize = 1 << 20;
@@ -97,10 +97,9 @@ impl Capture {
     pub fn tail(&self, limit: usize) -> String {
         let inner = self.lock();
         let start = inner.kept.len().saturating_sub(limit);
-        let mut text = lossy_from(&inner.kept, start);
+        let text = lossy_from(&inner.kept, start);
         drop(inner);
-        cut_to_escaped(&mut text, limit);
-        text
+        protocol::tail(&text, limit).to_owned()
     }
 
     /// What is kept for the outcome; see [`Capture::conclude`].
@@ -210,24 +209,6 @@ fn cut_character(bytes: &[u8]) -> usize {
 fn lossy_from(bytes: &[u8], start: usize) -> String {
     let rest = if start > 0 { continuation(&bytes[start..]) } else { 0 };
     String::from_utf8_lossy(&bytes[start + rest..]).into_owned()
-}
-
-/// Cuts the beginning of `text` until its JSON form, without quotes, has at most `limit` bytes.
-fn cut_to_escaped(text: &mut String, limit: usize) {
-    let mut size = 0;
-    let mut keep_from = text.len();
-    for (at, c) in text.char_indices().rev() {
-        size += match c {
-            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-            _ if c < ' ' => 6,
-            _ => c.len_utf8(),
-        };
-        if size > limit {
-            break;
-        }
-        keep_from = at;
-    }
-    text.drain(..keep_from);
 }
 
 #[cfg(test)]
