@@ -179,5 +179,11 @@ fn entrypoint(name: &str, spec: &OrchestratorExtensionSpec, problems: &mut Vec<P
 }
 
 #[cfg(test)]
+#[path = "extension_action_tests.rs"]
+mod action_tests;
+#[cfg(test)]
+#[path = "extension_source_tests.rs"]
+mod source_tests;
+#[cfg(test)]
 #[path = "extension_tests.rs"]
 mod tests;
