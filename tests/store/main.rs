@@ -1,5 +1,6 @@
 //! The store on volumes that really fail: full, read-only, closed, gone, with something in the way; and what it asks the
-//! kernel to write to disk, and when; what kubelet makes on them; and what a command finds.
+//! kernel to write to disk, and when; what it does without the renames that NFS lacks; what kubelet makes on them; and what a
+//! command finds.
 //!
 //! Each test runs itself again in a mount namespace of its own, with a small file system as its volume. That takes root,
 //! or a user namespace; where neither is given the tests fail and say so.
@@ -10,4 +11,5 @@ mod command;
 mod faults;
 mod kubelet;
 mod power;
+mod rename;
 mod volume;
