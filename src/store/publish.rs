@@ -213,9 +213,15 @@ impl Store {
         match self.step(Step::ExchangeTree).and_then(|()| trash.exchange(&held, &store, &tree)) {
             Ok(true) => {}
             Ok(false) => {
-                self.move_to_trash(&store, &tree, now)?;
-                self.step(Step::RenameTree)?;
-                trash.rename_new(&held, &store, &tree)?;
+                // Nothing is between the two renames that could be waited for.
+                let damaged = trash_name(&tree, now)?;
+                self.step(Step::RenameToTrash)?;
+                store.rename_new(&tree, &trash, &damaged)?;
+                if let Err(error) = self.step(Step::RenameTree).and_then(|()| trash.rename_new(&held, &store, &tree)) {
+                    // A damaged tree is better than none.
+                    let _ = trash.rename_new(&damaged, &store, &tree);
+                    return Err(error);
+                }
             }
             Err(error) => {
                 // What was staged is removed with its directory.
