@@ -15,8 +15,8 @@
 //! Runs and Jobs take turns in one process, and each pair swaps who is first, so that both meet the same machine. The
 //! next starts when the last one's pod is gone. One of each is made before and not counted. With `--burst`, so many
 //! are created at once, first Jobs, then runs; `burst_ratio` is that of the times until the last has finished. The operator
-//! limits neither: it is installed with `actions.maxConcurrentRuns=0`. That is done twice, the second time with runs
-//! first; `burst_ratio` is that of the sums.
+//! limits neither: it is installed with `actions.maxConcurrentRuns=0` and `actions.maxConcurrentRunsPerNamespace=0`. That
+//! is done twice, the second time with runs first; `burst_ratio` is that of the sums.
 //!
 //! `writes_per_run` and `requests_per_run` are what the operator's replicas count of their requests to the API from the first
 //! run to when the last is deleted and gone, events included, divided by the runs; the Lease and watches are not counted,

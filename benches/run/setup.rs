@@ -48,7 +48,9 @@ impl World {
             run(Command::new("helm").args(["status", "outrigger", "--namespace", OPERATOR_NAMESPACE])).is_ok();
         let world = Self { server, _dir: dir, was_installed };
         // what is measured is the operator, not its limits
-        install(&address, &["actions.maxConcurrentRuns=0", "actions.runHistoryLimit=0"]).map_err(anyhow::Error::msg)?;
+        let limits = ["maxConcurrentRuns", "maxConcurrentRunsPerNamespace", "runHistoryLimit"];
+        let values = limits.map(|limit| format!("actions.{limit}=0"));
+        install(&address, &values.each_ref().map(String::as_str)).map_err(anyhow::Error::msg)?;
         apply::<Namespace>(
             client,
             NAMESPACE,

@@ -275,6 +275,7 @@ async fn start_runs(
         insecure_without_admission: options.insecure_no_admission,
         concurrency: options.run_concurrency,
         max_concurrent_runs: Some(options.max_concurrent_runs).filter(|most| *most > 0),
+        max_concurrent_runs_per_namespace: Some(options.max_concurrent_runs_per_namespace).filter(|most| *most > 0),
         run_history_limit: Some(options.run_history_limit).filter(|most| *most > 0),
         secret_result_seconds: Some(options.secret_result_seconds).filter(|seconds| *seconds > 0),
         output_bytes: options.output_max_bytes,

@@ -74,6 +74,9 @@ pub struct ControllerOptions {
     /// limit.
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     pub max_concurrent_runs: u32,
+    /// Most runs of one namespace at a time, so that none can hold all places of --max-concurrent-runs. 0: no limit.
+    #[arg(long, value_name = "COUNT", default_value_t = 40)]
+    pub max_concurrent_runs_per_namespace: u32,
     /// Finished runs with generated names that are kept per namespace and extension, unless the extension's
     /// `spec.runtime.runHistoryLimit` says otherwise. 0: all of them.
     #[arg(long, value_name = "COUNT", default_value_t = 100)]

@@ -69,6 +69,8 @@ pub struct Settings {
     pub concurrency: u16,
     /// Most runs at a time, from the decision to start one until it has ended. `None`: as many as there are.
     pub max_concurrent_runs: Option<u32>,
+    /// The same for each namespace.
+    pub max_concurrent_runs_per_namespace: Option<u32>,
     /// Finished runs with generated names that are kept per namespace and extension, where the extension says nothing.
     /// `None`: all.
     pub run_history_limit: Option<u32>,

@@ -174,6 +174,7 @@ impl Fixture {
             insecure_without_admission: true,
             concurrency: 4,
             max_concurrent_runs: None,
+            max_concurrent_runs_per_namespace: None,
             run_history_limit: None,
             secret_result_seconds: None,
             output_bytes: 1000,

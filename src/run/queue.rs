@@ -2,7 +2,8 @@
 //!
 //! Of the runs that fit under the limits the next is always one of the namespace with the fewest active runs; among equals
 //! of the one that has started none for the longest time. Within a namespace the oldest goes first, but one whose extension
-//! is full is passed by. So a namespace without an active run is passed by at most once by each other one.
+//! is full is passed by. So a namespace without an active run is passed by at most once by each other one; that a place comes
+//! free at all, where one namespace's runs take long, is for the limit of each namespace to see to.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -47,16 +48,25 @@ pub struct Load {
 pub struct Limits {
     /// Of all extensions together.
     pub operator: Option<u32>,
+    /// Of each namespace.
+    pub namespace: Option<u32>,
     /// By name of the extension; one that is missing has none.
     pub extensions: BTreeMap<String, u32>,
 }
 
 /// The limit that a run waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
     /// Its extension's.
     Extension {
         /// Name of the extension.
+        name: String,
+        /// Most active runs.
+        most: u32,
+    },
+    /// That of its namespace.
+    Namespace {
+        /// Name of the namespace.
         name: String,
         /// Most active runs.
         most: u32,
@@ -100,6 +110,9 @@ impl fmt::Display for Place {
         write!(f, "queued at position {}: ", self.position)?;
         let (who, most, field) = match &self.limit {
             Limit::Extension { name, most } => (format!("extension {name:?}"), most, "spec.runtime.maxConcurrentRuns"),
+            Limit::Namespace { name, most } => {
+                (format!("namespace {name:?}"), most, "--max-concurrent-runs-per-namespace")
+            }
             Limit::Operator { most } => ("the operator".to_owned(), most, "--max-concurrent-runs"),
         };
         write!(f, "{who} runs {most} {} at a time ({field})", if *most == 1 { "action" } else { "actions" })
@@ -120,23 +133,17 @@ pub fn turns(waiting: &[Waiting], load: &Load, limits: &Limits) -> Turns {
     let mut counts = Counts::default();
     load.active.iter().for_each(|active| counts.add(&active.namespace, &active.extension));
     counts.last_starts = load.last_starts.iter().map(|(namespace, at)| (namespace.as_str(), (*at, 0))).collect();
-    let (through, left) =
-        line(waiting.iter().collect(), &mut counts, |counts, extension| counts.has_room(limits, extension));
+    let (through, left) = line(waiting.iter().collect(), &mut counts, |counts, run| counts.full(limits, run).is_none());
     let now = through.iter().map(|run| run.uid.clone()).collect();
     let mut turns = Turns { now, later: BTreeMap::new() };
     // A line for every limit that holds runs back, each going on from what is active then.
-    let mut lines: BTreeMap<Option<&str>, (Limit, Vec<&Waiting>)> = BTreeMap::new();
+    let mut lines: BTreeMap<Limit, Vec<&Waiting>> = BTreeMap::new();
     for run in left {
-        let full = limits.extensions.get(&run.extension).filter(|_| !counts.extension_has_room(limits, &run.extension));
-        let (key, limit) = match (full, limits.operator) {
-            (Some(most), _) => {
-                (Some(run.extension.as_str()), Limit::Extension { name: run.extension.clone(), most: *most })
-            }
-            (None, most) => (None, Limit::Operator { most: most.unwrap_or_default() }),
-        };
-        lines.entry(key).or_insert_with(|| (limit, Vec::new())).1.push(run);
+        if let Some(limit) = counts.full(limits, run) {
+            lines.entry(limit).or_default().push(run);
+        }
     }
-    for (limit, runs) in lines.into_values() {
+    for (limit, runs) in lines {
         let (ordered, _) = line(runs, &mut counts.clone(), |_, _| true);
         let place = |position| Place { position, limit: limit.clone() };
         turns.later.extend(ordered.iter().zip(1..).map(|(run, position)| (run.uid.clone(), place(position))));
@@ -171,22 +178,29 @@ impl<'a> Counts<'a> {
         self.namespaces.get(namespace).copied().unwrap_or_default()
     }
 
-    fn extension_has_room(&self, limits: &Limits, extension: &str) -> bool {
-        let active = self.extensions.get(extension).copied().unwrap_or_default();
-        limits.extensions.get(extension).is_none_or(|most| active < *most)
+    fn of_extension(&self, extension: &str) -> u32 {
+        self.extensions.get(extension).copied().unwrap_or_default()
     }
 
-    fn has_room(&self, limits: &Limits, extension: &str) -> bool {
-        limits.operator.is_none_or(|most| self.all < most) && self.extension_has_room(limits, extension)
+    /// The limit that holds a run back; of several the narrowest: to raise a wider one would not do.
+    fn full(&self, limits: &Limits, run: &Waiting) -> Option<Limit> {
+        let of_extension = limits.extensions.get(&run.extension).copied();
+        if let Some(most) = of_extension.filter(|most| self.of_extension(&run.extension) >= *most) {
+            return Some(Limit::Extension { name: run.extension.clone(), most });
+        }
+        if let Some(most) = limits.namespace.filter(|most| self.of(&run.namespace) >= *most) {
+            return Some(Limit::Namespace { name: run.namespace.clone(), most });
+        }
+        limits.operator.filter(|most| self.all >= *most).map(|most| Limit::Operator { most })
     }
 }
 
-/// Lets runs through one by one while `has_room` says so, and counts them. Returns those let through, in their order, and
+/// Lets runs through one by one while `has_room` says so of them, and counts them. Returns those let through, in their order, and
 /// the others.
 fn line<'a>(
     mut runs: Vec<&'a Waiting>,
     counts: &mut Counts<'a>,
-    has_room: impl Fn(&Counts<'a>, &str) -> bool,
+    has_room: impl Fn(&Counts<'a>, &Waiting) -> bool,
 ) -> (Vec<&'a Waiting>, Vec<&'a Waiting>) {
     // The oldest last: each namespace's own line is taken from its end.
     runs.sort_by(|a, b| (b.created, &b.uid).cmp(&(a.created, &a.uid)));
@@ -206,7 +220,7 @@ fn line<'a>(
         let Some(line) = namespaces.get_mut(namespace) else { continue };
         // Room never comes back within one look: who does not fit now is out of it.
         if let Some(run) = line.pop() {
-            if has_room(counts, &run.extension) {
+            if has_room(counts, run) {
                 counts.start(run);
                 through.push(run);
             } else {

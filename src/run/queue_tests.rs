@@ -20,7 +20,12 @@ fn load(active: &[Active]) -> Load {
 }
 
 fn limits(operator: Option<u32>, extensions: &[(&str, u32)]) -> Limits {
-    Limits { operator, extensions: extensions.iter().map(|&(name, most)| (name.to_owned(), most)).collect() }
+    let extensions = extensions.iter().map(|&(name, most)| (name.to_owned(), most)).collect();
+    Limits { operator, namespace: None, extensions }
+}
+
+fn limits_with_namespace(most: u32, limits: Limits) -> Limits {
+    Limits { namespace: Some(most), ..limits }
 }
 
 #[test]
@@ -63,6 +68,55 @@ fn an_extension_at_its_limit_holds_up_no_other() {
     let limit = Limit::Extension { name: "full".into(), most: 1 };
     assert_eq!(turns.later["1"], Place { position: 1, limit: limit.clone() });
     assert_eq!(turns.later["2"], Place { position: 2, limit });
+}
+
+#[test]
+fn a_namespace_at_its_limit_holds_up_no_other_and_keeps_its_own_order() {
+    let runs = [
+        waiting("a2", "a", "x", 1),
+        waiting("a1", "a", "y", 0),
+        waiting("b1", "b", "x", 2),
+        waiting("b2", "b", "x", 3),
+        waiting("b3", "b", "x", 4),
+    ];
+    let load = load(&[active("a", "x"), active("a", "z")]);
+    let turns = turns(&runs, &load, &limits_with_namespace(2, limits(Some(50), &[])));
+    assert_eq!(turns.now, ["b1", "b2"]);
+    let place = |name: &str, position| Place { position, limit: Limit::Namespace { name: name.into(), most: 2 } };
+    let expected = [("a1", place("a", 1)), ("a2", place("a", 2)), ("b3", place("b", 1))];
+    assert_eq!(turns.later, expected.map(|(uid, place)| (uid.to_owned(), place)).into());
+}
+
+#[test]
+fn a_namespace_that_asks_for_everything_leaves_places_for_those_that_come_later() {
+    let limits = limits_with_namespace(4, limits(Some(5), &[]));
+    let mut runs: Vec<_> = (0..20).map(|number| waiting(&format!("{number:02}"), "greedy", "x", number)).collect();
+    assert_eq!(turns(&runs, &Load::default(), &limits).now, ["00", "01", "02", "03"]);
+    runs.drain(..4);
+    runs.push(waiting("late", "quiet", "x", 100));
+    assert_eq!(turns(&runs, &load(&vec![active("greedy", "x"); 4]), &limits).now, ["late"]);
+}
+
+#[test]
+fn a_run_that_several_limits_hold_back_names_the_narrowest() {
+    let full = load(&[active("a", "full"), active("a", "free")]);
+    let limits = limits_with_namespace(2, limits(Some(2), &[("full", 1)]));
+    for (run, expected) in [
+        (
+            waiting("1", "a", "full", 0),
+            "queued at position 1: extension \"full\" runs 1 action at a time (spec.runtime.maxConcurrentRuns)",
+        ),
+        (
+            waiting("1", "a", "free", 0),
+            "queued at position 1: namespace \"a\" runs 2 actions at a time (--max-concurrent-runs-per-namespace)",
+        ),
+        (
+            waiting("1", "b", "free", 0),
+            "queued at position 1: the operator runs 2 actions at a time (--max-concurrent-runs)",
+        ),
+    ] {
+        assert_eq!(turns(&[run], &full, &limits).later["1"].to_string(), expected);
+    }
 }
 
 #[test]
@@ -115,14 +169,17 @@ fn any_load() -> impl Strategy<Value = Load> {
 }
 
 fn any_limits() -> impl Strategy<Value = Limits> {
-    (prop::option::of(1_u32..12), prop::collection::btree_map("[x-z]", 1_u32..5, 0..3))
-        .prop_map(|(operator, extensions)| Limits { operator, extensions })
+    let extensions = prop::collection::btree_map("[x-z]", 1_u32..5, 0..3);
+    (prop::option::of(1_u32..12), prop::option::of(1_u32..6), extensions)
+        .prop_map(|(operator, namespace, extensions)| Limits { operator, namespace, extensions })
 }
 
-fn has_room(active: &[Active], limits: &Limits, extension: &str) -> bool {
-    let of_extension = active.iter().filter(|run| run.extension == extension).count();
+fn has_room(active: &[Active], limits: &Limits, run: &Waiting) -> bool {
+    let of_extension = active.iter().filter(|active| active.extension == run.extension).count();
+    let of_namespace = active.iter().filter(|active| active.namespace == run.namespace).count();
     limits.operator.is_none_or(|most| active.len() < most as usize)
-        && limits.extensions.get(extension).is_none_or(|most| of_extension < *most as usize)
+        && limits.namespace.is_none_or(|most| of_namespace < most as usize)
+        && limits.extensions.get(&run.extension).is_none_or(|most| of_extension < *most as usize)
 }
 
 proptest! {
@@ -142,11 +199,11 @@ proptest! {
         let mut now = load.active;
         for uid in &turns.now {
             let run = runs.iter().find(|run| run.uid == *uid).unwrap();
-            prop_assert!(has_room(&now, &limits, &run.extension));
+            prop_assert!(has_room(&now, &limits, run));
             now.push(self::active(&run.namespace, &run.extension));
         }
         for run in runs.iter().filter(|run| turns.later.contains_key(&run.uid)) {
-            prop_assert!(!has_room(&now, &limits, &run.extension), "{run:?} could start");
+            prop_assert!(!has_room(&now, &limits, run), "{run:?} could start");
         }
     }
 
@@ -175,9 +232,9 @@ proptest! {
     /// The others flood the line with runs, all of them older: it is no use.
     #[test]
     fn a_namespace_without_active_runs_is_passed_by_at_most_once_by_each_other(
-        flood in prop::collection::vec("[b-d]", 1..20), most in 1_usize..4
+        flood in prop::collection::vec("[b-d]", 1..20), most in 1_usize..4, of_namespace in prop::option::of(1_u32..4)
     ) {
-        let limits = limits(u32::try_from(most).ok(), &[]);
+        let limits = Limits { namespace: of_namespace, ..limits(u32::try_from(most).ok(), &[]) };
         let mut load = self::load(&vec![active("b", "x"); most]);
         let mut runs = vec![waiting("quiet", "a", "x", 100)];
         for ends in 1_i64.. {

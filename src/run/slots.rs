@@ -177,8 +177,12 @@ impl Context {
             return Turn::Now(Slot { context: self, uid: None });
         }
         state.woken.remove(&uid);
-        let extension = &run.spec.extension_ref.name;
-        if self.most_runs_of(extension).is_some() || self.settings.max_concurrent_runs.is_some() {
+        let limits = [
+            self.most_runs_of(&run.spec.extension_ref.name),
+            self.settings.max_concurrent_runs_per_namespace,
+            self.settings.max_concurrent_runs,
+        ];
+        if limits.iter().any(Option::is_some) {
             state.waiting.insert(uid.clone(), (waiting(run), reference(run)));
             if let Some(pause) = self.look_for(&mut state, &uid) {
                 return Turn::Soon(pause);
@@ -203,7 +207,7 @@ impl Context {
         let is_known = place.is_some() || state.last.now.contains(uid);
         let is_raised = place.is_some_and(|place| match &place.limit {
             Limit::Extension { name, most } => self.most_runs_of(name) != Some(*most),
-            Limit::Operator { .. } => false,
+            Limit::Namespace { .. } | Limit::Operator { .. } => false,
         });
         let is_old = state.last.at.is_none_or(|at| at.elapsed() >= self.slots.interval * REMEMBERED);
         if is_known && !state.is_stale && !is_raised && !is_old {
@@ -223,10 +227,13 @@ impl Context {
     /// Whether nobody else waits and there is room for the run that asks: then no look is needed to see whose turn it is.
     fn is_alone_and_fits(&self, state: &State, uid: &str) -> bool {
         let (1, Some((run, _))) = (state.waiting.len(), state.waiting.get(uid)) else { return false };
-        let fits = |most: Option<u32>, active: usize| most.is_none_or(|most| active < most as usize);
-        let of_extension = state.taken.values().filter(|taken| taken.active.extension == run.extension).count();
-        fits(self.settings.max_concurrent_runs, state.taken.len())
-            && fits(self.most_runs_of(&run.extension), of_extension)
+        let fits = |most: Option<u32>, is_counted: &dyn Fn(&Active) -> bool| {
+            let active = || state.taken.values().filter(|taken| is_counted(&taken.active)).count();
+            most.is_none_or(|most| active() < most as usize)
+        };
+        fits(self.settings.max_concurrent_runs, &|_| true)
+            && fits(self.settings.max_concurrent_runs_per_namespace, &|active| active.namespace == run.namespace)
+            && fits(self.most_runs_of(&run.extension), &|active| active.extension == run.extension)
     }
 
     /// The run does not wait for a slot, or no longer; one that has ended, or pauses before it repeats an attempt, has none
@@ -297,7 +304,9 @@ impl Context {
         let waiting: Vec<Waiting> = state.waiting.values().map(|(waiting, _)| waiting.clone()).collect();
         let limit = |run: &Waiting| Some((run.extension.clone(), self.most_runs_of(&run.extension)?));
         let extensions = waiting.iter().filter_map(limit).collect();
-        let turns = turns(&waiting, &load, &Limits { operator: self.settings.max_concurrent_runs, extensions });
+        let (operator, namespace) =
+            (self.settings.max_concurrent_runs, self.settings.max_concurrent_runs_per_namespace);
+        let turns = turns(&waiting, &load, &Limits { operator, namespace, extensions });
         for uid in turns.now.iter().filter(|uid| Some(uid.as_str()) != asks) {
             if let Some((_, run)) = state.waiting.get(uid).filter(|_| state.woken.insert(uid.clone())) {
                 // Without a controller there is nobody to be woken.
@@ -395,3 +404,7 @@ fn reference(run: &ActionRun) -> Reference {
 #[cfg(test)]
 #[path = "slots_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "slots_namespace_tests.rs"]
+mod namespace_tests;

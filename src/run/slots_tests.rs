@@ -8,12 +8,12 @@ use super::super::live::is_conflict;
 use super::*;
 use crate::run::controller::ReconcileError;
 
-fn path(namespace: &str, name: &str) -> String {
+pub(super) fn path(namespace: &str, name: &str) -> String {
     format!("{NAMESPACES}/{namespace}/actionruns/{name}")
 }
 
 /// A run of its own namespace; `age` in seconds.
-fn add(fixture: &Fixture, namespace: &str, name: &str, age: i64) {
+pub(super) fn add(fixture: &Fixture, namespace: &str, name: &str, age: i64) {
     let mut run = fixture::run();
     let created = Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_secs(age);
     run["metadata"]["name"] = json!(name);
@@ -24,7 +24,7 @@ fn add(fixture: &Fixture, namespace: &str, name: &str, age: i64) {
     fixture.api.put(&path(namespace, name), run);
 }
 
-fn limited(operator: Option<u32>, of_extension: Option<u32>) -> Fixture {
+pub(super) fn limited(operator: Option<u32>, of_extension: Option<u32>) -> Fixture {
     let mut fixture = Fixture::new();
     fixture.api.remove(RUN);
     let context = std::sync::Arc::get_mut(&mut fixture.context).unwrap();
@@ -41,12 +41,12 @@ fn with_limit(most: Option<u32>) -> Value {
     extension
 }
 
-fn status(fixture: &Fixture, path: &str) -> Value {
+pub(super) fn status(fixture: &Fixture, path: &str) -> Value {
     fixture.api.get(path).unwrap()["status"].clone()
 }
 
 /// Paths of the runs that are decided and have not ended.
-fn active(fixture: &Fixture) -> Vec<String> {
+pub(super) fn active(fixture: &Fixture) -> Vec<String> {
     let is_active = |run: &Value| {
         let has_ended = ["Succeeded", "Failed", "Canceled"].contains(&run["status"]["phase"].as_str().unwrap_or(""));
         run["status"]["attempts"].is_array() && !has_ended
@@ -55,7 +55,7 @@ fn active(fixture: &Fixture) -> Vec<String> {
     runs.filter(|(path, run)| path.contains("/actionruns/") && is_active(run)).map(|(path, _)| path).collect()
 }
 
-fn ends(fixture: &Fixture, path: &str) {
+pub(super) fn ends(fixture: &Fixture, path: &str) {
     fixture.api.change(path, |run| {
         run["status"]["phase"] = json!("Succeeded");
         run["status"]["completionTime"] = json!("2026-11-23T10:00:00Z");
@@ -63,7 +63,7 @@ fn ends(fixture: &Fixture, path: &str) {
 }
 
 /// Reconciles everything that the cache holds at the same time.
-async fn all_at_once(fixture: &Fixture) -> Vec<Result<(), ReconcileError>> {
+pub(super) async fn all_at_once(fixture: &Fixture) -> Vec<Result<(), ReconcileError>> {
     let runs = fixture.context.caches.runs.state().into_iter();
     let tasks: Vec<_> = runs
         .map(|run| {
@@ -78,14 +78,14 @@ async fn all_at_once(fixture: &Fixture) -> Vec<Result<(), ReconcileError>> {
     results
 }
 
-async fn one(fixture: &mut Fixture, namespace: &str, name: &str) {
+pub(super) async fn one(fixture: &mut Fixture, namespace: &str, name: &str) {
     fixture.refresh();
     let run = fixture.context.caches.runs.get(&ObjectRef::new(name).within(namespace)).unwrap();
     reconcile(run, fixture.context.clone()).await.unwrap();
 }
 
 /// Looks, if something has changed, as the controller does; whom that and all looks before have woken.
-fn woken(fixture: &Fixture, receiver: &mut UnboundedReceiver<Reference>) -> Vec<String> {
+pub(super) fn woken(fixture: &Fixture, receiver: &mut UnboundedReceiver<Reference>) -> Vec<String> {
     fixture.context.look_at_change();
     std::iter::from_fn(|| receiver.try_recv().ok()).map(|run| run.name).collect()
 }
