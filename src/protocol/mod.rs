@@ -10,9 +10,10 @@
 //! | `POST /v1/runs/<uid>/progress` | [`Progress`]      | 200 [`ProgressAnswer`]; 409 [`Refusal`]; 410; 503              |
 //! | `POST /v1/runs/<uid>/report`   | [`Report`]        | 200 stored; 409 [`Refusal`]; 410 gone; 503 try again           |
 //! | `POST /v1/runs/<uid>/output`   | [`OutputUpload`]  | 200 kept; 409 [`Refusal`]; 410 gone; 503 try again             |
+//! | `POST /v1/runs/<uid>/unstarted`| [`Unstarted`]     | 200 heard; 409 [`Refusal`]; 410 gone; 503 try again            |
 //!
 //! 401 (a token that does not verify) and 413 (more than [`REQUEST_BYTES`]) are final, like 409 and 410. Anything else is tried
-//! again.
+//! again: also 404, by which an operator of an earlier version answers [`Unstarted`].
 
 mod auth;
 mod message;
@@ -194,6 +195,19 @@ impl Report {
         }
         self
     }
+}
+
+/// The runner ends, and has not started the script. [`TerminationMessage::NotStarted`] says the same, but is lost where the
+/// pod vanishes before it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unstarted {
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// The nonce that claimed, or asked to.
+    pub nonce: Nonce,
+    /// Why, for people.
+    pub message: String,
 }
 
 /// What stands in place of a secret.

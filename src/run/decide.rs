@@ -143,12 +143,11 @@ pub fn decide(observed: &Observed<'_>) -> Plan {
     }
 }
 
-/// Rule 5: the claim is taken back in whatever is written first. It is the pod alone that says so, and once that is gone
+/// Rule 5: the claim is taken back in whatever is written first. It may be the pod alone that says so, and once that is gone
 /// a claim that still stood would mean that the script had started.
 fn given_back(observed: &Observed<'_>, why: &str) -> Plan {
     let mut run = observed.run.clone();
-    let message = format!("the runner did not start the script: {why}");
-    run.status = Some(status::given_back(&run, &message, observed.now));
+    run.status = Some(status::given_back(&run, why, observed.now));
     let attempt = run.status.as_ref().and_then(|status| status.attempts.last());
     let plan = unclaimed(&Observed { run: &run, ..*observed }, attempt);
     Plan { status: plan.status.or_else(|| run.status.clone()), ..plan }

@@ -9,7 +9,7 @@
 //! `claim`, `claimed`, `decide`, `job`, `kept`, `network_policy`, `queue`, `report`, `request`, `retention`, `retry`,
 //! `rights`, `secret_parameters`, `status`, `target_status`, `tries`, `turn`, `verdict` and `view` are pure; `apply`, `ask`, `authenticate`, `check`,
 //! `collect`, `context`, `controller`, `entrypoint`, `expire`, `gone`, `live`, `output`, `pinned`, `restrict`, `routes`, `slots`, `sweep`,
-//! `unreadable` and `watching` do I/O, or
+//! `unreadable`, `unstarted` and `watching` do I/O, or
 //! remember, and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod apply;
@@ -51,6 +51,7 @@ pub mod target_status;
 mod tries;
 mod turn;
 mod unreadable;
+mod unstarted;
 pub mod verdict;
 pub mod view;
 mod watching;

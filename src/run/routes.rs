@@ -1,4 +1,5 @@
-//! What runners ask for: claim, progress, report. Each is a compare-and-swap on the run as it is at the API now.
+//! What runners ask for: claim, progress, report. Each is a compare-and-swap on the run as it is at the API now. That nothing
+//! was started is heard in [`unstarted`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +21,14 @@ use super::decide::{self, Start};
 use super::live::{SecretsError, is_conflict, is_gone};
 use super::report::{self, Acceptance};
 use super::rights::Rights;
-use super::{output, status};
+use super::{output, status, unstarted};
 use crate::api::{ActionRun, Phase, Reason};
 use crate::protocol::{ClaimGrant, ClaimRequest, Progress, ProgressAnswer, REQUEST_BYTES, Refusal, Report, Token};
 use crate::telemetry::RequestResult;
 use crate::validate::Refusal as Refused;
 
 /// How often a write that lost against another is tried again before the runner is asked to come back.
-const TRIES: u32 = 8;
+pub(super) const TRIES: u32 = 8;
 
 /// Why a request got no yes.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl From<Error> for No {
 }
 
 impl No {
-    fn result(&self) -> RequestResult {
+    pub(super) fn result(&self) -> RequestResult {
         match self {
             Self::Unauthorized | Self::Refused(_) => RequestResult::Refused,
             Self::Gone => RequestResult::Gone,
@@ -76,6 +77,7 @@ pub fn routes(context: Arc<Context>) -> Router {
         .route("/v1/runs/{uid}/claim", post(claim_route))
         .route("/v1/runs/{uid}/progress", post(progress_route))
         .route("/v1/runs/{uid}/report", post(report_route))
+        .route("/v1/runs/{uid}/unstarted", post(unstarted::route))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))
         .with_state(context)
 }
@@ -351,7 +353,8 @@ async fn store(context: &Context, uid: &str, report: &Report, may_hold: bool) ->
     Err(No::Later("the run changes too often".into()))
 }
 
-async fn pause(tries: u32) {
+/// Before the `tries`th repetition of a write; 0: the first time.
+pub(super) async fn pause(tries: u32) {
     if tries > 0 {
         tokio::time::sleep(Duration::from_millis(10 * u64::from(tries))).await;
     }

@@ -22,15 +22,15 @@ pub(in crate::run) async fn post_as(fixture: &Fixture, token: &str, what: &str, 
     (code, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-pub(super) async fn send(fixture: &Fixture, what: &str, body: Value) -> (u16, Value) {
+pub(in crate::run) async fn send(fixture: &Fixture, what: &str, body: Value) -> (u16, Value) {
     post_as(fixture, &fixture.context.token(UID, 1).to_hex(), what, body).await
 }
 
-pub(super) fn claim_of(pod: &str, nonce: u8) -> Value {
+pub(in crate::run) fn claim_of(pod: &str, nonce: u8) -> Value {
     json!({"attempt": 1, "podUid": pod, "nonce": Nonce::from_bytes([nonce; 16])})
 }
 
-pub(super) fn report_of(nonce: u8, stdout: &str) -> Value {
+pub(in crate::run) fn report_of(nonce: u8, stdout: &str) -> Value {
     let outcome = outcome(stdout, 5);
     serde_json::to_value(Report { attempt: 1, nonce: Nonce::from_bytes([nonce; 16]), outcome, output: None }).unwrap()
 }
@@ -51,7 +51,7 @@ pub(super) fn decided() -> Fixture {
     fixture
 }
 
-pub(super) async fn claimed() -> Fixture {
+pub(in crate::run) async fn claimed() -> Fixture {
     let fixture = decided();
     assert_eq!(send(&fixture, "claim", claim_of("p1", 1)).await.0, 200);
     fixture

@@ -85,9 +85,10 @@ pub fn claimed(run: &ActionRun, pod_uid: &str, nonce: &Nonce, now: Timestamp) ->
     status
 }
 
-/// The claim is taken back: the runner that held it says that the script never started.
-pub fn given_back(run: &ActionRun, message: &str, now: Timestamp) -> ActionRunStatus {
-    let mut status = waiting(run, Reason::Pending, message, now);
+/// The claim is taken back: the runner that held it says why the script never started.
+pub fn given_back(run: &ActionRun, why: &str, now: Timestamp) -> ActionRunStatus {
+    let message = format!("the runner did not start the script: {why}");
+    let mut status = waiting(run, Reason::Pending, &message, now);
     status.start_time = None;
     if let Some(attempt) = status.attempts.last_mut() {
         (attempt.pod_uid, attempt.nonce_hash, attempt.claimed_at) = (None, None, None);

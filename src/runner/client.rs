@@ -15,7 +15,9 @@ use ureq::{Agent, Error as HttpError};
 
 use super::config::Config;
 use super::control::Control;
-use crate::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, ProgressAnswer, Refusal, Report, server_name};
+use crate::protocol::{
+    ClaimGrant, ClaimRequest, OutputUpload, Progress, ProgressAnswer, Refusal, Report, Unstarted, server_name,
+};
 
 /// How long one request may take as a whole.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,7 +74,6 @@ impl Client {
             .max_redirects(0)
             // Not from the environment.
             .proxy(None)
-            .timeout_global(Some(REQUEST_TIMEOUT))
             .input_buffer_size(BUFFER_BYTES)
             .output_buffer_size(BUFFER_BYTES)
             .user_agent(concat!("outrigger-runner/", env!("CARGO_PKG_VERSION")))
@@ -105,7 +106,16 @@ impl Client {
         self.post("output", output).map(|_| ())
     }
 
+    /// Tells that the script was not started; `Ok` once the claim is taken back, or there is none any more.
+    pub fn unstarted(&self, unstarted: &Unstarted, timeout: Duration) -> Result<(), RequestError> {
+        self.post_within(timeout, "unstarted", unstarted).map(|_| ())
+    }
+
     fn post(&self, what: &str, body: &impl Serialize) -> Result<Vec<u8>, RequestError> {
+        self.post_within(REQUEST_TIMEOUT, what, body)
+    }
+
+    fn post_within(&self, timeout: Duration, what: &str, body: &impl Serialize) -> Result<Vec<u8>, RequestError> {
         let body = serde_json::to_vec(body).map_err(|error| RequestError::Failed(error.to_string()))?;
         let failed = |error: HttpError| RequestError::Failed(error.to_string());
         let mut answer = self
@@ -113,6 +123,9 @@ impl Client {
             .post(format!("{}/{what}", self.base))
             .header("Authorization", &self.authorization)
             .content_type("application/json")
+            .config()
+            .timeout_global(Some(timeout))
+            .build()
             .send(&body[..])
             .map_err(failed)?;
         let status = answer.status().as_u16();

@@ -19,7 +19,7 @@ use super::execute::{Output, Spec, execute};
 use super::{process, tree};
 use crate::protocol::{
     ClaimGrant, ClaimRequest, EXIT_FAILED, EXIT_NOT_STARTED, EXIT_SUCCEEDED, Ending, Nonce, Outcome, OutputUpload,
-    Progress, Report, TAIL_BYTES, TerminationMessage,
+    Progress, Report, TAIL_BYTES, TerminationMessage, Unstarted,
 };
 
 /// How long a runner tries to claim. The pod's own deadline may end it before.
@@ -30,6 +30,8 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long it is tried to hand the output over. The Job is deleted meanwhile: then kubelet's grace period counts, too.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it is tried to give a claim back. The pod is being deleted: kubelet's grace period runs.
+const GIVE_BACK_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a message waits for room in the log.
 const LOG_PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// Where the script starts; also its `HOME`.
@@ -60,7 +62,14 @@ pub fn live() -> i32 {
     let runner = Runner { config, nonce, control };
     match runner.claim() {
         Ok((client, grant)) => runner.run(&client, grant),
-        Err(message) => runner.leave_not_started(message),
+        Err(NotClaimed { message, client }) => {
+            runner.leave_not_started(&message);
+            if let Some(client) = client {
+                // Once: where nobody was heard, mostly nobody has claimed.
+                runner.give_back(&client, message, Duration::ZERO);
+            }
+            EXIT_NOT_STARTED
+        }
     }
 }
 
@@ -114,26 +123,48 @@ struct Runner {
     control: Control,
 }
 
+/// Nothing is started.
+struct NotClaimed {
+    /// Why, for people.
+    message: String,
+    /// Who asked for the claim, which may stand although the answer was another, or never came.
+    client: Option<Client>,
+}
+
+impl NotClaimed {
+    fn unasked(error: impl std::error::Error) -> Self {
+        Self { message: error.to_string(), client: None }
+    }
+}
+
 impl Runner {
-    fn claim(&self) -> Result<(Client, ClaimGrant), String> {
+    fn claim(&self) -> Result<(Client, ClaimGrant), NotClaimed> {
         let config = &self.config;
-        tree::check(&config.tree, &config.entrypoint, &config.pin).map_err(|error| error.to_string())?;
-        let client = Client::new(config).map_err(|error| error.to_string())?;
+        tree::check(&config.tree, &config.entrypoint, &config.pin).map_err(NotClaimed::unasked)?;
+        let client = Client::new(config).map_err(NotClaimed::unasked)?;
         let request =
             ClaimRequest { attempt: config.attempt, pod_uid: config.pod_uid.clone(), nonce: self.nonce.clone() };
         let deadline = Instant::now() + CLAIM_PATIENCE;
         match persist(Some(deadline), Some(&self.control), || client.claim(&request)) {
             Ok(grant) => Ok((client, grant)),
-            Err(error) if self.control.stop_reason().is_some() => {
-                Err(format!("the pod was told to end before the claim was granted; {error}"))
+            Err(error) => {
+                let what = match self.control.stop_reason() {
+                    Some(_) => "the pod was told to end before the claim was granted; ",
+                    None => "cannot claim: ",
+                };
+                Err(NotClaimed { message: format!("{what}{error}"), client: Some(client) })
             }
-            Err(error) => Err(format!("cannot claim: {error}")),
         }
     }
 
     fn run(&self, client: &Client, grant: ClaimGrant) -> i32 {
         if self.control.stop_reason() == Some(StopReason::PodDeleted) {
-            return self.leave_not_started("the pod was told to end before the script was started".to_owned());
+            let message = "the pod was told to end before the script was started";
+            self.leave_not_started(message);
+            if !grant.skip_report {
+                self.give_back(client, message.to_owned(), GIVE_BACK_PATIENCE);
+            }
+            return EXIT_NOT_STARTED;
         }
         let output = Output::of(&grant);
         let spec = Spec {
@@ -165,12 +196,24 @@ impl Runner {
         code
     }
 
-    /// Leaves word that nothing was started: the attempt counts as unclaimed. The exit code that says so.
-    fn leave_not_started(&self, message: String) -> i32 {
+    /// Leaves word that nothing was started: the attempt counts as unclaimed.
+    fn leave_not_started(&self, message: &str) {
         log(&format!("not started: {message}"));
-        let (attempt, nonce) = (self.config.attempt, self.nonce.clone());
+        let (attempt, nonce, message) = (self.config.attempt, self.nonce.clone(), message.to_owned());
         self.leave(&TerminationMessage::NotStarted { attempt, nonce, message });
-        EXIT_NOT_STARTED
+    }
+
+    /// Says the same to the leader: with the pod the message may vanish before anybody has read it. Tried once at least, and
+    /// again within `patience`.
+    fn give_back(&self, client: &Client, message: String, patience: Duration) {
+        let unstarted = Unstarted { attempt: self.config.attempt, nonce: self.nonce.clone(), message };
+        let deadline = Instant::now() + patience;
+        let request = || client.unstarted(&unstarted, GIVE_BACK_PATIENCE);
+        match persist(Some(deadline), None, request) {
+            // Refused: there is no claim of this runner that could stand.
+            Ok(()) | Err(RequestError::Refused { .. }) => {}
+            Err(error) => log(&format!("that nothing was started is in the termination message alone: {error}")),
+        }
     }
 
     /// Leaves the durable copy of the outcome; the exit code that says how the script ended.

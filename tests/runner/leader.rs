@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use outrigger::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, Report, server_name};
+use outrigger::protocol::{ClaimGrant, ClaimRequest, OutputUpload, Progress, Report, Unstarted, server_name};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -33,6 +33,7 @@ struct State {
     reports: VecDeque<Answer>,
     progress: Option<Answer>,
     outputs: Option<Answer>,
+    unstarted: Option<Answer>,
     cancel: bool,
 }
 
@@ -103,6 +104,10 @@ impl Leader {
         self.state.lock().unwrap().outputs = Some(answer);
     }
 
+    pub fn answer_unstarted(&self, answer: Answer) {
+        self.state.lock().unwrap().unstarted = Some(answer);
+    }
+
     pub fn cancel(&self) {
         self.state.lock().unwrap().cancel = true;
     }
@@ -122,6 +127,10 @@ impl Leader {
 
     pub fn outputs(&self) -> Vec<OutputUpload> {
         self.bodies("/output")
+    }
+
+    pub fn unstarted(&self) -> Vec<Unstarted> {
+        self.bodies("/unstarted")
     }
 
     pub fn progress(&self) -> Vec<Progress> {
@@ -191,6 +200,7 @@ fn serve(connection: Metered, tls: Arc<ServerConfig>, grant: &ClaimGrant, state:
             "claim" => (state.claims.pop_front().unwrap_or(Answer::Good), serde_json::to_string(grant).unwrap()),
             "report" => (state.reports.pop_front().unwrap_or(Answer::Good), "{}".to_owned()),
             "output" => (state.outputs.unwrap_or(Answer::Good), "{}".to_owned()),
+            "unstarted" => (state.unstarted.unwrap_or(Answer::Good), "{}".to_owned()),
             _ => (state.progress.unwrap_or(Answer::Good), format!("{{\"cancel\":{}}}", state.cancel)),
         };
         state.requests.push(request);

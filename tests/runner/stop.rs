@@ -142,6 +142,45 @@ fn term_between_claim_and_start_leaves_the_attempt_unclaimed() {
     let Some(TerminationMessage::NotStarted { nonce, .. }) = &done.message else { panic!("no message") };
     assert_eq!(*nonce, leader.claims()[0].nonce, "only the word of the runner that claimed counts");
     assert!(!bench.path("started").exists());
+    let [unstarted] = &leader.unstarted()[..] else { panic!("{:?}", leader.unstarted()) };
+    assert_eq!((unstarted.attempt, &unstarted.nonce, unstarted.message.as_str()), (1, nonce, done.not_started()));
+}
+
+#[test]
+fn a_claim_whose_answer_was_lost_is_given_back_when_the_pod_is_told_to_end() {
+    let bench = Bench::sh("touch $DIR/started");
+    let leader = Leader::start(grant());
+    leader.answer_claims(&[Answer::Lost; 100]);
+    let runner = bench.spawn(&leader);
+    while leader.claims().is_empty() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let (done, _) = terminate(&bench, runner);
+    assert_eq!(done.code, 203);
+    let [unstarted] = &leader.unstarted()[..] else { panic!("{:?}", leader.unstarted()) };
+    assert_eq!((&unstarted.nonce, unstarted.message.as_str()), (&leader.claims()[0].nonce, done.not_started()));
+}
+
+#[test]
+fn a_leader_that_takes_no_word_of_a_non_start_is_left_the_termination_message() {
+    // The first knows no such request: it is of an earlier version.
+    for answer in [Answer::Status(404), Answer::Status(503), Answer::Status(409), Answer::Lost] {
+        let bench = Bench::sh("touch $DIR/started");
+        let leader = Leader::start(grant());
+        leader.answer_claims(&[Answer::Slow]);
+        leader.answer_unstarted(answer);
+        let runner = bench.spawn(&leader);
+        while leader.claims().is_empty() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let (done, _) = terminate(&bench, runner);
+        assert_eq!(done.code, 203);
+        assert_eq!(done.not_started(), "the pod was told to end before the script was started");
+        let unstarted = leader.unstarted();
+        assert!(unstarted.len() > 1 || answer == Answer::Status(409), "{answer:?}: {unstarted:?}");
+        assert!(!done.stderr.contains("refused"), "{}", done.stderr);
+        assert!(!bench.path("started").exists());
+    }
 }
 
 #[test]
