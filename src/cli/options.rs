@@ -74,9 +74,10 @@ pub struct ControllerOptions {
     /// limit.
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     pub max_concurrent_runs: u32,
-    /// Most runs of one namespace at a time, so that none can hold all places of --max-concurrent-runs. 0: no limit.
-    #[arg(long, value_name = "COUNT", default_value_t = 40)]
-    pub max_concurrent_runs_per_namespace: u32,
+    /// Most runs of one namespace at a time, so that none can hold all places of --max-concurrent-runs. 0: no limit. Default:
+    /// four fifths of those places.
+    #[arg(long, value_name = "COUNT")]
+    pub max_concurrent_runs_per_namespace: Option<u32>,
     /// Finished runs with generated names that are kept per namespace and extension, unless the extension's
     /// `spec.runtime.runHistoryLimit` says otherwise. 0: all of them.
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
@@ -130,8 +131,37 @@ pub struct ControllerOptions {
 }
 
 impl ControllerOptions {
+    /// Most runs at a time; `None`: no limit.
+    pub fn max_concurrent_runs(&self) -> Option<u32> {
+        Some(self.max_concurrent_runs).filter(|most| *most > 0)
+    }
+
+    /// Most runs of one namespace at a time; `None`: no limit.
+    pub fn max_concurrent_runs_per_namespace(&self) -> Option<u32> {
+        per_namespace(self.max_concurrent_runs_per_namespace, self.max_concurrent_runs()).filter(|most| *most > 0)
+    }
+
     /// How long outputs of runs are kept.
     pub fn retention(&self) -> Retention {
         Retention { age: Duration::from_secs(self.output_retention_seconds), bytes: self.output_max_total_bytes }
+    }
+}
+
+/// What was said of each namespace, or what follows from the limit of all.
+fn per_namespace(said: Option<u32>, of_all: Option<u32>) -> Option<u32> {
+    said.or_else(|| of_all.map(|most| most - most / 5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::per_namespace;
+
+    #[test]
+    fn a_namespace_leaves_places_for_others_unless_somebody_says_otherwise() {
+        assert_eq!(per_namespace(None, Some(50)), Some(40));
+        assert_eq!(per_namespace(None, Some(1)), Some(1));
+        assert_eq!(per_namespace(None, None), None);
+        assert_eq!(per_namespace(Some(60), Some(50)), Some(60));
+        assert_eq!(per_namespace(Some(0), Some(50)), Some(0));
     }
 }
