@@ -25,10 +25,17 @@ fn queued(world: &World, namespace: &str, name: &str, position: i64) -> Value {
     })
 }
 
+fn cancel(world: &World, namespace: &str, name: &str) {
+    let patch = ["patch", "arun", name, "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#];
+    let patched = world.kubectl(&[&["-n", namespace], &patch[..]].concat());
+    assert!(patched.success, "{}", patched.text);
+}
+
 fn runs_take_turns_where_their_extension_allows_one(world: &World) {
     probe_with(world, "turns", ", runtime: {maxConcurrentRuns: 1}");
-    world.applied(&run("turns", "first", &append(world, "turns", 6)));
-    running(world, "turns", "first");
+    // it lasts until both others have their places
+    world.applied(&run("turns", "first", &append(world, "turns", 600)));
+    world.wait("-n turns arun/first", "line of the script", |_| (!world.appended("turns").is_empty()).then_some(()));
     world.applied(&run("turns", "second", &append(world, "turns", 2)));
     let second = queued(world, "turns", "second", 1);
     let expected = "queued at position 1: extension \"turns\" runs 1 action at a time (spec.runtime.maxConcurrentRuns)";
@@ -36,9 +43,10 @@ fn runs_take_turns_where_their_extension_allows_one(world: &World) {
     assert_eq!(second["status"]["reason"], "Queued");
     world.applied(&run("turns", "third", &append(world, "turns", 2)));
     queued(world, "turns", "third", 2);
+    cancel(world, "turns", "first");
     let ended = ["first", "second", "third"].map(|name| world.finished("turns", name));
-    for run in &ended {
-        assert_eq!(run["status"]["phase"], "Succeeded", "{run}");
+    for (run, phase) in ended.iter().zip(["Canceled", "Succeeded", "Succeeded"]) {
+        assert_eq!(run["status"]["phase"], phase, "{run}");
         assert!(run["status"].get("queuePosition").is_none(), "{run}");
     }
     for (before, after) in ended.iter().zip(&ended[1..]) {
@@ -61,7 +69,7 @@ fn a_raised_limit_lets_the_next_run_start(world: &World) {
     assert!(patched.success, "{}", patched.text);
     running(world, "raised", "second");
     for name in ["first", "second"] {
-        world.kubectl(&["-n", "raised", "patch", "arun", name, "--type=merge", "-p", "{\"spec\":{\"cancel\":true}}"]);
+        cancel(world, "raised", name);
         assert_eq!(world.finished("raised", name)["status"]["phase"], "Canceled");
     }
 }
@@ -77,7 +85,7 @@ fn a_queued_run_that_is_too_late_says_where_it_stood(world: &World) {
     // one that is cancelled does not wait for its turn
     world.applied(&run("late", "third", &append(world, "late", 0)));
     queued(world, "late", "third", 1);
-    world.kubectl(&["-n", "late", "patch", "arun", "third", "--type=merge", "-p", "{\"spec\":{\"cancel\":true}}"]);
+    cancel(world, "late", "third");
     let third = world.finished("late", "third");
     assert_eq!(third["status"]["phase"], "Canceled", "{third}");
     assert!(third["status"].get("attempts").is_none(), "{third}");
