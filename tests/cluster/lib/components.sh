@@ -148,6 +148,21 @@ node_is_ready() {
   [[ $(inner_kubectl get node "$NODE" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}') == True ]]
 }
 
+# All that others see of a node that is lost: kubelet says nothing more, and what ran in these pods is gone.
+lose_node() {
+  local uid
+  signal STOP kubelet
+  for uid; do
+    find /sys/fs/cgroup -path "*/$CGROUP/*$uid*" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -un |
+      xargs -r kill -9 2>/dev/null || true
+  done
+}
+
+find_node() {
+  signal CONT kubelet
+  wait_for 120 "ready node" node_is_ready
+}
+
 start_components() {
   start_etcd
   start_apiserver
