@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::Test;
-use crate::harness::World;
+use crate::harness::{NAMESPACE, TIMEOUT, World, until};
 use crate::rights::bind;
-use crate::runs::{finished, probe, run};
+use crate::runs::{finished, probe, run, running};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
     ("every_kind_of_answer_has_its_place", every_kind_of_answer_has_its_place),
-    ("a_tenant_reads_what_a_running_action_prints", a_tenant_reads_what_a_running_action_prints),
+    ("what_a_running_action_prints_is_read_without_secrets", what_a_running_action_prints_is_read_without_secrets),
 ];
 
 /// Entries of the Secret that a run names, sorted, as `key=value`.
@@ -73,19 +73,34 @@ fn every_kind_of_answer_has_its_place(world: &World) {
     assert!(binary["status"]["stdoutTail"].as_str().unwrap().ends_with(" no text at all"), "{binary}");
 
     let name = console["status"]["resultRef"]["name"].as_str().unwrap();
-    assert!(world.kubectl(&["-n", "answers", "delete", "arun", "getconsole", "--timeout=60s"]).success);
+    assert!(world.kubectl(&["-n", "answers", "delete", "arun", "getconsole", TIMEOUT]).success);
     world.wait(&format!("-n answers secret/{name}"), "end of the Secret", |secret| secret.is_null().then_some(()));
 }
 
-fn a_tenant_reads_what_a_running_action_prints(world: &World) {
+/// By a tenant in its run, and by an administrator in the log of the pod.
+fn what_a_running_action_prints_is_read_without_secrets(world: &World) {
     probe(world, "tails");
     bind(world, "tails", "outrigger-tenant");
-    world.applied(&run("tails", "one", "action: Slow"));
-    world.wait("-n tails arun/one --as=system:serviceaccount:tails:tenant", "tail of a running action", |run| {
-        let status = &run["status"];
-        assert_ne!(status["phase"], "Succeeded", "it ended before anything was seen: {run}");
-        (status["phase"] == "Running" && status["stdoutTail"].as_str()?.trim_end() == "half way").then_some(())
+    let gate = world.append_url("tails-gate");
+    let spec = format!("action: Slow, parameters: {{gate: '{gate}', secret: hunter2-tails}}");
+    world.applied(&run("tails", "one", &spec));
+    let half = "half way, the secret is ********";
+    let read = ["-n", "tails", "get", "arun", "one", "-o", "jsonpath={.status.phase} {.status.stdoutTail}"];
+    until("tail of a running action, as the tenant reads it", || {
+        let printed = world.kubectl(&[&read[..], &["--as=system:serviceaccount:tails:tenant"]].concat());
+        if printed.text.trim_end() == format!("Running {half}") { Ok(()) } else { Err(printed.text) }
     });
+    // an administrator reads the same in the log of its pod, while it runs
+    let label =
+        format!("outrigger.dev/run-uid={}", running(world, "tails", "one")["metadata"]["uid"].as_str().unwrap());
+    let log = until("line in the log", || {
+        let log = world.kubectl(&["-n", NAMESPACE, "logs", "-l", &label, "--tail=-1"]).text;
+        if log.contains(half) { Ok(log) } else { Err(log) }
+    });
+    assert!(!log.contains("hunter2-tails") && !log.contains("all the way"), "{log}");
+    assert_eq!(world.get("-n tails arun/one")["status"]["phase"], "Running");
+    world.open("tails-gate");
     let ended = world.finished("tails", "one");
-    assert_eq!(ended["status"]["stdoutTail"].as_str().unwrap().trim_end(), "half way\nall the way", "{ended}");
+    let tail = ended["status"]["stdoutTail"].as_str().unwrap().trim_end();
+    assert_eq!(tail, format!("{half}\nall the way"), "{ended}");
 }

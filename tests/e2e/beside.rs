@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::harness::{World, cluster};
+use crate::harness::{PATIENCE, World, cluster};
 
 /// The debug build of the controller, in a process group of its own.
 pub struct Controller {
@@ -43,7 +43,7 @@ impl Controller {
     /// Waits for a line of its log that holds `text`, beginning where the last wait ended.
     pub fn wait_for(&mut self, text: &str) {
         while !self.said.last().is_some_and(|line: &String| line.contains(text)) {
-            match self.log.recv_timeout(Duration::from_secs(60)) {
+            match self.log.recv_timeout(PATIENCE) {
                 Ok(line) => self.said.push(line),
                 Err(error) => panic!("the controller does not say {text:?} ({error}): {:#?}", self.said),
             }
@@ -59,19 +59,19 @@ impl Controller {
     /// SIGKILL; returns when nothing of it is left.
     pub fn kill(mut self) {
         self.end();
-        while self.log.recv_timeout(Duration::from_secs(30)).is_ok() {}
+        while self.log.recv_timeout(PATIENCE).is_ok() {}
     }
 
-    /// How it ended by itself, within ten seconds.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    /// Waits until it has ended by itself.
+    pub fn ended(&mut self) -> ExitStatus {
         let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(10) {
+        loop {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Some(status);
+                return status;
             }
+            assert!(started.elapsed() < PATIENCE, "the controller goes on: {:#?}", self.said);
             std::thread::sleep(Duration::from_millis(20));
         }
-        None
     }
 
     fn end(&mut self) {

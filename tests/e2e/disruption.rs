@@ -2,10 +2,13 @@
 //!
 //! Each test kills or stops the operator, so they run one after the other.
 
+use serde_json::Value;
+
 use crate::Test;
-use crate::harness::{NAMESPACE, World};
+use crate::harness::{NAMESPACE, TIMEOUT, World, condition};
+use crate::nodes;
 use crate::repositories::Repository;
-use crate::runs::{probe, probe_with, run, running, slash};
+use crate::runs::{ENDLESS, append, finished, gated, probe, probe_with, run, running};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -18,38 +21,41 @@ pub const TESTS: &[Test] = &[
     ("without_the_operator_no_run_is_created_but_runs_can_be_deleted", without_the_operator_no_run_is_created),
 ];
 
+/// Label of the operator's pods.
+pub const REPLICAS: &str = "app.kubernetes.io/component=operator";
+
 /// Kills every replica at once.
 fn kill_all(world: &World) {
-    let selector = "app.kubernetes.io/component=operator";
-    let killed = world.kubectl(&["-n", NAMESPACE, "delete", "pods", "-l", selector, "--force", "--grace-period=0"]);
+    let killed = world.kubectl(&["-n", NAMESPACE, "delete", "pods", "-l", REPLICAS, "--force", "--grace-period=0"]);
     assert!(killed.success, "{}", killed.text);
 }
 
+/// With 0, it returns when no replica runs any more: one whose pod is gone from the API may still take a report.
 fn scale(world: &World, replicas: u32) {
-    let replicas = format!("--replicas={replicas}");
-    assert!(world.kubectl(&["-n", NAMESPACE, "scale", "deployment/outrigger", &replicas]).success);
-    if replicas == "--replicas=0" {
-        let selector = "app.kubernetes.io/component=operator";
-        world.kubectl(&["-n", NAMESPACE, "delete", "pods", "-l", selector, "--force", "--grace-period=0"]);
-        let gone = world.kubectl(&["-n", NAMESPACE, "wait", "--for=delete", "pods", "-l", selector, "--timeout=60s"]);
-        assert!(gone.success, "{}", gone.text);
-    } else {
-        ready(world);
+    let count = format!("--replicas={replicas}");
+    assert!(world.kubectl(&["-n", NAMESPACE, "scale", "deployment/outrigger", &count]).success);
+    if replicas > 0 {
+        return ready(world);
     }
+    let names = nodes::pods(world, REPLICAS);
+    world.kubectl(&["-n", NAMESPACE, "delete", "pods", "-l", REPLICAS, "--grace-period=1", "--wait=false"]);
+    let gone = world.kubectl(&["-n", NAMESPACE, "wait", "--for=delete", "pods", "-l", REPLICAS, TIMEOUT]);
+    assert!(gone.success, "{}", gone.text);
+    nodes::stopped(world, &names);
 }
 
-fn ready(world: &World) {
-    let rolled = world.kubectl(&["-n", NAMESPACE, "rollout", "status", "deployment/outrigger", "--timeout=90s"]);
+/// Waits until all replicas are ready, and as the Deployment says. What its status says alone may be about pods that are gone.
+pub fn ready(world: &World) {
+    let rolled = world.kubectl(&["-n", NAMESPACE, "rollout", "status", "deployment/outrigger", TIMEOUT]);
     assert!(rolled.success, "{}", rolled.text);
-}
-
-fn append(world: &World, file: &str, seconds: u32) -> String {
-    format!("action: Append, parameters: {{url: '{}append/{file}', seconds: {seconds}}}", slash(&world.append))
-}
-
-fn line_of(world: &World, namespace: &str, file: &str) {
-    world.wait(&format!("-n {namespace} arun/one"), "line of the script", |_| {
-        (!world.appended(file).is_empty()).then_some(())
+    let wanted = world.get(&format!("-n {NAMESPACE} deployment/outrigger"))["spec"]["replicas"].as_u64().unwrap();
+    world.wait(&format!("-n {NAMESPACE} pods -l {REPLICAS}"), "readiness", |pods| {
+        let pods = pods["items"].as_array()?;
+        let is_ready = |pod: &Value| {
+            let is_up = condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True");
+            is_up && pod["metadata"]["deletionTimestamp"].is_null()
+        };
+        (pods.len() as u64 == wanted && pods.iter().all(is_ready)).then_some(())
     });
 }
 
@@ -60,12 +66,13 @@ fn a_killed_leader_is_followed_by_the_other_replica(world: &World) {
     let (pod, _) = leader.rsplit_once('_').unwrap();
     let killed = world.kubectl(&["-n", NAMESPACE, "delete", "pod", pod, "--force", "--grace-period=0"]);
     assert!(killed.success, "{}", killed.text);
-    world.applied(&run("leader", "one", &append(world, "leader", 0)));
-    let ended = world.finished("leader", "one");
+    let ended = finished(world, "leader", "one", &append(world, "leader", ""));
     assert_eq!(ended["status"]["phase"], "Succeeded", "{ended}");
     assert_eq!(world.appended("leader").len(), 1);
-    let lease = world.get(&format!("-n {NAMESPACE} lease/outrigger"));
-    assert_ne!(lease["spec"]["holderIdentity"], leader.as_str());
+    world.wait(&format!("-n {NAMESPACE} lease/outrigger"), "other holder", |lease| {
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        (!holder.is_empty() && holder != leader).then_some(())
+    });
     ready(world);
 }
 
@@ -79,7 +86,7 @@ fn killed_before_the_claim_the_script_starts_once(world: &World) {
         repository.url
     ));
     world.condition("oext/before", "Ready", "True");
-    world.applied(&run("before", "one", &append(world, "before", 0)));
+    world.applied(&run("before", "one", &append(world, "before", "")));
     world.wait("-n before arun/one", "attempt", |run| run["status"]["attempts"][0]["job"].as_str().map(drop));
     kill_all(world);
     let node = world.kubectl(&["get", "nodes", "-o", "name"]).text.lines().next().unwrap_or_default().to_owned();
@@ -93,9 +100,10 @@ fn killed_before_the_claim_the_script_starts_once(world: &World) {
 
 fn killed_after_the_claim_the_outcome_still_arrives(world: &World) {
     probe(world, "after");
-    world.applied(&run("after", "one", &append(world, "after", 6)));
+    world.applied(&run("after", "one", &append(world, "after", &gated(world, "after-gate"))));
     running(world, "after", "one");
     kill_all(world);
+    world.open("after-gate");
     let ended = world.finished("after", "one");
     assert_eq!(ended["status"]["phase"], "Succeeded", "{ended}");
     assert_eq!(world.appended("after").len(), 1);
@@ -104,11 +112,13 @@ fn killed_after_the_claim_the_outcome_still_arrives(world: &World) {
 
 fn killed_before_the_report_the_runner_waits(world: &World) {
     probe(world, "report");
-    world.applied(&run("report", "one", &append(world, "report", 4)));
-    line_of(world, "report", "report");
+    world.applied(&run("report", "one", &append(world, "report", &gated(world, "report-gate"))));
+    world.lines("report", 1);
     scale(world, 0);
     // the script ends while there is nobody to report to
-    std::thread::sleep(std::time::Duration::from_secs(6));
+    world.open("report-gate");
+    world.lines("report-gate", 2);
+    std::thread::sleep(std::time::Duration::from_secs(2));
     assert_eq!(world.get("-n report arun/one")["status"]["phase"], "Running");
     scale(world, 2);
     let ended = world.finished("report", "one");
@@ -119,15 +129,16 @@ fn killed_before_the_report_the_runner_waits(world: &World) {
 
 fn a_claimed_run_whose_pod_vanishes_unseen(world: &World) {
     probe_with(world, "unknown", ", runtime: {terminationGracePeriodSeconds: 0}");
-    world.applied(&run("unknown", "one", &append(world, "unknown", 600)));
-    line_of(world, "unknown", "unknown");
+    world.applied(&run("unknown", "one", &append(world, "unknown", ENDLESS)));
+    world.lines("unknown", 1);
     let label =
         format!("outrigger.dev/run-uid={}", world.get("-n unknown arun/one")["metadata"]["uid"].as_str().unwrap());
     scale(world, 0);
+    let names = nodes::pods(world, &label);
     let gone = world.kubectl(&["-n", NAMESPACE, "delete", "jobs,pods", "-l", &label, "--force", "--grace-period=0"]);
     assert!(gone.success, "{}", gone.text);
     // the object is gone at once, the runner only at the end of its pod's grace period: until then it would still report
-    std::thread::sleep(std::time::Duration::from_secs(20));
+    nodes::stopped(world, &names);
     scale(world, 2);
     let ended = world.finished("unknown", "one");
     assert_eq!(ended["status"]["phase"], "OutcomeUnknown", "{ended}");
@@ -153,27 +164,15 @@ fn killed_during_an_install_nothing_is_left_half_done(world: &World) {
     }
     ready(world);
     world.nothing_stays_staged();
-    let verified = world.kubectl(&[
-        "-n",
-        NAMESPACE,
-        "exec",
-        "deployment/outrigger",
-        "--",
-        "outrigger",
-        "store",
-        "verify",
-        "--store",
-        "/var/lib/outrigger",
-    ]);
+    let verified = world.exec(&["outrigger", "store", "verify", "--store", "/var/lib/outrigger"]);
     assert!(verified.success, "{}", verified.text);
 }
 
 fn without_the_operator_no_run_is_created(world: &World) {
     probe(world, "alone");
-    world.applied(&run("alone", "kept", &append(world, "alone", 0)));
-    world.finished("alone", "kept");
+    finished(world, "alone", "kept", &append(world, "alone", ""));
     scale(world, 0);
-    let refused = world.apply(&run("alone", "one", &append(world, "alone", 0)));
+    let refused = world.apply_once(&run("alone", "one", &append(world, "alone", "")));
     assert!(!refused.success && refused.text.contains("webhook"), "{}", refused.text);
     let deleted = world.kubectl(&["-n", "alone", "delete", "arun", "kept", "--wait=false"]);
     assert!(deleted.success, "{}", deleted.text);

@@ -10,7 +10,8 @@ use outrigger::store::{ExtensionName, LazyStore};
 use serde_json::Value;
 
 use crate::beside::Controller;
-use crate::harness::{NAMESPACE, World, condition, root, run};
+use crate::harness::{PATIENCE, TIMEOUT, World, condition, root, until};
+use crate::installation::uninstall;
 
 /// Namespace of these controllers, and of the runs.
 pub const OWN: &str = "outrigger-faults";
@@ -36,7 +37,7 @@ impl Volume {
         // its own namespace, and not this one's
         while !volume.sh_printed("mountpoint -q seen && cat /proc/$$/comm").0 || volume.inside("seen") == PathBuf::new()
         {
-            assert!(started.elapsed() < Duration::from_secs(10), "no tmpfs can be mounted; these tests need root");
+            assert!(started.elapsed() < PATIENCE, "no tmpfs can be mounted; these tests need root");
             std::thread::sleep(Duration::from_millis(50));
         }
         volume
@@ -106,8 +107,7 @@ pub struct Bench<'a> {
 impl<'a> Bench<'a> {
     /// Starts a controller on a volume of this size.
     pub fn new(world: &'a World, size: &str) -> Self {
-        let chart = ["uninstall", "outrigger", "--namespace", NAMESPACE, "--ignore-not-found", "--wait"];
-        run(Command::new("helm").args(chart)).unwrap();
+        uninstall().unwrap();
         world.namespace(OWN);
         let kinds = ["actionruns", "orchestratorextensions"];
         let listed = |kind: &&str| world.kubectl(&["get", kind, "--all-namespaces", "-o", "name"]).text;
@@ -116,7 +116,7 @@ impl<'a> Bench<'a> {
             let mut before = Self { world, volume: Volume::new(world, "256m"), controller: None };
             before.start("the store is open");
             for kind in kinds {
-                assert!(world.kubectl(&["delete", kind, "--all", "--all-namespaces", "--timeout=60s"]).success);
+                assert!(world.kubectl(&["delete", kind, "--all", "--all-namespaces", TIMEOUT]).success);
             }
             if let Some(controller) = before.controller.take() {
                 controller.kill();
@@ -206,8 +206,16 @@ impl<'a> Bench<'a> {
     pub fn recovers(&self, name: &str, version: &str) {
         self.world.condition(&format!("oext/{name}"), "Ready", "True");
         self.reads(name, version);
-        assert_eq!(self.volume.sh("ls -A seen/extensions/.staging"), "");
+        self.nothing_stays_staged();
         self.volume.assert_intact(name);
+    }
+
+    /// Waits until nothing is staged: what is fetched, fails and is tried again comes and goes.
+    pub fn nothing_stays_staged(&self) {
+        until("end of what is staged", || {
+            let staged = self.volume.sh("ls -A seen/extensions/.staging");
+            if staged.is_empty() { Ok(()) } else { Err(staged) }
+        });
     }
 
     /// Creates a run of an extension.
@@ -227,9 +235,9 @@ impl<'a> Bench<'a> {
 
     /// Deletes what was made, and ends the controller.
     pub fn end(mut self, extensions: &[&str]) {
-        self.world.kubectl(&["-n", OWN, "delete", "actionruns", "--all", "--timeout=60s"]);
+        self.world.kubectl(&["-n", OWN, "delete", "actionruns", "--all", TIMEOUT]);
         for name in extensions {
-            let deleted = self.world.kubectl(&["delete", "oext", name, "--timeout=60s"]);
+            let deleted = self.world.kubectl(&["delete", "oext", name, TIMEOUT]);
             assert!(deleted.success, "{}", deleted.text);
             assert!(!self.volume.inside(&format!("seen/extensions/{name}")).is_symlink());
         }

@@ -1,4 +1,8 @@
-//! What the end-to-end tests share: the installed operator, and what they ask and tell it through kubectl.
+//! What the end-to-end tests share: the installed operator, and what they ask and tell it.
+//!
+//! No test rests on how fast the machine is. What takes a while is waited for, for [`PATIENCE`]; what has to last until a
+//! test has seen something waits at a [gate](World::open); and a request that the API server or the operator's webhook did
+//! not answer is made again.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,6 +11,14 @@ use serde_json::Value;
 
 pub use crate::installation::{NAMESPACE, Printed, Server, cluster, end_group, root, run};
 use crate::installation::{install, printed, uninstall};
+use crate::objects::Objects;
+
+/// How long is waited for what comes by itself. Only tests that fail wait so long.
+pub const PATIENCE: Duration = Duration::from_secs(240);
+/// The same for kubectl.
+pub const TIMEOUT: &str = "--timeout=240s";
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Label of the namespaces that the tests make.
 const E2E_LABEL: &str = "outrigger.dev/e2e";
@@ -21,8 +33,9 @@ pub struct World {
     pub git: String,
     /// URL of the archive server; files are under `archives/`.
     pub archives: String,
-    /// URL of the server that appends lines to files.
-    pub append: String,
+    /// The cluster's objects.
+    pub objects: Objects,
+    append: String,
     _servers: Vec<Server>,
 }
 
@@ -45,8 +58,14 @@ impl World {
         let git = serve("git-server", &["--root", &path("git")?, "--log", &path("logs").map(|dir| dir + "/git")?])?;
         let archives = serve("archive-server", &["--root", &path("archives")?])?;
         let append = serve("append-server", &["--root", &path("append")?])?;
-        let world = Self { address, dir, git, archives, append, _servers: servers };
+        let objects = Objects::new()?;
+        let world = Self { address, dir, git, archives, objects, append, _servers: servers };
         let has_leftovers = world.has_leftovers()?;
+        if is_ours() {
+            // the CAs of an earlier run: one that was rotated would keep a test's own waiting for an hour
+            uninstall()?;
+            world.kubectl(&["-n", NAMESPACE, "delete", "secret", "outrigger-tls", "--ignore-not-found"]);
+        }
         world.install()?;
         if has_leftovers {
             world.sweep();
@@ -81,9 +100,9 @@ impl World {
     /// Deletes everything that the tests make. `start` saw to it that nothing else is there.
     fn sweep(&self) {
         for kinds in ["actionruns", "extensiontargets,orchestratorextensions"] {
-            self.kubectl(&["delete", kinds, "--all", "--all-namespaces", "--wait", "--timeout=60s"]);
+            self.kubectl(&["delete", kinds, "--all", "--all-namespaces", "--wait", TIMEOUT]);
         }
-        self.kubectl(&["delete", "namespaces", "-l", E2E_LABEL, "--wait", "--timeout=120s"]);
+        self.kubectl(&["delete", "namespaces", "-l", E2E_LABEL, "--wait", TIMEOUT]);
     }
 
     /// Whether an earlier run left something. An error where a cluster is not only for tests: what is in it stays.
@@ -93,8 +112,7 @@ impl World {
             if printed.success { printed.text.trim().to_owned() } else { String::new() }
         };
         let found = listed(&["orchestratorextensions"]) + &listed(&["namespaces", "-l", E2E_LABEL]);
-        let ours = std::env::var("KUBECONFIG").is_ok_and(|path| path.starts_with("/var/lib/outrigger-clusters/"));
-        if !found.is_empty() && !ours {
+        if !found.is_empty() && !is_ours() {
             return Err(format!("the cluster is in use, and the tests would delete this:\n{found}"));
         }
         Ok(!found.is_empty())
@@ -102,11 +120,16 @@ impl World {
 
     /// Runs kubectl.
     pub fn kubectl(&self, arguments: &[&str]) -> Printed {
-        printed(Command::new("kubectl").args(arguments), None)
+        answered(|| printed(Command::new("kubectl").args(arguments), None))
     }
 
     /// `kubectl apply` of a text.
     pub fn apply(&self, yaml: &str) -> Printed {
+        answered(|| self.apply_once(yaml))
+    }
+
+    /// The same, and not again where nobody answers.
+    pub fn apply_once(&self, yaml: &str) -> Printed {
         printed(Command::new("kubectl").args(["apply", "-f", "-"]), Some(yaml))
     }
 
@@ -116,29 +139,17 @@ impl World {
         assert!(printed.success, "{}\n{yaml}", printed.text);
     }
 
-    /// An object as JSON; null where there is none. `what` is as kubectl takes it: `oext/name` or `-n ns arun/name`.
+    /// An object as JSON, null where there is none, or a list. `what` is as [`Objects::get`] takes it.
     pub fn get(&self, what: &str) -> Value {
-        let mut arguments: Vec<_> = what.split(' ').collect();
-        arguments.splice(0..0, ["get", "-o", "json", "--ignore-not-found"]);
-        let printed = self.kubectl(&arguments);
-        serde_json::from_str(&printed.text).unwrap_or(Value::Null)
+        until(what, || self.objects.get(what))
     }
 
-    /// Asks until `found` finds something in the object, for at most 90 s.
+    /// Asks until `found` finds something in the object.
     pub fn wait<T>(&self, what: &str, waiting_for: &str, found: impl Fn(&Value) -> Option<T>) -> T {
-        let started = Instant::now();
-        loop {
-            let object = self.get(what);
-            if let Some(found) = found(&object) {
-                return found;
-            }
-            let status = serde_json::to_string_pretty(&object["status"]).unwrap_or_default();
-            assert!(
-                started.elapsed() < Duration::from_secs(90),
-                "{what}: no {waiting_for} after 90 s; status: {status}"
-            );
-            std::thread::sleep(Duration::from_millis(250));
-        }
+        until(&format!("{waiting_for} of {what}"), || {
+            let object = self.objects.get(what)?;
+            found(&object).ok_or_else(|| format!("status: {:#}", object["status"]))
+        })
     }
 
     /// Waits for a condition of the object's current generation; returns it.
@@ -150,9 +161,18 @@ impl World {
         })
     }
 
+    /// The same, of one with this reason.
+    pub fn condition_for(&self, what: &str, type_: &str, status: &str, reason: &str) -> Value {
+        self.wait(what, &format!("{type_}={status} {reason}"), |object| {
+            let condition = condition(object, type_)?;
+            let current = condition["observedGeneration"] == object["metadata"]["generation"];
+            (current && condition["status"] == status && condition["reason"] == reason).then(|| condition.clone())
+        })
+    }
+
     /// Waits until the run has ended; returns it whole.
     pub fn finished(&self, namespace: &str, run: &str) -> Value {
-        self.wait(&format!("-n {namespace} actionrun/{run}"), "end", |object| {
+        self.wait(&format!("-n {namespace} arun/{run}"), "end", |object| {
             condition(object, "Complete").is_some_and(|complete| complete["status"] == "True").then(|| object.clone())
         })
     }
@@ -163,27 +183,97 @@ impl World {
         self.applied(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {labels}}}\n"));
     }
 
+    /// Runs a command in the operator's pod, as often as there is none that takes it.
+    pub fn exec(&self, command: &[&str]) -> Printed {
+        let exec = ["-n", NAMESPACE, "exec", "deployment/outrigger", "--"];
+        until("pod of the operator", || {
+            let printed = self.kubectl(&[&exec[..], command].concat());
+            let is_gone = |words: &&str| printed.text.contains(words);
+            let gone =
+                ["error dialing backend", "container not found", "unable to upgrade connection", "(NotFound): pods"];
+            if !printed.success && gone.iter().any(is_gone) { Err(printed.text) } else { Ok(printed) }
+        })
+    }
+
     /// What is in the shared volume below `extensions/`, seen from the operator's pod.
     pub fn volume(&self, command: &str) -> String {
-        let script = format!("cd /var/lib/outrigger/extensions && {command}");
-        let printed = self.kubectl(&["-n", NAMESPACE, "exec", "deployment/outrigger", "--", "sh", "-c", &script]);
-        printed.text
+        self.exec(&["sh", "-c", &format!("cd /var/lib/outrigger/extensions && {command}")]).text
     }
 
     /// Waits until what is staged now is gone: what an extension fetches that fails and is tried again comes and goes.
     pub fn nothing_stays_staged(&self) {
-        let (staged, started) = (self.volume("ls -A .staging"), Instant::now());
-        let is_left = || staged.lines().any(|name| self.volume("ls -A .staging").lines().any(|left| left == name));
-        while is_left() {
-            assert!(started.elapsed() < Duration::from_secs(60), "left in .staging: {staged}");
-            std::thread::sleep(Duration::from_millis(500));
-        }
+        let staged = self.volume("ls -A .staging");
+        until("end of what is staged", || {
+            let left = self.volume("ls -A .staging");
+            if staged.lines().any(|name| left.lines().any(|left| left == name)) { Err(left) } else { Ok(()) }
+        });
+    }
+
+    /// Waits until `kubectl describe` shows a line with all of these words: events come later than what they tell of.
+    pub fn described(&self, what: &str, words: &[&str]) {
+        until(&format!("{words:?} in the description of {what}"), || {
+            let text = self.kubectl(&[&["describe"], &what.split(' ').collect::<Vec<_>>()[..]].concat()).text;
+            let found = text.lines().any(|line| words.iter().all(|word| line.contains(word)));
+            if found { Ok(()) } else { Err(text) }
+        });
+    }
+
+    /// The URL of a file of the append server.
+    pub fn append_url(&self, file: &str) -> String {
+        format!("{}/append/{file}", self.append.trim_end_matches('/'))
+    }
+
+    /// Opens a gate: scripts that wait until the file of this name has a line go on, and say so by another line.
+    pub fn open(&self, gate: &str) {
+        std::fs::write(self.dir.path().join("append").join(gate), "open\n").unwrap();
     }
 
     /// The lines that were appended to a file of the append server.
     pub fn appended(&self, file: &str) -> Vec<String> {
         let text = std::fs::read_to_string(self.dir.path().join("append").join(file)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until a file of the append server has so many lines.
+    pub fn lines(&self, file: &str, count: usize) {
+        until(&format!("{count} lines of {file}"), || {
+            let lines = self.appended(file);
+            if lines.len() >= count { Ok(()) } else { Err(format!("{lines:?}")) }
+        });
+    }
+}
+
+/// Whether the cluster is the local one, which is there for tests only.
+pub fn is_ours() -> bool {
+    std::env::var("KUBECONFIG").is_ok_and(|path| path.starts_with("/var/lib/outrigger-clusters/"))
+}
+
+/// Asks until there is an answer. What was seen instead is shown where none comes.
+pub fn until<T>(waiting_for: &str, ask: impl Fn() -> Result<T, String>) -> T {
+    let started = Instant::now();
+    loop {
+        // before it is asked: a machine that stood still is asked once more
+        let is_last = started.elapsed() > PATIENCE;
+        match ask() {
+            Ok(found) => return found,
+            Err(seen) => assert!(!is_last, "no {waiting_for} after {} s: {seen}", PATIENCE.as_secs()),
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Asks again where nobody answered, so that nothing was done: neither the API server nor, on its behalf, the webhook.
+fn answered(ask: impl Fn() -> Printed) -> Printed {
+    let unanswered = ["failed calling webhook", "Unable to connect to the server", "The connection to the server"];
+    let started = Instant::now();
+    loop {
+        let printed = ask();
+        let is_answered = printed.success || !unanswered.iter().any(|words| printed.text.contains(words));
+        if is_answered || started.elapsed() > PATIENCE {
+            return printed;
+        }
+        println!("asked again: {}", printed.text.trim());
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -30,7 +30,7 @@ pub fn install(address: &str, values: &[&str]) -> Result<(), String> {
         NAMESPACE,
         "--create-namespace",
         "--wait",
-        "--timeout=120s",
+        "--timeout=300s",
         &format!("--set=image.repository={repository},image.tag={tag}"),
         &format!("--set=fetch.allowAddresses={{{address}/32}}"),
     ]))?;
@@ -41,7 +41,8 @@ pub fn install(address: &str, values: &[&str]) -> Result<(), String> {
 
 /// Removes the chart.
 pub fn uninstall() -> Result<(), String> {
-    run(Command::new("helm").args(["uninstall", "outrigger", "--namespace", NAMESPACE, "--wait"])).map(drop)
+    let chart = ["uninstall", "outrigger", "--namespace", NAMESPACE, "--ignore-not-found", "--wait"];
+    run(Command::new("helm").args(chart)).map(drop)
 }
 
 /// The repository's root.

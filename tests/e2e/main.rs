@@ -1,12 +1,15 @@
 //! End-to-end tests on a real cluster: the chart is installed once, the tests run against it, then it is removed.
 //!
 //! Needs a cluster (`make cluster-up`) with the image loaded; `make e2e` sees to both.
-//! Tests of one group run side by side; those that kill or restart the operator run one after the other.
+//! Tests that leave the operator alone run side by side; those that kill or restart it, or have another one, run one after
+//! the other.
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests, which clippy cannot see without #[test]")]
 
 mod harness;
 mod installation;
+mod nodes;
+mod objects;
 
 mod answers;
 mod authors;
@@ -34,7 +37,8 @@ mod unadmitted;
 mod upkeep;
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -45,15 +49,13 @@ pub type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let runs = [runs::TESTS, retries::TESTS, outputs::TESTS, answers::TESTS, authors::TESTS, removal::TESTS].concat();
+    // those that wait most of the time come first, so that they do it beside others
+    let waiting = [network::TESTS, outputs::TESTS, retries::TESTS, queue::TESTS, trouble::BESIDE_OTHERS].concat();
+    let runs = [runs::TESTS, answers::TESTS, authors::TESTS, removal::TESTS, redfish::TESTS].concat();
+    let quiet = [waiting, runs, rights::TESTS.to_vec(), extensions::TESTS.to_vec()].concat();
     let disruption = [disruption::TESTS, unadmitted::TESTS].concat();
-    let groups: [(&str, &[Test], usize); 12] = [
-        ("extensions", extensions::TESTS, 4),
-        ("runs", &runs, 4),
-        ("queue", queue::TESTS, 4),
-        ("rights", rights::TESTS, 4),
-        ("network", network::TESTS, 2),
-        ("redfish", redfish::TESTS, 1),
+    let groups: [(&str, &[Test], usize); 7] = [
+        ("quiet", &quiet, 8),
         ("disruption", &disruption, 1),
         ("trouble", trouble::TESTS, 1),
         ("storm", storm::TESTS, 1),
@@ -75,19 +77,29 @@ fn main() -> ExitCode {
         }
     };
     let mut failed = false;
+    let mut times = vec![];
     for (group, tests, threads) in groups {
         println!("\n{group}:");
+        let began = Instant::now();
+        let took = Arc::new(Mutex::new(vec![]));
         let trials = tests.iter().map(|&(name, test)| {
-            let world = world.clone();
+            let (world, took) = (world.clone(), took.clone());
             Trial::test(name, move || {
+                let began = Instant::now();
                 test(&world);
+                took.lock().unwrap_or_else(PoisonError::into_inner).push((began.elapsed().as_secs(), name));
                 Ok(())
             })
         });
         let arguments =
             Arguments { test_threads: Some(arguments.test_threads.unwrap_or(threads)), ..arguments.clone() };
         failed |= libtest_mimic::run(&arguments, trials.collect()).has_failed();
+        let mut took = std::mem::take(&mut *took.lock().unwrap_or_else(PoisonError::into_inner));
+        took.sort_unstable_by_key(|(seconds, _)| std::cmp::Reverse(*seconds));
+        let slowest: Vec<_> = took.iter().take(3).map(|(seconds, name)| format!("{name} {seconds} s")).collect();
+        times.push(format!("{group:>12} {:4} s   {}", began.elapsed().as_secs(), slowest.join(", ")));
     }
+    println!("\nwhere the time went, and the slowest tests\n{}", times.join("\n"));
     world.finish(failed);
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -1,8 +1,8 @@
 //! How actions' pods and the operator reach each other: CAs that follow one another, and policies of the network.
 
 use crate::Test;
-use crate::harness::{NAMESPACE, World};
-use crate::runs::{finished, probe, probe_with, run, running, slash};
+use crate::harness::{NAMESPACE, TIMEOUT, World};
+use crate::runs::{append, finished, gated, probe, probe_with, run, running};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -12,8 +12,7 @@ pub const TESTS: &[Test] = &[
 
 fn a_run_outlasts_the_ca_that_its_job_pins(world: &World) {
     probe(world, "rotation");
-    let spec = format!("action: Append, parameters: {{url: '{}append/rotation', seconds: 75}}", slash(&world.append));
-    world.applied(&run("rotation", "long", &spec));
+    world.applied(&run("rotation", "long", &append(world, "rotation", &gated(world, "rotation-gate"))));
     running(world, "rotation", "long");
     let secret = format!("-n {NAMESPACE} secret/outrigger-tls");
     let old = world.get(&secret)["data"]["ca.crt"].clone();
@@ -25,6 +24,7 @@ fn a_run_outlasts_the_ca_that_its_job_pins(world: &World) {
     assert_ne!(new, old);
     let short = finished(world, "rotation", "short", "action: Echo, parameters: {text: new}");
     assert_eq!(short["status"]["phase"], "Succeeded", "{short}");
+    world.open("rotation-gate");
     let long = world.finished("rotation", "long");
     assert_eq!(long["status"]["phase"], "Succeeded", "{long}");
 }
@@ -50,6 +50,6 @@ fn an_extensions_network_policy_comes_before_its_jobs(world: &World) {
     let ended = finished(world, "walled", "two", "action: Echo, parameters: {text: walled}");
     assert_eq!(ended["status"]["phase"], "Succeeded", "{ended}");
     assert!(!world.get(&policy).is_null());
-    assert!(world.kubectl(&["delete", "oext/walled", "--timeout=60s"]).success);
+    assert!(world.kubectl(&["delete", "oext/walled", TIMEOUT]).success);
     world.wait(&policy, "end of the policy", gone);
 }

@@ -1,9 +1,7 @@
 //! What runs print is kept for administrators, without secrets, for as long as the run is there.
 
-use std::time::{Duration, Instant};
-
 use crate::Test;
-use crate::harness::{NAMESPACE, Printed, World};
+use crate::harness::{Printed, World, until};
 use crate::runs::{finished, probe};
 
 /// The tests.
@@ -12,22 +10,15 @@ pub const TESTS: &[Test] =
 
 /// What is kept of a run, read in the operator's pod.
 pub fn output(world: &World, run: &str, more: &[&str]) -> Printed {
-    let exec = ["-n", NAMESPACE, "exec", "deployment/outrigger", "--"];
-    let command = ["outrigger", "store", "output", run, "--store", "/var/lib/outrigger"];
-    world.kubectl(&[&exec[..], &command, more].concat())
+    world.exec(&[&["outrigger", "store", "output", run, "--store", "/var/lib/outrigger"], more].concat())
 }
 
 /// Asks until the answer is what is wanted.
-pub fn eventually(seconds: u64, ask: impl Fn() -> Printed, is_wanted: impl Fn(&Printed) -> bool) {
-    let started = Instant::now();
-    loop {
+pub fn eventually(ask: impl Fn() -> Printed, is_wanted: impl Fn(&Printed) -> bool) {
+    until("answer that is wanted", || {
         let answer = ask();
-        if is_wanted(&answer) {
-            return;
-        }
-        assert!(started.elapsed() < Duration::from_secs(seconds), "{answer:?}");
-        std::thread::sleep(Duration::from_millis(500));
-    }
+        if is_wanted(&answer) { Ok(()) } else { Err(answer.text) }
+    });
 }
 
 fn what_a_run_printed_is_kept_and_goes_with_the_run(world: &World) {
@@ -38,7 +29,7 @@ fn what_a_run_printed_is_kept_and_goes_with_the_run(world: &World) {
     assert!(said["stdoutBytes"].as_i64().unwrap() > 0 && said["stderrBytes"].as_i64().unwrap() > 0, "{said}");
 
     // the runner hands it over after the outcome stands in status
-    eventually(20, || output(world, "outputs/one", &["--stream", "stdout"]), |printed| printed.success);
+    eventually(|| output(world, "outputs/one", &["--stream", "stdout"]), |printed| printed.success);
     let stdout = output(world, "outputs/one", &["--stream", "stdout"]).text;
     assert!(stdout.contains("\"text\":\"kept\""), "{stdout}");
     let stderr = output(world, "outputs/one", &["--stream", "stderr", "--attempt", "1"]).text;
@@ -46,5 +37,5 @@ fn what_a_run_printed_is_kept_and_goes_with_the_run(world: &World) {
 
     world.kubectl(&["-n", "outputs", "delete", "arun", "one"]);
     let gone = |printed: &Printed| printed.text.contains("no output of run outputs/one is kept on /var/lib/outrigger");
-    eventually(150, || output(world, "outputs/one", &[]), gone);
+    eventually(|| output(world, "outputs/one", &[]), gone);
 }

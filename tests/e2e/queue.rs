@@ -1,10 +1,12 @@
 //! Limits, places in the queue, and how long finished runs are kept.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::Test;
-use crate::harness::World;
-use crate::runs::{finished, probe_with, run, running, slash};
+use crate::harness::{TIMEOUT, World};
+use crate::runs::{ENDLESS, append, cancel, finished, probe_with, run, running, too_late};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -14,10 +16,6 @@ pub const TESTS: &[Test] = &[
     ("finished_runs_are_collected_as_they_ask_for", finished_runs_are_collected_as_they_ask_for),
 ];
 
-fn append(world: &World, file: &str, seconds: u32) -> String {
-    format!("action: Append, parameters: {{url: '{}append/{file}', seconds: {seconds}}}", slash(&world.append))
-}
-
 /// Waits until the run says that it has this place.
 fn queued(world: &World, namespace: &str, name: &str, position: i64) -> Value {
     world.wait(&format!("-n {namespace} arun/{name}"), &format!("place {position}"), |run| {
@@ -25,23 +23,17 @@ fn queued(world: &World, namespace: &str, name: &str, position: i64) -> Value {
     })
 }
 
-fn cancel(world: &World, namespace: &str, name: &str) {
-    let patch = ["patch", "arun", name, "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#];
-    let patched = world.kubectl(&[&["-n", namespace], &patch[..]].concat());
-    assert!(patched.success, "{}", patched.text);
-}
-
 fn runs_take_turns_where_their_extension_allows_one(world: &World) {
     probe_with(world, "turns", ", runtime: {maxConcurrentRuns: 1}");
     // it lasts until both others have their places
-    world.applied(&run("turns", "first", &append(world, "turns", 600)));
-    world.wait("-n turns arun/first", "line of the script", |_| (!world.appended("turns").is_empty()).then_some(()));
-    world.applied(&run("turns", "second", &append(world, "turns", 2)));
+    world.applied(&run("turns", "first", &append(world, "turns", ENDLESS)));
+    world.lines("turns", 1);
+    world.applied(&run("turns", "second", &append(world, "turns", ", seconds: 1")));
     let second = queued(world, "turns", "second", 1);
     let expected = "queued at position 1: extension \"turns\" runs 1 action at a time (spec.runtime.maxConcurrentRuns)";
     assert_eq!(second["status"]["message"], expected);
     assert_eq!(second["status"]["reason"], "Queued");
-    world.applied(&run("turns", "third", &append(world, "turns", 2)));
+    world.applied(&run("turns", "third", &append(world, "turns", ", seconds: 1")));
     queued(world, "turns", "third", 2);
     cancel(world, "turns", "first");
     let ended = ["first", "second", "third"].map(|name| world.finished("turns", name));
@@ -60,9 +52,9 @@ fn runs_take_turns_where_their_extension_allows_one(world: &World) {
 
 fn a_raised_limit_lets_the_next_run_start(world: &World) {
     probe_with(world, "raised", ", runtime: {maxConcurrentRuns: 1}");
-    world.applied(&run("raised", "first", &append(world, "raised", 600)));
+    world.applied(&run("raised", "first", &append(world, "raised", ENDLESS)));
     running(world, "raised", "first");
-    world.applied(&run("raised", "second", &append(world, "raised", 600)));
+    world.applied(&run("raised", "second", &append(world, "raised", ENDLESS)));
     queued(world, "raised", "second", 1);
     let patch = r#"{"spec":{"runtime":{"maxConcurrentRuns":2}}}"#;
     let patched = world.kubectl(&["patch", "oext", "raised", "--type=merge", "-p", patch]);
@@ -76,20 +68,19 @@ fn a_raised_limit_lets_the_next_run_start(world: &World) {
 
 fn a_queued_run_that_is_too_late_says_where_it_stood(world: &World) {
     probe_with(world, "late", ", runtime: {maxConcurrentRuns: 1}");
-    world.applied(&run("late", "first", &append(world, "late", 600)));
-    running(world, "late", "first");
-    let late = finished(world, "late", "second", &format!("{}, startDeadlineSeconds: 3", append(world, "late", 0)));
-    assert_eq!(late["status"]["reason"], "StartDeadlineExceeded", "{late}");
-    let message = late["status"]["message"].as_str().unwrap();
-    assert!(message.contains("within 3 s: queued at position 1"), "{message}");
+    world.applied(&run("late", "first", &append(world, "late", ENDLESS)));
+    world.lines("late", 1);
+    too_late(world, "late", "second", &append(world, "late", ""), |message| {
+        message.contains(" s: queued at position 1")
+    });
     // one that is cancelled does not wait for its turn
-    world.applied(&run("late", "third", &append(world, "late", 0)));
+    world.applied(&run("late", "third", &append(world, "late", "")));
     queued(world, "late", "third", 1);
     cancel(world, "late", "third");
     let third = world.finished("late", "third");
     assert_eq!(third["status"]["phase"], "Canceled", "{third}");
     assert!(third["status"].get("attempts").is_none(), "{third}");
-    assert!(world.kubectl(&["-n", "late", "delete", "arun", "first", "--timeout=60s"]).success);
+    assert!(world.kubectl(&["-n", "late", "delete", "arun", "first", TIMEOUT]).success);
     assert_eq!(world.appended("late").len(), 1);
 }
 
@@ -105,18 +96,23 @@ fn finished_runs_are_collected_as_they_ask_for(world: &World) {
             assert!(created.success, "{}", created.text);
             let name = created.text.trim().rsplit('/').next().unwrap().to_owned();
             world.finished("kept", &name);
+            // ends are noted in whole seconds, and the newest is to be one
+            std::thread::sleep(Duration::from_secs(1));
             name
         })
         .collect();
-    let spec = append(world, "kept", 0);
+    let spec = append(world, "kept", "");
     let fixed = finished(world, "kept", "fixed", &spec);
-    let spec_with_ttl = format!("{}, ttlSecondsAfterFinished: 3600", append(world, "kept-ttl", 0));
+    let spec_with_ttl = format!("{}, ttlSecondsAfterFinished: 3600", append(world, "kept-ttl", ""));
     let with_ttl = finished(world, "kept", "with-ttl", &spec_with_ttl);
-    finished(world, "kept", "short", "action: Echo, parameters: {text: x}, ttlSecondsAfterFinished: 2");
+    // its end is not waited for: it may be gone before anybody has seen it
+    let short = format!("{}, ttlSecondsAfterFinished: 2", append(world, "kept-short", ""));
+    world.applied(&run("kept", "short", &short));
     let gone = |name: &str| {
         world.wait(&format!("-n kept arun/{name}"), "collection", |run| run.is_null().then_some(()));
     };
     gone("short");
+    assert_eq!(world.appended("kept-short").len(), 1, "it has run");
     gone(&generated[0]);
     gone(&generated[1]);
     assert!(!world.get(&format!("-n kept arun/{}", generated[2])).is_null(), "the newest is kept");

@@ -57,8 +57,7 @@ pub fn a_tag_of_a_registry_is_installed_and_upgraded_when_it_moves(world: &World
     world.applied(&secret(registry.host(), "http://elsewhere.example.com"));
     world.applied(&extension("registry", &format!("{{source: {{{source}}}}}")));
     // the Secret is mended, not the extension: it is tried again by itself
-    let refused = world.condition("oext/registry", "Reconciling", "True");
-    assert_eq!(refused["reason"], "SecretNotUsable", "{refused}");
+    let refused = world.condition_for("oext/registry", "Reconciling", "True", "SecretNotUsable");
     assert!(refused["message"].as_str().unwrap().contains(&registry.server.url), "{refused}");
 
     world.applied(&secret(registry.host(), &registry.server.url));

@@ -5,11 +5,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Test;
-use crate::harness::{NAMESPACE, World, condition};
+use crate::harness::{NAMESPACE, TIMEOUT, World, condition, until};
 use crate::repositories::Repository;
 
 /// The tests.
 pub const TESTS: &[Test] = &[
+    // mostly waits: begun first, it does so beside others
+    ("an_image_that_cannot_be_pulled_ends_the_run", an_image_that_cannot_be_pulled_ends_the_run),
     ("a_run_succeeds_with_its_result", a_run_succeeds_with_its_result),
     ("the_payload_is_what_cloudstack_would_write", the_payload_is_what_cloudstack_would_write),
     ("a_failing_script_fails_the_run_with_its_words", a_failing_script_fails_the_run_with_its_words),
@@ -23,7 +25,6 @@ pub const TESTS: &[Test] = &[
     ("bad_requests_are_refused_at_apply", bad_requests_are_refused_at_apply),
     ("the_caller_is_who_created_the_run", the_caller_is_who_created_the_run),
     ("a_target_gives_details_to_the_namespaces_that_it_lists", a_target_gives_details_to_the_namespaces_that_it_lists),
-    ("an_image_that_cannot_be_pulled_ends_the_run", an_image_that_cannot_be_pulled_ends_the_run),
     ("a_run_waits_for_its_extension_until_the_deadline", a_run_waits_for_its_extension_until_the_deadline),
     ("deleting_an_extension_waits_for_its_run", deleting_an_extension_waits_for_its_run),
 ];
@@ -63,6 +64,45 @@ pub fn finished(world: &World, namespace: &str, name: &str, spec: &str) -> Value
     world.finished(namespace, name)
 }
 
+/// The spec of a run whose script adds a line to a file, and does then what `more` says; nothing, if that is empty.
+pub fn append(world: &World, file: &str, more: &str) -> String {
+    format!("action: Append, parameters: {{url: '{}'{more}}}", world.append_url(file))
+}
+
+/// For [`append`]: until somebody ends it.
+pub const ENDLESS: &str = ", seconds: 1200";
+
+/// For [`append`]: until a gate is opened.
+pub fn gated(world: &World, gate: &str) -> String {
+    format!(", gate: '{}'", world.append_url(gate))
+}
+
+/// Cancels a run.
+pub fn cancel(world: &World, namespace: &str, name: &str) {
+    let patch = ["patch", "arun", name, "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#];
+    let patched = world.kubectl(&[&["-n", namespace], &patch[..]].concat());
+    assert!(patched.success, "{}", patched.text);
+}
+
+/// A run that does not start before its deadline, which is long enough for its message to be `told`: the first of several
+/// that is, since a slow machine needs time to find out what is in the way.
+pub fn too_late(world: &World, namespace: &str, name: &str, spec: &str, told: impl Fn(&str) -> bool) -> Value {
+    let mut ended = Value::Null;
+    for seconds in [8, 30, 120] {
+        let spec = format!("{spec}, startDeadlineSeconds: {seconds}");
+        ended = finished(world, namespace, &format!("{name}-{seconds}"), &spec);
+        assert_eq!(ended["status"]["phase"], "Failed", "{ended}");
+        assert_eq!(ended["status"]["reason"], "StartDeadlineExceeded", "{ended}");
+        assert!(ended["status"].get("startTime").is_none(), "{ended}");
+        let message = ended["status"]["message"].as_str().unwrap();
+        assert!(message.contains(&format!("within {seconds} s")), "{message}");
+        if told(message) {
+            return ended;
+        }
+    }
+    panic!("{ended}");
+}
+
 /// Waits until the script of a run has been claimed.
 pub fn running(world: &World, namespace: &str, name: &str) -> Value {
     world.wait(&format!("-n {namespace} arun/{name}"), "claim", |run| {
@@ -77,7 +117,9 @@ fn uid(run: &Value) -> &str {
 /// What of a run is left in the operator's namespace.
 fn leftovers(world: &World, run: &Value) -> String {
     let label = format!("outrigger.dev/run-uid={}", uid(run));
-    world.kubectl(&["-n", NAMESPACE, "get", "jobs,pods", "-l", &label, "-o", "name"]).text
+    let names = ["jobs", "pods"].map(|kind| world.get(&format!("-n {NAMESPACE} {kind} -l {label}"))["items"].clone());
+    let names = names.iter().flat_map(|items| items.as_array().into_iter().flatten());
+    names.map(|object| object["metadata"]["name"].to_string()).collect()
 }
 
 fn a_run_succeeds_with_its_result(world: &World) {
@@ -103,7 +145,7 @@ fn a_run_succeeds_with_its_result(world: &World) {
         "end of the Job",
         |job| job.is_null().then_some(()),
     );
-    let waited = world.kubectl(&["-n", "succeeds", "wait", "--for=condition=Succeeded", "arun/one", "--timeout=1s"]);
+    let waited = world.kubectl(&["-n", "succeeds", "wait", "--for=condition=Succeeded", "arun/one", TIMEOUT]);
     assert!(waited.success, "{}", waited.text);
     let described = world.kubectl(&["-n", "succeeds", "describe", "arun", "one"]).text;
     assert!(described.contains("Succeeded") && !described.contains("swordfish-9 is"), "{described}");
@@ -152,19 +194,17 @@ fn a_timeout_reaches_every_process(world: &World) {
     assert_eq!(run["status"]["phase"], "Failed", "{run}");
     assert_eq!(run["status"]["reason"], "Timeout");
     assert!(run["status"]["message"].as_str().unwrap().contains("3 s"), "{run}");
-    world.wait("-n timeout arun/one", "end of every process, with Job and pod", |_| {
-        leftovers(world, &run).trim().is_empty().then_some(())
+    until("end of every process, with Job and pod", || {
+        let left = leftovers(world, &run);
+        if left.is_empty() { Ok(()) } else { Err(left) }
     });
 }
 
 fn a_cancelled_run_is_stopped(world: &World) {
     probe(world, "cancel");
-    let spec = format!("action: Append, parameters: {{url: '{}append/cancelled', seconds: 600}}", slash(&world.append));
-    world.applied(&run("cancel", "one", &spec));
+    world.applied(&run("cancel", "one", &append(world, "cancelled", ENDLESS)));
     running(world, "cancel", "one");
-    let patched =
-        world.kubectl(&["-n", "cancel", "patch", "arun", "one", "--type=merge", "-p", "{\"spec\":{\"cancel\":true}}"]);
-    assert!(patched.success, "{}", patched.text);
+    cancel(world, "cancel", "one");
     let ended = world.finished("cancel", "one");
     assert_eq!(ended["status"]["phase"], "Canceled", "{ended}");
     let back =
@@ -172,31 +212,21 @@ fn a_cancelled_run_is_stopped(world: &World) {
     assert!(!back.success && back.text.contains("cancel"), "{}", back.text);
 }
 
-/// `url` with exactly one slash at its end.
-pub fn slash(url: &str) -> String {
-    format!("{}/", url.trim_end_matches('/'))
-}
-
 fn a_deleted_run_leaves_nothing(world: &World) {
     probe(world, "deleted");
-    let spec = format!("action: Append, parameters: {{url: '{}append/deleted', seconds: 600}}", slash(&world.append));
-    world.applied(&run("deleted", "one", &spec));
+    world.applied(&run("deleted", "one", &append(world, "deleted", ENDLESS)));
     let run = running(world, "deleted", "one");
-    let deleted = world.kubectl(&["-n", "deleted", "delete", "arun", "one", "--timeout=60s"]);
+    let deleted = world.kubectl(&["-n", "deleted", "delete", "arun", "one", TIMEOUT]);
     assert!(deleted.success, "{}", deleted.text);
-    assert_eq!(leftovers(world, &run).trim(), "");
+    assert_eq!(leftovers(world, &run), "");
 }
 
 fn a_deleted_job_or_pod_ends_the_run(world: &World) {
     probe(world, "torn");
     for (name, kind) in [("job", "jobs"), ("pod", "pods")] {
-        let spec =
-            format!("action: Append, parameters: {{url: '{}append/torn-{name}', seconds: 600}}", slash(&world.append));
-        world.applied(&run("torn", name, &spec));
+        world.applied(&run("torn", name, &append(world, &format!("torn-{name}"), ENDLESS)));
         let started = running(world, "torn", name);
-        world.wait(&format!("-n torn arun/{name}"), "line", |_| {
-            (!world.appended(&format!("torn-{name}")).is_empty()).then_some(())
-        });
+        world.lines(&format!("torn-{name}"), 1);
         let label = format!("outrigger.dev/run-uid={}", uid(&started));
         let deleted = world.kubectl(&["-n", NAMESPACE, "delete", kind, "-l", &label, "--wait=false"]);
         assert!(deleted.success, "{}", deleted.text);
@@ -213,8 +243,7 @@ fn a_job_or_pod_deleted_before_the_claim_is_made_again(world: &World) {
     probe_with(world, "unclaimed", ", runtime: {nodeSelector: {outrigger.dev/test-unclaimed: open}}");
     let names = ["jobs", "pods"];
     for kind in names {
-        let spec = format!("action: Append, parameters: {{url: '{}append/unclaimed-{kind}'}}", slash(&world.append));
-        world.applied(&run("unclaimed", kind, &spec));
+        world.applied(&run("unclaimed", kind, &append(world, &format!("unclaimed-{kind}"), "")));
     }
     for kind in names {
         let label = format!("outrigger.dev/run-uid={}", uid(&world.get(&format!("-n unclaimed arun/{kind}"))));
@@ -241,7 +270,7 @@ fn a_job_or_pod_deleted_before_the_claim_is_made_again(world: &World) {
 
 fn a_finished_run_is_not_run_again(world: &World) {
     probe(world, "again");
-    let spec = format!("action: Append, parameters: {{url: '{}append/again'}}", slash(&world.append));
+    let spec = append(world, "again", "");
     let first = finished(world, "again", "one", &spec);
     assert_eq!(first["status"]["phase"], "Succeeded", "{first}");
     let applied = world.apply(&run("again", "one", &spec));
@@ -314,7 +343,7 @@ fn the_caller_is_who_created_the_run(world: &World) {
         restored["metadata"].as_object_mut().unwrap().remove(field);
     }
     restored.as_object_mut().unwrap().remove("status");
-    assert!(world.kubectl(&["-n", "caller", "delete", "arun", "one", "--timeout=30s"]).success);
+    assert!(world.kubectl(&["-n", "caller", "delete", "arun", "one", TIMEOUT]).success);
     world.applied(&restored.to_string());
     let restored = world.finished("caller", "one");
     assert_eq!(restored["status"]["reason"], "Restored", "{restored}");
@@ -348,10 +377,8 @@ fn a_target_gives_details_to_the_namespaces_that_it_lists(world: &World) {
 
 fn an_image_that_cannot_be_pulled_ends_the_run(world: &World) {
     probe_with(world, "image", ", runtime: {image: 'localhost/no-such-image:1'}");
-    let ended = finished(world, "image", "one", "action: Echo, parameters: {text: x}, startDeadlineSeconds: 8");
-    assert_eq!(ended["status"]["phase"], "Failed", "{ended}");
-    assert_eq!(ended["status"]["reason"], "StartDeadlineExceeded", "{ended}");
-    assert!(ended["status"]["message"].as_str().unwrap().contains("no-such-image"), "{ended}");
+    let is_named = |message: &str| message.contains("no-such-image");
+    too_late(world, "image", "one", "action: Echo, parameters: {text: x}", is_named);
 }
 
 fn a_run_waits_for_its_extension_until_the_deadline(world: &World) {
@@ -368,14 +395,14 @@ fn a_run_waits_for_its_extension_until_the_deadline(world: &World) {
 
 fn deleting_an_extension_waits_for_its_run(world: &World) {
     probe(world, "busy");
-    let spec = format!("action: Append, parameters: {{url: '{}append/busy', seconds: 8}}", slash(&world.append));
-    world.applied(&run("busy", "one", &spec));
+    world.applied(&run("busy", "one", &append(world, "busy", &gated(world, "busy-gate"))));
     running(world, "busy", "one");
     assert!(world.kubectl(&["delete", "oext", "busy", "--wait=false"]).success);
     let waiting = world.wait("oext/busy", "waiting deletion", |object| {
         condition(object, "Ready").filter(|ready| ready["reason"] == "WaitingForRuns").cloned()
     });
     assert!(waiting["message"].as_str().unwrap().contains("busy/one"), "{waiting}");
+    world.open("busy-gate");
     let ended = world.finished("busy", "one");
     assert_eq!(ended["status"]["phase"], "Succeeded", "{ended}");
     world.wait("oext/busy", "end of the extension", |object| object.is_null().then_some(()));

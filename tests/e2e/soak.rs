@@ -9,14 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use outrigger::digest::Digest;
 use outrigger::store::{ExtensionName, Store};
 
 use crate::Test;
 use crate::beside::Controller;
-use crate::harness::{NAMESPACE, Random, World, condition, root, run};
+use crate::harness::{Random, TIMEOUT, World, condition, root, run, until};
+use crate::installation::uninstall;
 
 /// The tests. They end with the chart uninstalled.
 pub const TESTS: &[Test] = &[("installs_survive_a_kill_at_any_moment", installs_survive_a_kill_at_any_moment)];
@@ -30,22 +31,14 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
     let kills = if is_long { 500 } else { 30 };
     let random = Random::seeded();
     println!("{kills} kills, OUTRIGGER_SEED={}", random.seed);
-    run(Command::new("helm").args([
-        "uninstall",
-        "outrigger",
-        "--namespace",
-        NAMESPACE,
-        "--ignore-not-found",
-        "--wait",
-    ]))
-    .unwrap();
+    uninstall().unwrap();
     world.namespace(OWN);
     let mut soak = Soak::new(world, random);
 
     let mut controller = soak.start();
     crate::refused::by_the_definition(world);
     // whatever former tests left is not this volume's
-    assert!(world.kubectl(&["delete", "orchestratorextensions", "--all", "--timeout=60s"]).success);
+    assert!(world.kubectl(&["delete", "orchestratorextensions", "--all", TIMEOUT]).success);
     world.applied(&(0..EXTENSIONS).map(|number| soak.resource(number)).collect::<String>());
     for kill in 0..kills {
         if is_long {
@@ -73,7 +66,7 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
     run(Command::new(env!("CARGO_BIN_EXE_outrigger")).args(["store", "verify", "--store", &volume])).unwrap();
 
     let controller = soak.start();
-    assert!(world.kubectl(&["delete", "orchestratorextensions", "--all", "--timeout=60s"]).success);
+    assert!(world.kubectl(&["delete", "orchestratorextensions", "--all", TIMEOUT]).success);
     assert_eq!(soak.links(), Vec::<String>::new());
     controller.kill();
     world.kubectl(&["delete", "namespace", OWN, "--wait=false"]);
@@ -149,7 +142,7 @@ impl<'a> Soak<'a> {
     fn make_again(&mut self) {
         let number = usize::try_from(self.random.below(EXTENSIONS as u64)).unwrap();
         let name = format!("orchestratorextension/soak-{number}");
-        let deleted = self.world.kubectl(&["delete", &name, "--timeout=60s"]);
+        let deleted = self.world.kubectl(&["delete", &name, TIMEOUT]);
         assert!(deleted.success, "{}", deleted.text);
         assert!(!self.links().contains(&format!("soak-{number}")), "its link outlives it");
         self.world.applied(&self.resource(number));
@@ -217,20 +210,16 @@ impl<'a> Soak<'a> {
     }
 
     fn wait_for_newest(&self) {
-        let started = Instant::now();
-        loop {
+        until("end of the installs", || {
             let list = self.world.get("orchestratorextensions");
             let items = list["items"].as_array().cloned().unwrap_or_default();
             let ready =
                 |object: &&serde_json::Value| condition(object, "Ready").is_some_and(|ready| ready["status"] == "True");
             let newest = |number: &usize| self.is_newest(*number);
             let (ready, newest) = (items.iter().filter(ready).count(), (0..EXTENSIONS).filter(newest).count());
-            if (items.len(), ready, newest) == (EXTENSIONS, EXTENSIONS, EXTENSIONS) {
-                return;
-            }
-            assert!(started.elapsed() < Duration::from_secs(90), "{ready} are Ready and {newest} newest after 90 s");
-            std::thread::sleep(Duration::from_millis(500));
-        }
+            let is_well = (items.len(), ready, newest) == (EXTENSIONS, EXTENSIONS, EXTENSIONS);
+            if is_well { Ok(()) } else { Err(format!("{ready} are Ready and {newest} newest")) }
+        });
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::Test;
 use crate::harness::{NAMESPACE, Random, World, condition};
-use crate::runs::{probe_with, run, slash};
+use crate::runs::{probe_with, run};
 
 /// The tests.
 pub const TESTS: &[Test] = &[("no_attempt_starts_twice_however_often_something_is_killed", no_attempt_starts_twice)];
@@ -44,7 +44,7 @@ fn no_attempt_starts_twice(world: &World) {
             }
             last_kill = Instant::now();
         }
-        assert!(last_kill.elapsed() < Duration::from_secs(420), "{ended} of {count} runs ended: {:#?}", open(world));
+        assert!(last_kill.elapsed() < Duration::from_secs(600), "{ended} of {count} runs ended: {:#?}", open(world));
         std::thread::sleep(Duration::from_millis(random.below(300)));
     }
     judge(world, count, &killed);
@@ -53,14 +53,14 @@ fn no_attempt_starts_twice(world: &World) {
 /// Whether all of a batch are there. Where no replica answers, admission refuses, and the same is said again later.
 fn create(world: &World, numbers: std::ops::Range<usize>) -> bool {
     let spec = |number: usize| {
-        let url = format!("url: '{}append/storm-{number}'", slash(&world.append));
+        let url = format!("url: '{}'", world.append_url(&format!("storm-{number}")));
         match number % 4 {
             0 => format!("action: Flaky, parameters: {{{url}, succeeds: 2}}, retries: 3"),
             seconds => format!("action: Append, parameters: {{{url}, seconds: {}}}", seconds - 1),
         }
     };
     let runs = numbers.map(|number| format!("---\n{}", run("storm", &format!("r-{number}"), &spec(number))));
-    world.apply(&runs.collect::<String>()).success
+    world.apply_once(&runs.collect::<String>()).success
 }
 
 fn runs(world: &World) -> Vec<Value> {

@@ -2,12 +2,10 @@
 //!
 //! Other tests need the webhooks, so this one runs alone.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::Test;
-use crate::harness::World;
+use crate::harness::{World, until};
 use crate::runs::{probe, run};
 
 /// The tests.
@@ -46,31 +44,27 @@ impl Drop for TakenAway<'_> {
     }
 }
 
-/// Tries until the API server, which learns of configurations from a watch, does what is wanted.
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..40 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(250));
-    }
-    panic!("{what}: not within 10 s");
-}
-
-/// Whether the API server would let admission stamp a run now. Nothing is created.
-fn is_stamped(world: &World) -> bool {
-    let path = world.dir.path().join("unadmitted.yaml");
-    std::fs::write(&path, run("unadmitted", "tried", "action: Payload")).unwrap();
-    let file = path.display().to_string();
-    let tried = world.kubectl(&["create", "--dry-run=server", "-o", "jsonpath={.spec.caller.username}", "-f", &file]);
-    assert!(tried.success, "{}", tried.text);
-    !tried.text.trim().is_empty()
+/// Waits until the API server, which learns of webhooks from a watch, lets both judge a run, or none. Nothing is created:
+/// one of the runs is as it should be, and gets its stamp; the other is refused.
+pub fn judged(world: &World, namespace: &str, is_wanted: bool) {
+    let path = world.dir.path().join("tried.yaml");
+    let tried = |action: &str| {
+        std::fs::write(&path, run(namespace, "tried", &format!("action: {action}"))).unwrap();
+        let file = path.display().to_string();
+        world.kubectl(&["create", "--dry-run=server", "-o", "jsonpath={.spec.caller.username}", "-f", &file])
+    };
+    until("webhooks as they are registered", || {
+        let (good, bad) = (tried("Payload"), tried("Ecko"));
+        let is_stamped = good.success && !good.text.trim().is_empty();
+        let is_so = if is_wanted { is_stamped && !bad.success } else { !is_stamped && good.success && bad.success };
+        if is_so { Ok(()) } else { Err(format!("{}\n{}", good.text, bad.text)) }
+    });
 }
 
 fn a_run_that_was_not_admitted_never_starts(world: &World) {
     probe(world, "unadmitted");
     let away = TakenAway::new(world);
-    eventually("no webhook is asked", || !is_stamped(world));
+    judged(world, "unadmitted", false);
     world.applied(&run("unadmitted", "bare", "action: Payload"));
     let caller = "caller: {username: root, groups: ['system:masters'], time: '2026-01-01T00:00:00Z', mac: aa}";
     world.applied(&run("unadmitted", "forged", &format!("action: Payload, {caller}")));
@@ -81,5 +75,5 @@ fn a_run_that_was_not_admitted_never_starts(world: &World) {
         assert!(ended["status"].get("attempts").is_none(), "{ended}");
     }
     drop(away);
-    eventually("the webhooks are asked again", || is_stamped(world));
+    judged(world, "unadmitted", true);
 }

@@ -5,12 +5,21 @@ action=$1 payload=$2 timeout=$3
 
 parameter() { jq -r ".parameters.$1 // empty" "$payload"; }
 
-# Adds a line at the server. A connection that is not answered (28) is tried again: nothing has been sent yet.
+# Adds a line to a file of the server. A connection that is not answered (28) is tried again: nothing has been sent yet.
 append() {
     local code=0
-    curl -fsS --connect-timeout 10 -X POST --data "$1" "$(parameter url)" || code=$?
-    ((code != 28)) || { append "$1" && code=0; }
+    curl -fsS --connect-timeout 10 -X POST --data "$2" "$1" || code=$?
+    ((code != 28)) || { append "$1" "$2" && code=0; }
     return "$code"
+}
+
+# Waits until the test opens the gate, which is a file of the server, and says there that it went on.
+pass_gate() {
+    local gate
+    gate=$(parameter gate)
+    [[ -n $gate ]] || return 0
+    until [[ -n $(curl -fsS --connect-timeout 10 "$gate") ]]; do sleep 0.2; done
+    append "$gate" passed
 }
 
 case $action in
@@ -46,8 +55,8 @@ case $action in
         printf '\377\376\000\001 no text at all'
         ;;
     Slow)
-        echo "half way"
-        sleep 8
+        echo "half way, the secret is $(parameter secret)"
+        pass_gate
         echo "all the way"
         ;;
     Children)
@@ -56,12 +65,13 @@ case $action in
         while :; do sleep 1000 || true; done
         ;;
     Append)
-        append "$(hostname)"
+        append "$(parameter url)" "$(hostname)"
+        pass_gate
         sleep "$(jq -r ".parameters.seconds // 0" "$payload")"
         echo '{"status": "success"}'
         ;;
     Flaky)
-        append "$OUTRIGGER_ATTEMPT $OUTRIGGER_IDEMPOTENCY_KEY"
+        append "$(parameter url)" "$OUTRIGGER_ATTEMPT $OUTRIGGER_IDEMPOTENCY_KEY"
         if ((OUTRIGGER_ATTEMPT < $(jq -r .parameters.succeeds "$payload"))); then
             echo "not yet, this is attempt $OUTRIGGER_ATTEMPT" >&2
             exit $((OUTRIGGER_ATTEMPT + 10))
@@ -70,7 +80,7 @@ case $action in
         ;;
     Fill)
         head -c 300M /dev/zero >/tmp/full
-        sleep 70
+        sleep 600
         ;;
     Eat)
         head -c 500M /dev/zero | tail -c 500M | wc -c
