@@ -69,6 +69,7 @@ impl World {
         world.install()?;
         if has_leftovers {
             world.sweep();
+            world.kubectl(&["delete", "namespaces", "-l", E2E_LABEL, "--wait", TIMEOUT]);
         }
         Ok(world)
     }
@@ -88,21 +89,24 @@ impl World {
             return;
         }
         // some tests end without the chart, and finalizers need the operator
-        if self.get(&format!("-n {NAMESPACE} deployment/outrigger")).is_null()
+        let is_empty = |kind: &str| self.get(kind)["items"].as_array().is_none_or(Vec::is_empty);
+        if !(is_empty("actionruns") && is_empty("orchestratorextensions"))
             && let Err(problem) = self.install()
         {
             println!("installing the chart again, to clean up: {problem}");
         }
         self.sweep();
+        self.kubectl(&["delete", "namespaces", "-l", E2E_LABEL, "--wait", TIMEOUT]);
         let _ = uninstall();
     }
 
-    /// Deletes everything that the tests make. `start` saw to it that nothing else is there.
-    fn sweep(&self) {
+    /// Deletes everything that the tests make; the namespaces go in the background. `start` saw to it that nothing else is
+    /// there. Tests that come later would have to wait for it otherwise.
+    pub fn sweep(&self) {
         for kinds in ["actionruns", "extensiontargets,orchestratorextensions"] {
             self.kubectl(&["delete", kinds, "--all", "--all-namespaces", "--wait", TIMEOUT]);
         }
-        self.kubectl(&["delete", "namespaces", "-l", E2E_LABEL, "--wait", TIMEOUT]);
+        self.kubectl(&["delete", "namespaces", "-l", E2E_LABEL, "--wait=false"]);
     }
 
     /// Whether an earlier run left something. An error where a cluster is not only for tests: what is in it stays.
