@@ -53,6 +53,7 @@ pub(super) async fn listen(
             webhooks
         }
     };
+    let webhooks = shutdown.last_answers(webhooks);
     listeners.spawn(served(options.listen, webhooks_serving, webhooks, shutdown.closing()).await?);
     Ok(listeners)
 }

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Version};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -59,10 +65,26 @@ impl Shutdown {
         reached(self.told.clone())
     }
 
+    /// `routes`, of which each answer is the last on its connection once the process was told to end. A client that kept the
+    /// connection would send another request just when it is closed, and the API server repeats none.
+    pub fn last_answers(&self, routes: Router) -> Router {
+        routes.layer(from_fn_with_state(self.clone(), answer))
+    }
+
     /// Resolves when webhooks are no longer answered.
     pub fn closing(&self) -> impl Future<Output = ()> + Send + use<> {
         reached(self.closing.clone())
     }
+}
+
+async fn answer(State(shutdown): State<Shutdown>, request: Request, next: Next) -> Response {
+    // HTTP/2 has a goodbye of its own
+    let is_kept = request.version() == Version::HTTP_11;
+    let mut response = next.run(request).await;
+    if is_kept && *shutdown.told.borrow() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn reached(mut moment: watch::Receiver<bool>) {
@@ -72,6 +94,9 @@ async fn reached(mut moment: watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
+
+    use axum::body::Body;
+    use tower::ServiceExt as _;
 
     use super::*;
 
@@ -95,6 +120,21 @@ mod tests {
         let (started, pause) = (Instant::now(), Duration::from_millis(30));
         told(&[pause]).await.closing().await;
         assert!(started.elapsed() >= pause);
+    }
+
+    #[tokio::test]
+    async fn each_answer_after_the_process_was_told_to_end_is_the_last_on_its_connection() {
+        async fn answered(shutdown: &Shutdown, version: Version) -> Response {
+            let routes = shutdown.last_answers(Router::new().fallback(|| async {}));
+            let request = Request::builder().version(version).body(Body::empty()).unwrap();
+            routes.oneshot(request).await.unwrap()
+        }
+        let (_send, receive) = mpsc::channel(2);
+        let untold = Shutdown::at(receive);
+        assert_eq!(answered(&untold, Version::HTTP_11).await.headers().get(CONNECTION), None);
+        let told = told(&[LONG]).await;
+        assert_eq!(answered(&told, Version::HTTP_11).await.headers()[CONNECTION], "close");
+        assert_eq!(answered(&told, Version::HTTP_2).await.headers().get(CONNECTION), None);
     }
 
     #[tokio::test]
