@@ -29,6 +29,7 @@ mod removal;
 mod repositories;
 mod retries;
 mod rights;
+mod rollout;
 mod runs;
 mod soak;
 mod storm;
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     let waiting = [network::TESTS, outputs::TESTS, retries::TESTS, queue::TESTS, trouble::BESIDE_OTHERS].concat();
     let runs = [runs::TESTS, answers::TESTS, authors::TESTS, removal::TESTS, redfish::TESTS].concat();
     let quiet = [waiting, runs, rights::TESTS.to_vec(), extensions::TESTS.to_vec()].concat();
-    let disruption = [disruption::TESTS, unadmitted::TESTS].concat();
+    let disruption = [disruption::TESTS, rollout::TESTS, unadmitted::TESTS].concat();
     let groups: [(&str, &[Test], usize); 7] = [
         ("quiet", &quiet, 8),
         ("disruption", &disruption, 1),
