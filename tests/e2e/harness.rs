@@ -65,6 +65,8 @@ impl World {
             // the CAs of an earlier run: one that was rotated would keep a test's own waiting for an hour
             uninstall()?;
             world.kubectl(&["-n", NAMESPACE, "delete", "secret", "outrigger-tls", "--ignore-not-found"]);
+            // and the volumes of its claims, of which there are a dozen
+            run(&mut cluster(&["volumes"]))?;
         }
         world.install()?;
         if has_leftovers {

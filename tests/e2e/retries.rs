@@ -72,7 +72,7 @@ fn a_run_cancelled_between_attempts_starts_no_other(world: &World) {
         assert_eq!(ended["status"]["phase"], "Canceled", "{ended}");
         attempts(&ended) == failed
     });
-    let turn = met.expect("no run was cancelled between two attempts");
+    let turn = met.unwrap_or_else(|| panic!("no run was cancelled between two attempts"));
     let attempt = &world.get(&format!("-n paused arun/run-{turn}"))["status"]["attempts"][0];
     assert_eq!(attempt["reason"], "ActionFailed", "{attempt}");
     let lines = world.appended(&format!("paused-{turn}"));
