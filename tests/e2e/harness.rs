@@ -62,11 +62,7 @@ impl World {
         let world = Self { address, dir, git, archives, objects, append, _servers: servers };
         let has_leftovers = world.has_leftovers()?;
         if is_ours() {
-            // the CAs of an earlier run: one that was rotated would keep a test's own waiting for an hour
-            uninstall()?;
-            world.kubectl(&["-n", NAMESPACE, "delete", "secret", "outrigger-tls", "--ignore-not-found"]);
-            // and the volumes of its claims, of which there are a dozen
-            run(&mut cluster(&["volumes"]))?;
+            world.forget_earlier_runs()?;
         }
         world.install()?;
         if has_leftovers {
@@ -74,6 +70,17 @@ impl World {
             world.kubectl(&["delete", "namespaces", "-l", E2E_LABEL, "--wait", TIMEOUT]);
         }
         Ok(world)
+    }
+
+    /// Deletes what earlier runs left of the operator: its CAs (a third one would have to wait for an hour), what a test that
+    /// failed put in the chart's place, and claims, whose volumes are a dozen.
+    fn forget_earlier_runs(&self) -> Result<(), String> {
+        uninstall()?;
+        for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+            self.kubectl(&["delete", kind, "outrigger", "--ignore-not-found"]);
+        }
+        self.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", TIMEOUT]);
+        run(&mut cluster(&["volumes"])).map(drop)
     }
 
     /// Installs or upgrades the chart and waits until it is ready.

@@ -18,6 +18,7 @@ mod disruption;
 mod extensions;
 mod faults;
 mod faulty;
+mod lost;
 mod network;
 mod outputs;
 mod outside;
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
     let waiting = [network::TESTS, outputs::TESTS, retries::TESTS, queue::TESTS, trouble::BESIDE_OTHERS].concat();
     let runs = [runs::TESTS, answers::TESTS, authors::TESTS, removal::TESTS, redfish::TESTS].concat();
     let quiet = [waiting, runs, rights::TESTS.to_vec(), extensions::TESTS.to_vec()].concat();
-    let disruption = [disruption::TESTS, rollout::TESTS, unadmitted::TESTS].concat();
+    let disruption = [disruption::TESTS, rollout::TESTS, unadmitted::TESTS, lost::TESTS].concat();
     let groups: [(&str, &[Test], usize); 7] = [
         ("quiet", &quiet, 8),
         ("disruption", &disruption, 1),
