@@ -17,7 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::client::ClientBuilder;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -209,7 +209,7 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         limits: options.limits.limits(),
         contracts: replica.contracts(),
         require_verification: options.require_verification,
-        events: extension::Events::start(replica.recorder()),
+        events: extension::Events::start(replica.client.clone(), replica.reporter()),
         metrics: replica.metrics.clone(),
         memory: Default::default(),
     });
@@ -333,9 +333,8 @@ impl Replica {
         run::Policy { limits, contracts: self.contracts() }
     }
 
-    fn recorder(&self) -> Recorder {
-        let reporter = Reporter { controller: MANAGER.to_owned(), instance: self.options.identity.clone() };
-        Recorder::new(self.client.clone(), reporter)
+    fn reporter(&self) -> Reporter {
+        Reporter { controller: MANAGER.to_owned(), instance: self.options.identity.clone() }
     }
 
     async fn fetch_options(&self) -> FetchOptions {

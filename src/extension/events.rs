@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, Recorder};
+use kube::Client;
+use kube::runtime::events::{Event, Recorder, Reporter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
@@ -41,14 +42,17 @@ pub struct Events {
 }
 
 impl Events {
-    /// Publishes through `recorder`, in a task that ends when this is dropped and nothing waits any more.
-    pub fn start(recorder: Recorder) -> Self {
+    /// Publishes through `client`, in a task that ends when this is dropped and nothing waits any more.
+    pub fn start(client: Client, reporter: Reporter) -> Self {
         let (sender, mut waiting) = mpsc::unbounded_channel::<(Event, ObjectReference, OwnedSemaphorePermit)>();
         let (is_ending, mut ending) = watch::channel(false);
         tokio::spawn(async move {
             let mut pace = Pace { due: Instant::now() };
             while let Some((event, about, _room)) = waiting.recv().await {
                 let _ = tokio::time::timeout(pace.wait(Instant::now()), ending.wait_for(|is_ending| *is_ending)).await;
+                // Each through a recorder of its own: one would count an event of the same reason as a repetition of the
+                // one before, and keep the note of that, which names another revision.
+                let recorder = Recorder::new(client.clone(), reporter.clone());
                 if let Err(error) = recorder.publish(&event, &about).await {
                     tracing::warn!(extension = about.name, %error, "an event could not be written");
                 }
@@ -77,7 +81,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use axum::http::{Method, StatusCode};
-    use kube::runtime::events::{EventType, Reporter};
+    use kube::runtime::events::EventType;
 
     use super::*;
     use crate::fake_api::FakeApi;
@@ -92,7 +96,7 @@ mod tests {
     }
 
     fn events(api: &FakeApi) -> Events {
-        Events::start(Recorder::new(api.client(), Reporter { controller: "test".to_owned(), instance: None }))
+        Events::start(api.client(), Reporter { controller: "test".to_owned(), instance: None })
     }
 
     fn posted(api: &FakeApi) -> usize {
@@ -134,5 +138,16 @@ mod tests {
         events.publish(event("written"), about("b"));
         events.published().await;
         assert_eq!(posted(&api), 2);
+    }
+
+    #[tokio::test]
+    async fn each_revision_has_an_event_of_its_own() {
+        let api = FakeApi::default();
+        let events = events(&api);
+        for revision in ["installed revision main@1", "installed revision main@2"] {
+            events.publish(event(revision), about("a"));
+        }
+        events.published().await;
+        assert_eq!((posted(&api), api.log().len()), (2, 2), "none is a repetition: {:?}", api.log());
     }
 }

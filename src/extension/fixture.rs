@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kube::runtime::controller::Action;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -199,7 +199,7 @@ fn context(
         limits: Default::default(),
         contracts: Default::default(),
         require_verification: false,
-        events: Events::start(Recorder::new(api.client(), reporter)),
+        events: Events::start(api.client(), reporter),
         metrics: Metrics::new(),
         memory: Default::default(),
     }
