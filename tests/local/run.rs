@@ -80,7 +80,9 @@ fn parameters_are_refused_in_the_operators_words() {
 fn the_script_reads_typed_parameters_and_the_caller_from_a_private_file() {
     let bench = Bench::new("stat -c %a \"$2\" >&2; stat -c %a \"$(dirname \"$2\")/..\" >&2; cat \"$2\"");
     let done = bench.run(&["Probe", "-p", "count=3", "-p", "whom=a=b", "--json"]);
-    assert!(done.stderr.contains("400\n700\n"), "{}", done.stderr);
+    for mode in ["400\n", "700\n"] {
+        assert!(done.stderr.contains(mode), "{}", done.stderr);
+    }
     let status: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!(status["result"]["parameters"], serde_json::json!({"count": 3, "whom": "a=b"}));
     assert_eq!(status["result"]["caller"]["name"], "author");
