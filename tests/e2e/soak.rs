@@ -2,8 +2,8 @@
 //! while sources change, extensions are deleted and made again, and trees are damaged. What can be seen on the volume must be
 //! whole each time, but for what was damaged, and all must be well in the end.
 //!
-//! `OUTRIGGER_SOAK=1` kills 500 times instead of 30, and waits after each restart until all is well; `OUTRIGGER_SEED=<number>`
-//! repeats a run.
+//! `OUTRIGGER_SOAK=1` kills 500 times instead of 30, or `OUTRIGGER_KILLS=<number>` times, and waits after each restart until
+//! all is well; `OUTRIGGER_SEED=<number>` repeats a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,7 +28,8 @@ const OWN: &str = "outrigger-soak";
 
 fn installs_survive_a_kill_at_any_moment(world: &World) {
     let is_long = std::env::var_os("OUTRIGGER_SOAK").is_some();
-    let kills = if is_long { 500 } else { 30 };
+    let asked = std::env::var("OUTRIGGER_KILLS").ok().map(|kills| kills.parse::<usize>().unwrap());
+    let kills = asked.unwrap_or(if is_long { 500 } else { 30 });
     let random = Random::seeded();
     println!("{kills} kills, OUTRIGGER_SEED={}", random.seed);
     uninstall().unwrap();
@@ -43,6 +44,8 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
     for kill in 0..kills {
         if is_long {
             soak.wait_for_newest();
+            // else nothing is under way when the kill comes: a change is noticed at the next check of its source
+            soak.change_some();
         }
         if kill % 10 == 5 {
             soak.make_again();
