@@ -393,8 +393,15 @@ fn waiting(run: &ActionRun) -> Waiting {
         uid: run.metadata.uid.clone().unwrap_or_default(),
         namespace: run.namespace().unwrap_or_default(),
         extension: run.spec.extension_ref.name.clone(),
-        created: run.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        created: created(run),
     }
+}
+
+/// To the second by the API server's word, and within that second by when the run was admitted: who came first goes first.
+fn created(run: &ActionRun) -> Timestamp {
+    let second = run.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let admitted = run.spec.caller.as_ref().and_then(|caller| caller.time.parse::<Timestamp>().ok());
+    admitted.filter(|admitted| admitted.as_second() == second.as_second()).unwrap_or(second)
 }
 
 fn reference(run: &ActionRun) -> Reference {

@@ -425,3 +425,19 @@ async fn a_slot_whose_decision_was_lost_is_free_again_once_the_caches_would_show
     one(&mut fixture, "a", "second").await;
     assert_eq!(active(&fixture), [path("a", "second")]);
 }
+
+#[test]
+fn of_runs_that_were_created_in_the_same_second_the_first_that_was_admitted_goes_first() {
+    let run = |admitted: &str| -> ActionRun {
+        let mut run = super::super::fixture::run();
+        run["metadata"]["creationTimestamp"] = "2026-11-23T10:00:05Z".into();
+        run["spec"]["caller"] = json!({"username": "ada", "groups": [], "time": admitted, "mac": ""});
+        serde_json::from_value(run).unwrap()
+    };
+    let at = |admitted: &str| created(&run(admitted)).to_string();
+    assert_eq!(at("2026-11-23T10:00:05.250000Z"), "2026-11-23T10:00:05.25Z");
+    // admitted just before the second began, by another clock, and by nobody
+    for admitted in ["2026-11-23T10:00:04.999000Z", "2026-11-23T11:00:00Z", ""] {
+        assert_eq!(at(admitted), "2026-11-23T10:00:05Z");
+    }
+}
