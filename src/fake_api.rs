@@ -67,6 +67,27 @@ impl FakeApi {
         *self.hook.lock().unwrap() = Some(Box::new(hook));
     }
 
+    /// Changes the object at `path` as somebody else's write, just before the first request of `method` to a path that ends
+    /// in `written`.
+    pub fn change_before(
+        &self,
+        method: Method,
+        written: &'static str,
+        path: &'static str,
+        change: impl FnOnce(&mut Value) + Send + 'static,
+    ) {
+        let mut change = Some(change);
+        self.before(move |api, asked, at| {
+            if *asked == method
+                && at.ends_with(written)
+                && let Some(change) = change.take()
+            {
+                api.change(path, change);
+            }
+            None
+        });
+    }
+
     /// Whether requests get no answer at all.
     pub fn set_silent(&self, silent: bool) {
         self.inner.lock().unwrap().silent = silent;

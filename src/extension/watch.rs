@@ -4,8 +4,8 @@ use futures::channel::mpsc::{self, UnboundedReceiver};
 use futures::{Stream, StreamExt as _};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource as _};
 
 use crate::api::OrchestratorExtension;
@@ -28,7 +28,7 @@ pub struct Watch {
 /// # Access
 /// `list` and `watch` on extensions.
 pub fn start(client: &Client) -> (Watch, impl Future<Output = ()> + Send + use<>) {
-    told(watch(Api::all(client.clone()), watcher::Config::default()).default_backoff())
+    told(watcher(Api::all(client.clone()), watcher::Config::default()).default_backoff())
 }
 
 fn told(events: impl Stream<Item = watcher::Result<Event<Guard>>> + Send) -> (Watch, impl Future<Output = ()> + Send) {

@@ -1,22 +1,17 @@
 //! Takes secret results away some time after their run has ended: passwords of consoles and machines are not to lie about
 //! for as long as somebody keeps the run.
 
-use std::time::Instant;
-
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams};
 use kube::{Error, ResourceExt as _};
 
-use super::collect::place;
+use super::collect::{each, place};
 use super::context::Context;
-use super::live::{is_conflict, is_gone, result_secret};
-use super::tries::{Failures, Tries};
+use super::live::{is_gone, result_secret};
+use super::tries::Failures;
 use super::{retention, status};
 use crate::api::ActionRun;
-
-/// Runs whose Secret is deleted in one look at most, and that fail, so that the API has time for others.
-const BATCH: usize = 100;
 
 /// Deletes the Secrets that are kept no longer, and says so in their runs. Returns how many. One that cannot be deleted
 /// keeps no other, and is tried again after a pause. The caches must be filled.
@@ -31,25 +26,8 @@ pub async fn expire(context: &Context) -> Result<usize, Failures<Error>> {
     let Some(seconds) = context.settings.secret_result_seconds else { return Ok(0) };
     let guards = context.caches.runs.state();
     let runs = guards.iter().filter_map(|guard| guard.0.as_ref().ok());
-    let mut tries = Tries::default();
-    for run in retention::secrets_expired(runs, seconds, Timestamp::now()) {
-        let uid = run.metadata.uid.as_deref().unwrap_or_default();
-        if tries.are_enough(BATCH) {
-            break;
-        }
-        if context.memory().unexpired.holds(uid, Instant::now()) {
-            continue;
-        }
-        let taken = match take_away(context, run).await {
-            Ok(()) => Ok(true),
-            // The next look sees what changed.
-            Err(error) if is_gone(&error) || is_conflict(&error) => Ok(false),
-            Err(error) => Err(error),
-        };
-        let has_failed = tries.note(place(run), taken);
-        context.memory().unexpired.note(uid, has_failed, Instant::now());
-    }
-    tries.end()
+    let expired = retention::secrets_expired(runs, seconds, Timestamp::now());
+    each(context, expired, |memory| &mut memory.unexpired, |run| take_away(context, run)).await
 }
 
 /// Deletes the Secret that a run's answer was put into before the write that would have named it, which never came: the run
@@ -89,6 +67,7 @@ async fn delete_secret(context: &Context, run: &ActionRun) -> Result<(), Error> 
 mod tests {
     use serde_json::json;
 
+    use super::super::collect::BATCH;
     use super::super::fixture::{Fixture, RUN, UID};
     use super::*;
 

@@ -24,15 +24,9 @@ async fn a_report_is_acknowledged_after_it_is_stored_and_again_unchanged() {
 #[tokio::test]
 async fn a_report_that_conflicts_is_stored_on_what_changed() {
     let fixture = claimed().await;
-    let mut first = true;
-    fixture.api.before(move |api, method, path| {
-        if *method == Method::PUT && path.ends_with("backup/status") && std::mem::take(&mut first) {
-            api.change(RUN, |run| {
-                run["metadata"]["deletionTimestamp"] = json!("2026-11-23T10:00:00Z");
-                run["metadata"]["labels"] = json!({"a": "b"});
-            });
-        }
-        None
+    fixture.api.change_before(Method::PUT, "backup/status", RUN, |run| {
+        run["metadata"]["deletionTimestamp"] = json!("2026-11-23T10:00:00Z");
+        run["metadata"]["labels"] = json!({"a": "b"});
     });
     assert_eq!(send(&fixture, "report", report_of(1, "PowerOff")).await.0, 200);
     let run = fixture.api.get(RUN).unwrap();

@@ -75,14 +75,8 @@ async fn a_secret_result_whose_keys_are_no_names_of_entries_is_kept_as_a_whole()
 #[tokio::test]
 async fn a_target_that_changes_under_a_report_keeps_the_later_finding() {
     let fixture = claimed().await;
-    let mut first = true;
-    fixture.api.before(move |api, method, path| {
-        if *method == Method::PATCH && path.ends_with("node7/status") && std::mem::take(&mut first) {
-            api.change(TARGET, |target| {
-                target["status"] = json!({"powerState": "PowerOff", "powerStateTime": "2126-11-23T10:00:00.000000Z"});
-            });
-        }
-        None
+    fixture.api.change_before(Method::PATCH, "node7/status", TARGET, |target| {
+        target["status"] = json!({"powerState": "PowerOff", "powerStateTime": "2126-11-23T10:00:00.000000Z"});
     });
     assert_eq!(send(&fixture, "report", report_of(1, "PowerOn")).await.0, 200);
     assert_eq!(fixture.status()["power"], "PowerOn");

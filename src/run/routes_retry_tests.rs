@@ -1,11 +1,10 @@
 //! Tests of attempts that follow another, against an API in memory.
 
-use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::super::fixture::{Fixture, PODS, RUN, TARGET, UID, pod_of};
 use super::super::job::job_name;
-use super::tests::{claim_of, claimed, decided, post_as, report_of, send};
+use super::tests::{cancel_before_the_next_write, claim_of, claimed, decided, post_as, report_of, send};
 use crate::protocol::Nonce;
 
 /// The same, as the runner of an attempt.
@@ -127,13 +126,7 @@ async fn the_last_attempt_that_fails_ends_the_run() {
 async fn a_cancel_that_comes_with_the_failure_leaves_no_retry() {
     let fixture = claimed().await;
     fixture.api.change(RUN, |run| run["spec"]["retries"] = json!(1));
-    let mut first = true;
-    fixture.api.before(move |api, method, path| {
-        if *method == Method::PUT && path.ends_with("backup/status") && std::mem::take(&mut first) {
-            api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
-        }
-        None
-    });
+    cancel_before_the_next_write(&fixture);
     assert_eq!(send(&fixture, "report", failed_report(1)).await.0, 200);
     assert_eq!(fixture.status()["phase"], "Failed");
 }

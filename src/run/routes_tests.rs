@@ -111,18 +111,12 @@ async fn a_request_that_cannot_be_read_or_is_too_large_is_refused_for_ever() {
 async fn of_two_claimants_that_read_the_same_run_one_wins_and_the_other_is_refused_for_ever() {
     let fixture = decided();
     fixture.api.put(&format!("{PODS}/pod-p2"), pod("p2", 1, json!({"phase": "Running"})));
-    let mut first = true;
     let winner = Nonce::from_bytes([2; 16]).hash();
     // Between the loser's read and its write, the winner's write arrives.
-    fixture.api.before(move |api, method, path| {
-        if *method == Method::PUT && path.ends_with("/status") && std::mem::take(&mut first) {
-            api.change(RUN, |run| {
-                run["status"]["phase"] = json!("Running");
-                run["status"]["attempts"][0]["podUID"] = json!("p2");
-                run["status"]["attempts"][0]["nonceHash"] = json!(winner);
-            });
-        }
-        None
+    fixture.api.change_before(Method::PUT, "/status", RUN, move |run| {
+        run["status"]["phase"] = json!("Running");
+        run["status"]["attempts"][0]["podUID"] = json!("p2");
+        run["status"]["attempts"][0]["nonceHash"] = json!(winner);
     });
     let (code, refusal) = send(&fixture, "claim", claim_of("p1", 1)).await;
     assert_eq!((code, refusal["message"].as_str()), (409, Some("another runner claimed this attempt")));
@@ -132,14 +126,8 @@ async fn of_two_claimants_that_read_the_same_run_one_wins_and_the_other_is_refus
 }
 
 /// Somebody cancels the run after it was read, just before its status is written.
-fn cancel_before_the_next_write(fixture: &Fixture) {
-    let mut first = true;
-    fixture.api.before(move |api, method, path| {
-        if *method == Method::PUT && path.ends_with("/status") && std::mem::take(&mut first) {
-            api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
-        }
-        None
-    });
+pub fn cancel_before_the_next_write(fixture: &Fixture) {
+    fixture.api.change_before(Method::PUT, "/status", RUN, |run| run["spec"]["cancel"] = json!(true));
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ mod tests {
 
     use super::super::controller::reconcile;
     use super::super::fixture::{Fixture, JOBS, PODS, RUN, pod};
-    use super::super::routes::tests::{claim_of, claimed, post_as, report_of, send};
+    use super::super::routes::tests::{cancel_before_the_next_write, claim_of, claimed, post_as, report_of, send};
     use crate::protocol::Nonce;
 
     fn unstarted(nonce: u8) -> Value {
@@ -116,13 +116,7 @@ mod tests {
     #[tokio::test]
     async fn a_run_that_is_cancelled_at_that_moment_ends_as_one_that_never_started() {
         let mut fixture = claimed().await;
-        let mut first = true;
-        fixture.api.before(move |api, method, path| {
-            if *method == Method::PUT && path.ends_with("backup/status") && std::mem::take(&mut first) {
-                api.change(RUN, |run| run["spec"]["cancel"] = json!(true));
-            }
-            None
-        });
+        cancel_before_the_next_write(&fixture);
         assert_eq!(send(&fixture, "unstarted", unstarted(1)).await.0, 200);
         reconciled(&mut fixture).await;
         let status = fixture.status();
