@@ -166,7 +166,7 @@ bench-run:
 	if ((overhead)); then echo "bench-run: the runner's own time was too long, or not measured: see above" >&2; exit 1; fi
 
 # The floor is measured in the benchmark itself, so that is a release build, too. Neither needs an image.
-bench-install: ## measure installs against their floor (BENCH_SOURCE=archive|oci BENCH_EXTENSIONS=1000 BENCH_IDLE_SECONDS=120)
+bench-install: ## measure installs against their floor (BENCH_SOURCE=archive|oci BENCH_EXTENSIONS=1000 BENCH_ROUNDS=3 BENCH_IDLE_SECONDS=120)
 	@$(CLUSTER) up
 	cargo build --release --bin outrigger --bench install
 	environment=$$($(CLUSTER) env)

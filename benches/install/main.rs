@@ -9,10 +9,13 @@
 //! - two idle minutes, in which nothing is due;
 //! - a re-sync: every source is looked at again a few times; what was downloaded and written meanwhile.
 //!
+//! The time and its floor are measured a few times, in turns, each time with a new controller and an empty volume: what else a
+//! machine does changes both. The turn whose ratio is the median counts. The other numbers are of the last one.
+//!
 //! That is done twice, with sources of each kind: archives over HTTP, and the same in a registry (a manifest and a layer
 //! each, found by a tag).
 //!
-//! **The floor**, measured before in the same run, is the sum of three things, each done without a controller: `kubectl
+//! **The floor**, measured right before, is the sum of three things, each done without a controller: `kubectl
 //! apply` of the same resources; fetching and unpacking the same archives, from a registry with their manifests, in one
 //! process, ten at a time, without hashing, limits or syncing; and one small status PATCH for each, ten at a time.
 //!
@@ -43,7 +46,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, value_parser};
 use kube::Client;
 
-use report::{Measured, Report};
+use report::{Measured, Report, Round};
 use server::{Kind, SourceServer};
 use world::World;
 
@@ -56,6 +59,9 @@ struct Options {
     /// Kind of the sources; both, one after the other, where none is given.
     #[arg(long, env = "BENCH_SOURCE")]
     source: Option<Kind>,
+    /// How often the time until all are Ready, and its floor, are measured.
+    #[arg(long, env = "BENCH_ROUNDS", default_value_t = 3, value_parser = value_parser!(u32).range(1..=99))]
+    rounds: u32,
     /// Seconds for which the idle controller is watched.
     #[arg(long, env = "BENCH_IDLE_SECONDS", default_value_t = 120, value_parser = value_parser!(u64).range(1..=3600))]
     idle_seconds: u64,
@@ -126,10 +132,20 @@ async fn measured(
     server: &SourceServer,
     world: &World,
 ) -> anyhow::Result<Measured> {
-    println!("measuring the floor");
+    let program = options.controller.as_deref();
+    let mut rounds = vec![];
+    for number in 1..options.rounds {
+        println!("round {number} of {}: the floor, then the controller", options.rounds);
+        let floor = floor::measure(client, server, world).await?;
+        let time = measure::time(client, world, program).await?;
+        let round = Round { time, floor };
+        println!("{round}");
+        rounds.push(round);
+    }
+    println!("round {0} of {0}: the floor, then the controller and what it costs", options.rounds);
     let floor = floor::measure(client, server, world).await?;
-    println!("measuring the controller");
     let idle = Duration::from_secs(options.idle_seconds);
-    let installs = measure::installs(client, server, world, options.controller.as_deref(), &floor, idle).await?;
-    Ok(Measured { kind: server.kind(), floor, installs })
+    let installs = measure::installs(client, server, world, program, &floor, idle).await?;
+    rounds.push(Round { time: installs.time, floor });
+    Measured::new(server.kind(), rounds, installs)
 }

@@ -62,6 +62,30 @@ pub struct Installs {
     pub resync_cpu_seconds: f64,
 }
 
+/// How long it takes until all extensions are Ready, from their apply. They are deleted again.
+pub async fn time(client: &Client, world: &World, program: Option<&Path>) -> anyhow::Result<Duration> {
+    let (controller, ready) = start(client, world, program).await?;
+    let time = all_ready(world, &ready).await?;
+    world.delete_extensions(client).await?;
+    controller.stop().await?;
+    world.delete_webhooks(client).await?;
+    Ok(time)
+}
+
+async fn start(client: &Client, world: &World, program: Option<&Path>) -> anyhow::Result<(Controller, Watch)> {
+    let controller = Controller::start(world, program).await?;
+    let ready = Watch::start(client);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    Ok((controller, ready))
+}
+
+async fn all_ready(world: &World, ready: &Watch) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    world.apply().await?;
+    ready.count(world.count, 1).await?;
+    Ok(started.elapsed())
+}
+
 /// Installs all extensions with the controller, and watches it for a while.
 pub async fn installs(
     client: &Client,
@@ -71,15 +95,11 @@ pub async fn installs(
     floor: &Floor,
     idle: Duration,
 ) -> anyhow::Result<Installs> {
-    let controller = Controller::start(world, program).await?;
-    let ready = Watch::start(client);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (controller, ready) = start(client, world, program).await?;
 
     let (cpu, requests, answered) = (controller.cpu_seconds()?, counted(client).await?, server.answered());
     let started = Instant::now();
-    world.apply().await?;
-    ready.count(world.count, 1).await?;
-    let time = started.elapsed();
+    let time = all_ready(world, &ready).await?;
     let settled = settle(client, floor).await?;
     let cpu_seconds = controller.cpu_seconds()? - cpu;
     let install_peak_mib = controller.peak_mib()?;

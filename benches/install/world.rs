@@ -63,14 +63,13 @@ impl World {
         Ok(world)
     }
 
-    /// An empty directory of this name, on the disk where everything is measured.
-    pub fn directory(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let path = self.dir.path().join(name);
-        std::fs::create_dir(&path)?;
-        Ok(path)
+    /// A new empty directory, on the disk where everything is measured. Nothing is deleted before the end: ext4 without a
+    /// journal does not use an inode again for minutes, and looks at each of them whenever it needs one.
+    pub fn directory(&self, what: &str) -> anyhow::Result<PathBuf> {
+        Ok(tempfile::Builder::new().prefix(&format!("{what}-")).tempdir_in(&self.dir)?.keep())
     }
 
-    /// A new file of this name and content.
+    /// A file of this name and content.
     pub fn file(&self, name: &str, content: &str) -> anyhow::Result<PathBuf> {
         let path = self.dir.path().join(name);
         std::fs::write(&path, content)?;
@@ -105,10 +104,15 @@ impl World {
         Ok(())
     }
 
+    /// Deletes the webhooks of a controller that has ended: without it nothing could be created.
+    pub async fn delete_webhooks(&self, client: &Client) -> anyhow::Result<()> {
+        delete::<ValidatingWebhookConfiguration>(client, "outrigger").await?;
+        delete::<MutatingWebhookConfiguration>(client, "outrigger").await
+    }
+
     /// Deletes everything, the controller's webhooks included.
     pub async fn finish(self, client: &Client) -> anyhow::Result<()> {
-        delete::<ValidatingWebhookConfiguration>(client, "outrigger").await?;
-        delete::<MutatingWebhookConfiguration>(client, "outrigger").await?;
+        self.delete_webhooks(client).await?;
         delete::<ClusterRoleBinding>(client, NAMESPACE).await?;
         self.let_go(client).await?;
         self.delete_extensions(client).await?;
