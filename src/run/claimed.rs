@@ -78,7 +78,7 @@ pub(super) fn claimed(observed: &Observed<'_>, attempt: &Attempt) -> Plan {
     let deadline = after(claimed_at, timeout.saturating_add(grace).saturating_add(ALLOWANCE));
     let deadline = heard_by(observed, deadline);
     let lost = |what: &str| {
-        let trouble = pod.and_then(|pod| pod.trouble.as_deref()).map(|trouble| format!(" ({trouble})"));
+        let trouble = pod.and_then(PodView::trouble_or_node).map(|trouble| format!(" ({trouble})"));
         unknown(&format!("the action started, and {what}{}: nobody knows how it ended", trouble.unwrap_or_default()))
     };
     if now >= deadline {

@@ -225,7 +225,9 @@ fn unclaimed(observed: &Observed<'_>, newest: Option<&Attempt>) -> Plan {
     let deadline = start_deadline(run);
     if now >= deadline {
         let seconds = run.spec.start_deadline_seconds.unwrap_or(DEFAULT_START_DEADLINE_SECONDS);
-        let why = trouble.or_else(|| turn::waited_for(run)).map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        let placed = || newest_pods(observed, attempt).find_map(PodView::trouble_or_node);
+        let why = trouble.or_else(|| turn::waited_for(run)).or_else(placed);
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
         let message = format!("{what} did not start within {seconds} s{why}");
         return end_unclaimed(observed, Phase::Failed, Reason::StartDeadlineExceeded, &message);
     }
@@ -326,7 +328,7 @@ fn trouble(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Option<String>
         Start::Ready { .. } => None,
     };
     let job = attempt.map(|attempt| attempt.job.as_str());
-    let pod = observed.pods.iter().filter(|pod| Some(pod.job.as_str()) == job).find_map(|pod| pod.trouble.clone());
+    let pod = newest_pods(observed, attempt).find_map(|pod| pod.trouble.clone());
     // The runner that asked for a Secret is past everything that its pod was warned of.
     let is_past = observed.run.status.as_ref().and_then(|status| status.reason.as_deref())
         == Some(Reason::SecretNotUsable.as_str());
@@ -338,10 +340,16 @@ fn trouble(observed: &Observed<'_>, attempt: Option<&Attempt>) -> Option<String>
     from_start.or(pod).or_else(|| warning.map(str::to_owned)).or_else(failed)
 }
 
+/// Pods of the attempt's current Job.
+fn newest_pods<'a>(observed: &Observed<'a>, attempt: Option<&Attempt>) -> impl Iterator<Item = &'a PodView> {
+    let job = attempt.map(|attempt| attempt.job.clone());
+    observed.pods.iter().filter(move |pod| Some(&pod.job) == job.as_ref())
+}
+
 /// When the attempt's current Job ended without a claim: its pod ended, or the Job failed, or a deletion from outside
 /// took the pod.
 fn ended_at(observed: &Observed<'_>, attempt: &Attempt) -> Option<Timestamp> {
-    let pod = observed.pods.iter().filter(|pod| pod.job == attempt.job).find_map(|pod| pod.ended);
+    let pod = newest_pods(observed, Some(attempt)).find_map(|pod| pod.ended);
     let job = observed.jobs.iter().find(|job| job.name == attempt.job);
     pod.or_else(|| job.and_then(|job| job.failed.as_ref().map(|(at, _)| *at)))
 }

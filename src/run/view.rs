@@ -30,6 +30,8 @@ pub struct PodView {
     pub uid: String,
     /// Name of its Job.
     pub job: String,
+    /// Name of its node, once it has one.
+    pub node: Option<String>,
     /// When it ended, if it did.
     pub ended: Option<Timestamp>,
     /// If it is being deleted: when its grace period ends, after which only a lost node keeps it.
@@ -42,6 +44,14 @@ pub struct PodView {
     pub evicted: bool,
     /// For people: why it does not run, or how it ended.
     pub trouble: Option<String>,
+}
+
+impl PodView {
+    /// Why it does not get on; where nobody says so, at least the node that one would look at.
+    pub fn trouble_or_node(&self) -> Option<String> {
+        let placed = || self.node.as_ref().map(|node| format!("its pod is on the node {node:?}"));
+        self.trouble.clone().or_else(placed)
+    }
 }
 
 /// Reads a Job.
@@ -95,6 +105,7 @@ pub fn pod(pod: &Pod, token: &Token) -> PodView {
             .and_then(|labels| labels.get(JOB_NAME_LABEL).or_else(|| labels.get("job-name")))
             .cloned()
             .unwrap_or_default(),
+        node: node(pod).map(str::to_owned),
         ended: is_ended.then_some(ended_at),
         deleted_by: metadata.deletion_timestamp.as_ref().map(|time| time.0),
         oom_killed: terminated.iter().any(|state| state.reason.as_deref() == Some("OOMKilled")),
@@ -167,12 +178,12 @@ fn trouble(pod: &Pod, state: &ContainerState, messages: &[TerminationMessage]) -
     // Kubelet gives a reason whenever it says that a pod is not ready.
     let is_silent = state.running.is_some()
         && condition("Ready", "False").is_some_and(|ready| ready.reason.as_deref().is_none_or(str::is_empty));
-    is_silent.then(|| format!("the pod's node{} does not answer", named(pod)))
+    let name = node(pod).map(|name| format!(" {name:?}")).unwrap_or_default();
+    is_silent.then(|| format!("the pod's node{name} does not answer"))
 }
 
-fn named(pod: &Pod) -> String {
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-    node.map(|node| format!(" {node:?}")).unwrap_or_default()
+fn node(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
 }
 
 #[cfg(test)]
