@@ -1,15 +1,14 @@
-//! An archive over HTTP: to a temporary file, hashed as it comes, and not again if it has not changed.
+//! An archive over HTTP: hashed as it comes, and not again if it has not changed.
 
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
-use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use super::door::{Answer, Body, Outgoing, Session};
 use super::error::SourceError;
+use super::spool::{Spool, Spooled};
 use super::url::SourceUrl;
 use crate::digest::Digest;
 
@@ -18,9 +17,6 @@ const MAX_VALIDATOR_BYTES: usize = 1024;
 
 /// As it is (RFC 9110, section 12.5.3).
 const IDENTITY: &str = "identity";
-
-/// Bytes that are written at once: each write costs a change of threads.
-pub(super) const WRITE_BYTES: usize = 64 << 10;
 
 /// What a server said to recognise unchanged bytes by (RFC 9110, section 8.8).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +51,7 @@ impl Validators {
 
 /// Bytes that were downloaded in full.
 pub(super) struct Downloaded {
-    pub file: NamedTempFile,
+    pub content: Spooled,
     pub digest: Digest,
     pub bytes: u64,
     pub validators: Validators,
@@ -68,18 +64,15 @@ pub(super) async fn download(
     known: Option<&Validators>,
 ) -> Result<Option<Downloaded>, SourceError> {
     let Some((validators, answer)) = changed(session, url, HeaderMap::new(), known).await? else { return Ok(None) };
-    let io = |action| move |source| SourceError::Io { action, source };
-    let file = NamedTempFile::new_in(&session.door.options.work_dir).map_err(io("create a temporary file"))?;
-    let out = tokio::fs::File::from_std(file.reopen().map_err(io("open the temporary file"))?);
-    let mut out = BufWriter::with_capacity(WRITE_BYTES, out);
+    let mut spool = Spool::new(&session.door.options.work_dir);
     let mut hasher = Sha256::new();
     let mut body = Body::new(answer, session.door.options.max_download_bytes)?;
     while let Some(bytes) = body.chunk(session).await? {
         hasher.update(&bytes);
-        out.write_all(&bytes).await.map_err(io("write the temporary file"))?;
+        spool.write(&bytes).await?;
     }
-    out.flush().await.map_err(io("write the temporary file"))?;
-    Ok(Some(Downloaded { file, digest: Digest::from_hasher(hasher), bytes: body.got(), validators }))
+    let content = spool.finish().await?;
+    Ok(Some(Downloaded { content, digest: Digest::from_hasher(hasher), bytes: body.got(), validators }))
 }
 
 /// The bytes at `url`, of which there may be at most `limit`.

@@ -4,17 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 use super::config_map::ConfigMapFiles;
 use super::credentials::Credentials;
 use super::door::{Door, FetchOptions, Session};
-use super::download::{self, Validators};
+use super::download::{self, Downloaded, Validators};
 use super::error::SourceError;
 use super::git::{self, GitRef, Selected};
 use super::oci::{self, Layout, OciRef, OciUrl, Repository};
 use super::resolver::{Lookup, SystemLookup};
 use super::signature::{self, Verify};
+use super::spool::Spooled;
 use super::url::{SourceUrl, UrlFault};
 use crate::archive::{self, Limits, TreeSummary, TreeWriter, UnpackOptions};
 use crate::digest::Digest;
@@ -148,7 +148,7 @@ pub struct Pending {
 
 #[derive(Debug)]
 enum Material {
-    Archive { url: SourceUrl, file: NamedTempFile, bytes: u64 },
+    Archive { url: SourceUrl, content: Spooled, bytes: u64 },
     Git { url: SourceUrl, selected: Selected },
     Oci { repository: OciUrl, layout: Box<Layout> },
     ConfigMap(ConfigMapFiles),
@@ -256,12 +256,13 @@ impl Fetcher {
                     (Some(_), Some(unchanged)) => unchanged.verified.clone(),
                     (Some(verify), None) => Some(signature::verify_archive(&session, url, verify, &downloaded).await?),
                 };
-                let validators = downloaded.validators;
+                let validators = downloaded.validators.clone();
                 let resolved = Resolved { revision, verified, request: identity, validators };
                 if unchanged.is_some() {
                     return Ok(Resolution::Unchanged(resolved));
                 }
-                let material = Material::Archive { url: url.clone(), file: downloaded.file, bytes: downloaded.bytes };
+                let Downloaded { content, bytes, .. } = downloaded;
+                let material = Material::Archive { url: url.clone(), content, bytes };
                 Ok(Resolution::Changed(Pending { resolved, material }))
             }
             Request::Oci { repository, refs, verify } => {
@@ -326,7 +327,7 @@ impl Fetcher {
     ) -> Result<Fetched, SourceError> {
         let Pending { resolved, material } = pending;
         let (bytes_downloaded, tree) = match material {
-            Material::Archive { url, file, bytes } => (bytes, unpack(file, &url, dest, limits).await?),
+            Material::Archive { url, content, bytes } => (bytes, unpack(content, &url, dest, limits).await?),
             Material::ConfigMap(files) => {
                 let dest = dest.to_owned();
                 (0, blocking(move || files.write(&dest, limits)).await?)
@@ -374,11 +375,10 @@ impl Fetcher {
     }
 }
 
-async fn unpack(file: NamedTempFile, url: &SourceUrl, dest: &Path, limits: Limits) -> Result<TreeSummary, SourceError> {
+async fn unpack(content: Spooled, url: &SourceUrl, dest: &Path, limits: Limits) -> Result<TreeSummary, SourceError> {
     let dest = dest.to_owned();
     let unpacked = blocking(move || {
-        let mut packed =
-            file.reopen().map_err(|source| SourceError::Io { action: "open the temporary file", source })?;
+        let mut packed = content.reader()?;
         let written = TreeWriter::new(&dest, limits).and_then(|mut writer| {
             archive::unpack(&mut packed, &mut writer, UnpackOptions { strip_single_top_level: true })?;
             writer.finish()

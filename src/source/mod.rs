@@ -23,6 +23,7 @@ mod git;
 pub mod oci;
 mod resolver;
 mod signature;
+mod spool;
 mod url;
 mod version;
 

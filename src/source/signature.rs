@@ -71,8 +71,7 @@ async fn check(
     signature: Vec<u8>,
 ) -> Result<Verified, SourceError> {
     let (keys, digest) = (Arc::clone(&verify.keys), downloaded.digest);
-    let io = |source| SourceError::Io { action: "open the temporary file", source };
-    let content = downloaded.file.reopen().map_err(io)?;
+    let content = downloaded.content.reader()?;
     let verdict = blocking(move || Ok(verify_file(&keys, &signature, &digest, content))).await?;
     verdict.map_err(|fault| match fault {
         SignatureFault::Unreadable(source) => SourceError::Io { action: "read the temporary file", source },

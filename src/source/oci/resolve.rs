@@ -1,12 +1,9 @@
 //! From what a source asks for to one manifest, and from its layers to a tree.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 use semver::VersionReq;
-use tempfile::NamedTempFile;
-use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use super::client::{RawManifest, Repository};
 use super::fault::OciFault;
@@ -15,9 +12,9 @@ use super::manifest::{Descriptor, Document, only, parse};
 use super::reference::{OciRef, Reference, Tag};
 use crate::archive::{self, EntryName, Limits, TreeSummary, TreeWriter, UnpackError, UnpackOptions};
 use crate::digest::Digest;
-use crate::source::download::WRITE_BYTES;
 use crate::source::error::SourceError;
 use crate::source::fetcher::blocking;
+use crate::source::spool::{Spool, Spooled, SpooledReader};
 use crate::source::version;
 
 /// What a source means now.
@@ -116,7 +113,7 @@ pub(in crate::source) async fn receive(
     let mut left = repository.session().door.options.max_download_bytes;
     let whole = left;
     let url = repository.url().to_string();
-    let mut download = async |blob: &Descriptor| -> Result<NamedTempFile, SourceError> {
+    let mut download = async |blob: &Descriptor| -> Result<Spooled, SourceError> {
         let too_large = |_| SourceError::TooLarge { url: url.clone(), limit: whole };
         left = left.checked_sub(blob.size).ok_or(()).map_err(too_large)?;
         stored(repository, blob).await
@@ -126,8 +123,8 @@ pub(in crate::source) async fn receive(
         Layout::Parts(parts) => {
             let mut fetched = Vec::with_capacity(parts.len());
             for part in parts {
-                let file = download(&part.blob).await?;
-                fetched.push((part, file));
+                let content = download(&part.blob).await?;
+                fetched.push((part, content));
             }
             Fetched::Parts(fetched)
         }
@@ -137,25 +134,20 @@ pub(in crate::source) async fn receive(
     Ok((whole - left, tree))
 }
 
-/// A blob in a temporary file, once all of it has been checked.
-async fn stored(repository: &Repository, descriptor: &Descriptor) -> Result<NamedTempFile, SourceError> {
-    let io = |action| move |source| SourceError::Io { action, source };
-    let file = NamedTempFile::new_in(&repository.session().door.options.work_dir);
-    let file = file.map_err(io("create a temporary file"))?;
-    let out = tokio::fs::File::from_std(file.reopen().map_err(io("open the temporary file"))?);
-    let mut out = BufWriter::with_capacity(WRITE_BYTES, out);
+/// A blob, once all of it has been checked.
+async fn stored(repository: &Repository, descriptor: &Descriptor) -> Result<Spooled, SourceError> {
+    let mut spool = Spool::new(&repository.session().door.options.work_dir);
     let mut blob = repository.open(descriptor, descriptor.size).await?;
     while let Some(bytes) = blob.chunk().await? {
-        out.write_all(&bytes).await.map_err(io("write the temporary file"))?;
+        spool.write(&bytes).await?;
     }
-    out.flush().await.map_err(io("write the temporary file"))?;
-    Ok(file)
+    spool.finish().await
 }
 
 /// A layout whose blobs are here.
 enum Fetched {
-    Archive(NamedTempFile),
-    Parts(Vec<(Part, NamedTempFile)>),
+    Archive(Spooled),
+    Parts(Vec<(Part, Spooled)>),
 }
 
 impl Fetched {
@@ -163,13 +155,13 @@ impl Fetched {
         let refused = |source| SourceError::Unpack { url: url.to_owned(), source };
         let mut writer = TreeWriter::new(dest, limits).map_err(refused)?;
         match self {
-            Self::Archive(file) => {
+            Self::Archive(content) => {
                 let options = UnpackOptions { strip_single_top_level: true };
-                archive::unpack(reopened(&file)?, &mut writer, options).map_err(refused)?;
+                archive::unpack(content.reader()?, &mut writer, options).map_err(refused)?;
             }
             Self::Parts(parts) => {
-                for (part, file) in parts {
-                    write_part(&part, reopened(&file)?, &mut writer).map_err(refused)?;
+                for (part, content) in parts {
+                    write_part(&part, content.reader()?, &mut writer).map_err(refused)?;
                 }
             }
         }
@@ -177,12 +169,8 @@ impl Fetched {
     }
 }
 
-fn reopened(file: &NamedTempFile) -> Result<File, SourceError> {
-    file.reopen().map_err(|source| SourceError::Io { action: "open the temporary file", source })
-}
-
 /// A file that begins with `#!` is executable: its layer has no mode.
-fn write_part(part: &Part, mut bytes: File, writer: &mut TreeWriter) -> Result<(), UnpackError> {
+fn write_part(part: &Part, mut bytes: SpooledReader, writer: &mut TreeWriter) -> Result<(), UnpackError> {
     if part.is_directory {
         return archive::unpack(bytes, writer, UnpackOptions::default()).map(drop);
     }
