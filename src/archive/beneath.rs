@@ -7,9 +7,11 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
+/// Bytes of names that are read from a directory at once.
+const NAMES_BYTES: usize = 8 << 10;
 /// Flags with which a directory is opened.
 pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
@@ -52,13 +54,15 @@ pub(crate) fn open_directory(dir: impl AsFd, path: Option<&str>) -> io::Result<O
     open(dir, path, DIRECTORY, Mode::empty())
 }
 
-/// Create the directory `path` beneath `dir` with exactly the mode 0755, whatever the umask (CVE-2023-38497).
-pub(crate) fn create_directory(dir: impl AsFd, path: &str) -> io::Result<()> {
+/// Create the directory `path` beneath `dir` with exactly the mode 0755, whatever the umask (CVE-2023-38497), and open it.
+pub(crate) fn create_directory(dir: impl AsFd, path: &str) -> io::Result<OwnedFd> {
     let (parent, name) = super::path::split(path);
-    let parent = open_directory(dir, parent)?;
-    rustix::fs::mkdirat(&parent, name, Mode::RWXU)?;
-    let made = open_directory(&parent, Some(name))?;
-    Ok(rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?)
+    let opened = open_parent(&dir, parent)?;
+    let parent = opened.as_ref().map_or(dir.as_fd(), AsFd::as_fd);
+    rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
+    let made = open_directory(parent, Some(name))?;
+    rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
+    Ok(made)
 }
 
 /// Create the file `path` beneath `dir`, which must not exist, for writing by its owner alone.
@@ -69,14 +73,23 @@ pub(crate) fn create_file(dir: impl AsFd, path: &str) -> io::Result<OwnedFd> {
 /// Create the symbolic link `path` beneath `dir`.
 pub(crate) fn create_link(dir: impl AsFd, path: &str, target: &str) -> io::Result<()> {
     let (parent, name) = super::path::split(path);
-    let parent = open_directory(dir, parent)?;
-    Ok(rustix::fs::symlinkat(target, &parent, name)?)
+    let opened = open_parent(&dir, parent)?;
+    Ok(rustix::fs::symlinkat(target, opened.as_ref().map_or(dir.as_fd(), AsFd::as_fd), name)?)
+}
+
+/// The directory at `path` beneath `dir`; `None` if that is `dir` itself.
+fn open_parent(dir: impl AsFd, path: Option<&str>) -> io::Result<Option<OwnedFd>> {
+    path.map(|path| open_directory(dir, Some(path))).transpose()
 }
 
 /// The names in a directory, `.` and `..` excluded, in no order.
 pub(crate) fn names(dir: impl AsFd) -> io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir)? {
+    // A handle is read from where its last reader left it.
+    rustix::fs::seek(&dir, SeekFrom::Start(0))?;
+    let mut buffer = Vec::with_capacity(NAMES_BYTES);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {

@@ -246,14 +246,12 @@ fn unpack_anything(pack: impl Fn(&[Packed], bool) -> Vec<u8>) {
     proptest!(|(entries in archives(), compressed: bool, strip_single_top_level: bool)| {
         let entries: Vec<_> = entries.iter().map(|entry| entry.within(&outside)).collect();
         let staging = store.stage().unwrap();
-        let private = staging.path().parent().unwrap().to_owned();
         let mut writer = TreeWriter::new(staging.path(), limits).unwrap();
         let options = UnpackOptions { strip_single_top_level };
         let unpacked = unpack(Cursor::new(pack(&entries, compressed)), &mut writer, options).and_then(|_| writer.finish());
         assert_eq!(snapshot(base.path(), &work), before);
-        let beside: Vec<_> = fs::read_dir(&private).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let beside: Vec<_> = fs::read_dir(&work).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(beside, [staging.path()]);
-        assert_eq!(fs::read_dir(&work).unwrap().count(), 1);
         match unpacked {
             Ok(_) => {
                 assert_safe(staging.path());

@@ -227,6 +227,7 @@ impl TreeWriter {
             None => {
                 self.claim(entry, directory, Node::Directory)?;
                 return beneath::create_directory(&self.root, directory)
+                    .map(drop)
                     .map_err(|source| UnpackError::Write { entry: EntryName::new(directory), source });
             }
         };

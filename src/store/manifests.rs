@@ -27,9 +27,9 @@ impl Store {
     pub fn keep_manifest(&self, manifest: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(manifest);
         let name = manifest_name(&digest);
+        let store = self.directory(STORE)?;
         let writing = self.lock();
-        if self.manifest(&digest)?.is_some() {
-            let store = self.directory(STORE)?;
+        if manifest_in(&store, &digest)?.is_some() {
             self.step(Step::Touch)?;
             touch(&store, &name)?;
             drop(writing);
@@ -43,7 +43,7 @@ impl Store {
         }
         // A new file is not collected for a while: nothing needs to wait until the disk has it.
         drop(writing);
-        self.put(&name, manifest)?;
+        self.put(&store, &name, manifest)?;
         Ok(digest)
     }
 
@@ -52,8 +52,7 @@ impl Store {
     /// # Errors
     /// If the volume cannot be read.
     pub fn manifest(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let content = read_file(&self.directory(STORE)?, &manifest_name(digest), MAX_MANIFEST_BYTES)?;
-        Ok(content.filter(|content| Digest::of(content) == *digest))
+        manifest_in(&self.directory(STORE)?, digest)
     }
 
     /// The digests of all manifests that are kept.
@@ -64,15 +63,15 @@ impl Store {
         Ok(self.directory(STORE)?.names()?.iter().filter_map(|name| manifest_digest(name)).collect())
     }
 
-    /// Write the file `name` of the store: whole, or not at all.
-    pub(super) fn put(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
-        let (staging, store) = (self.directory(STAGING)?, self.directory(STORE)?);
+    /// Write the file `name` of the directory `store`: whole, or not at all.
+    pub(super) fn put(&self, store: &Directory, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        let staging = self.directory(STAGING)?;
         let made = random_name()?;
         let put = || -> Result<(), StoreError> {
             self.write_staged(&staging, &made, content)?;
-            self.clear_way(&store, name)?;
+            self.clear_way(store, name)?;
             self.step(Step::RenameFile)?;
-            staging.rename_over(&made, &store, name)
+            staging.rename_over(&made, store, name)
         };
         if let Err(error) = put() {
             self.discard(&made);
@@ -115,6 +114,11 @@ impl Store {
         }
         Ok(collected)
     }
+}
+
+fn manifest_in(store: &Directory, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    let content = read_file(store, &manifest_name(digest), MAX_MANIFEST_BYTES)?;
+    Ok(content.filter(|content| Digest::of(content) == *digest))
 }
 
 #[cfg(test)]

@@ -17,13 +17,9 @@ use crate::archive::{RelativePath, beneath};
 use crate::digest::Digest;
 use crate::protocol::TREE_MARKER;
 
-/// The directory within a staging directory that becomes the tree.
-const TREE: &str = "tree";
-/// The file beside it that becomes the listing.
-const LISTING: &str = "list";
-
-/// A private directory on the volume in which a tree is made. Dropped, it leaves its name, and is removed when the next work
-/// begins: whoever drops it may be no thread that may wait for the volume.
+/// A private directory on the volume that becomes a tree, and the name beside it of the file that becomes its listing. Dropped,
+/// it leaves both names, and is removed when the next work begins: whoever drops it may be no thread that may wait for the
+/// volume.
 #[derive(Debug)]
 pub struct Staging {
     store: Store,
@@ -54,13 +50,19 @@ impl Staging {
 
     /// Remove it with all that is in it.
     pub fn remove(mut self) {
+        self.store.discard(&self.listing());
         self.store.discard(&std::mem::take(&mut self.name));
+    }
+
+    fn listing(&self) -> String {
+        format!("{}.list", self.name)
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.name.is_empty() {
+            self.store.leave(self.listing());
             self.store.leave(std::mem::take(&mut self.name));
         }
     }
@@ -76,44 +78,45 @@ impl Store {
         self.discard_leftovers();
         let staging = self.directory(STAGING)?;
         let name = random_name()?;
-        let path = staging.path.join(&name).join(TREE);
-        let failed = |error| StoreError::io("create directory", &path, error);
+        let path = staging.path.join(&name);
         let syncing = self.syncing(&staging)?.map(|group| (group.clone(), group.begin()));
-        beneath::create_directory(&staging.fd, &name).map_err(failed)?;
-        let made = Staging { store: self.clone(), name, path: path.clone(), syncing };
-        match beneath::create_directory(&staging.fd, &format!("{}/{TREE}", made.name)) {
-            Ok(()) => Ok(made),
+        match beneath::create_directory(&staging.fd, &name) {
+            Ok(_) => Ok(Staging { store: self.clone(), name, path, syncing }),
             Err(error) => {
-                made.remove();
-                Err(failed(error))
+                self.discard(&name);
+                Err(StoreError::io("create directory", path, error))
             }
         }
     }
 
-    /// Publish what is staged, or only its directory `subdirectory`, under its digest: seal it, write it to disk with
+    /// Publish what is staged, or only its directory `subdirectory`, under its digest: read and seal it, write it to disk with
     /// its marker and its listing, and rename it into the store. A tree that is there already is used again if it still
     /// is what its digest says, and else replaced. Links must not lead out of what is published.
     ///
     /// # Errors
     /// [`StoreError::NoSuchDirectory`], [`StoreError::Link`] and [`StoreError::Unpublishable`] are the source's fault,
     /// others the volume's. After an error the store is as before.
-    pub fn publish(&self, staging: Staging, subdirectory: Option<&RelativePath>) -> Result<Tree, StoreError> {
+    pub fn publish(&self, mut staging: Staging, subdirectory: Option<&RelativePath>) -> Result<Tree, StoreError> {
         let published = self.publish_staged(&staging, subdirectory);
-        staging.remove();
+        match &published {
+            // Both have moved.
+            Ok(tree) if !tree.reused && subdirectory.is_none() => staging.name.clear(),
+            _ => staging.remove(),
+        }
         published
     }
 
     fn publish_staged(&self, staging: &Staging, subdirectory: Option<&RelativePath>) -> Result<Tree, StoreError> {
         let work = self.directory(STAGING)?;
-        let work = work.open(&staging.name)?.ok_or_else(|| vanished(&staging.path))?;
-        let top = work.open(TREE)?.ok_or_else(|| vanished(&staging.path))?;
+        let top = work.open(&staging.name)?.ok_or_else(|| vanished(&staging.path))?;
         let root = open_subdirectory(&top, subdirectory)?;
         let reserved = beneath::stat(&root.fd, TREE_MARKER.as_bytes());
         if reserved.map_err(|error| StoreError::io("read", &root.path, error))?.is_some() {
             let what = "the name is reserved for the marker of an installed tree".to_owned();
             return Err(StoreError::Unpublishable { path: TREE_MARKER.to_owned(), what });
         }
-        let listing = tree::list(&root.fd, &root.path)?;
+        self.step(Step::Seal)?;
+        let listing = tree::list_and_seal(&root.fd, &root.path)?;
         if let Some((path, target, fault)) = listing.bad_link() {
             return Err(StoreError::Link { path: path.to_owned(), target: target.to_owned(), fault });
         }
@@ -124,44 +127,42 @@ impl Store {
         let digest = listing.digest();
         let published = |reused| Tree { digest, bytes: listing.bytes(), files: listing.files(), reused };
 
+        let store = self.directory(STORE)?;
         {
             let _writing = self.lock();
-            if self.has_whole(&digest)? {
-                self.keep_existing(&digest)?;
+            if self.has_whole(&store, &digest)? {
+                self.keep_existing(&store, &digest)?;
                 return Ok(published(true));
             }
         }
         // Without the lock, because writing a tree to disk may take long; so the same question again afterwards.
-        self.step(Step::Seal)?;
-        tree::seal(&root.fd, &root.path)?;
         self.step(Step::WriteMarker)?;
         write_new(&root, TREE_MARKER, format!("{digest}\n").as_bytes())?;
         self.step(Step::WriteListing)?;
-        write_new(&work, LISTING, listing.to_string().as_bytes())?;
+        write_new(&work, &staging.listing(), listing.to_string().as_bytes())?;
         self.step(Step::SyncTree)?;
         match &staging.syncing {
             Some((group, since)) => {
                 group.sync(*since).map_err(|error| StoreError::io("sync", &staging.path, error))?;
             }
-            None => sync_each(&root, &work)?,
+            None => sync_each(&root, &work, &staging.listing())?,
         }
 
         let writing = self.lock();
-        if self.has_whole(&digest)? {
-            self.keep_existing(&digest)?;
+        if self.has_whole(&store, &digest)? {
+            self.keep_existing(&store, &digest)?;
             return Ok(published(true));
         }
-        let store = self.directory(STORE)?;
         // The listing first: without its tree it is harmless.
         self.clear_way(&store, &listing_name(&digest))?;
         self.step(Step::RenameListing)?;
-        work.rename_over(LISTING, &store, &listing_name(&digest))?;
+        work.rename_over(&staging.listing(), &store, &listing_name(&digest))?;
         let (parent, name) = match subdirectory.map(RelativePath::split) {
-            None => (work, TREE),
+            None => (work, staging.name.as_str()),
             Some((None, name)) => (top, name),
             Some((Some(parent), name)) => (top.open(parent)?.ok_or_else(|| vanished(&staging.path))?, name),
         };
-        self.put_in_place(&parent, name, &digest)?;
+        self.put_in_place(&parent, name, &store, &digest)?;
         // The names of all who got here meanwhile are written to disk at once.
         drop(writing);
         self.step(Step::SealRoot)?;
@@ -172,8 +173,8 @@ impl Store {
     }
 
     /// Whether the tree `digest` is in the store and is what its digest says.
-    fn has_whole(&self, digest: &Digest) -> Result<bool, StoreError> {
-        match self.verify(digest) {
+    fn has_whole(&self, store: &Directory, digest: &Digest) -> Result<bool, StoreError> {
+        match self.verify_in(store, digest) {
             Ok(()) => Ok(true),
             Err(error) if error.is_damage() => Ok(false),
             Err(error) => Err(error),
@@ -181,8 +182,8 @@ impl Store {
     }
 
     /// Count the tree `digest` as published now.
-    fn keep_existing(&self, digest: &Digest) -> Result<(), StoreError> {
-        let (store, name) = (self.directory(STORE)?, tree_name(digest));
+    fn keep_existing(&self, store: &Directory, digest: &Digest) -> Result<(), StoreError> {
+        let name = tree_name(digest);
         if store.mode(&name)? != Some(0o555)
             && let Some(root) = store.open(&name)?
         {
@@ -190,7 +191,7 @@ impl Store {
             seal_root(&root)?;
         }
         self.step(Step::Touch)?;
-        touch(&store, &listing_name(digest))?;
+        touch(store, &listing_name(digest))?;
         self.step(Step::SyncStore)?;
         store.sync()
     }
@@ -198,11 +199,17 @@ impl Store {
     /// Put the directory `name` of `parent` in the place of the tree `digest`, of which there may be one that is not whole:
     /// it goes to the trash under its name, and there is no moment without a tree where the file system can exchange names
     /// (NFS cannot).
-    fn put_in_place(&self, parent: &Directory, name: &str, digest: &Digest) -> Result<(), StoreError> {
-        let (store, tree) = (self.directory(STORE)?, tree_name(digest));
-        if !self.make_movable(&store, &tree)? {
+    fn put_in_place(
+        &self,
+        parent: &Directory,
+        name: &str,
+        store: &Directory,
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        let tree = tree_name(digest);
+        if !self.make_movable(store, &tree)? {
             self.step(Step::RenameTree)?;
-            return parent.rename_new(name, &store, &tree);
+            return parent.rename_new(name, store, &tree);
         }
         // The new one goes there first, so that after the exchange the other lies where it must, whenever a crash comes: from
         // the staging directory it would be removed under those who have it mounted.
@@ -210,16 +217,16 @@ impl Store {
         let (trash, held) = (self.directory(TRASH)?, trash_name(&tree, now)?);
         self.step(Step::HoldInTrash)?;
         parent.rename_new(name, &trash, &held)?;
-        match self.step(Step::ExchangeTree).and_then(|()| trash.exchange(&held, &store, &tree)) {
+        match self.step(Step::ExchangeTree).and_then(|()| trash.exchange(&held, store, &tree)) {
             Ok(true) => {}
             Ok(false) => {
                 // Nothing is between the two renames that could be waited for.
                 let damaged = trash_name(&tree, now)?;
                 self.step(Step::RenameToTrash)?;
                 store.rename_new(&tree, &trash, &damaged)?;
-                if let Err(error) = self.step(Step::RenameTree).and_then(|()| trash.rename_new(&held, &store, &tree)) {
+                if let Err(error) = self.step(Step::RenameTree).and_then(|()| trash.rename_new(&held, store, &tree)) {
                     // A damaged tree is better than none.
-                    let _ = trash.rename_new(&damaged, &store, &tree);
+                    let _ = trash.rename_new(&damaged, store, &tree);
                     return Err(error);
                 }
             }
@@ -253,9 +260,9 @@ fn open_subdirectory(top: &Directory, subdirectory: Option<&RelativePath>) -> Re
     }
 }
 
-/// Write each file and directory of a tree, its marker and its listing in `work` to disk.
-fn sync_each(root: &Directory, work: &Directory) -> Result<(), StoreError> {
-    for (directory, name) in [(root, TREE_MARKER), (work, LISTING)] {
+/// Write each file and directory of a tree, its marker and its file `listing` in `work` to disk.
+fn sync_each(root: &Directory, work: &Directory, listing: &str) -> Result<(), StoreError> {
+    for (directory, name) in [(root, TREE_MARKER), (work, listing)] {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
         beneath::open(&directory.fd, Some(name), flags, Mode::empty())
             .and_then(|file| Ok(rustix::fs::fsync(file)?))

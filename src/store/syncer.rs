@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -42,9 +42,12 @@ impl Group {
     /// # Errors
     /// If the file system does not answer.
     pub(super) fn of(directory: impl AsFd) -> io::Result<Option<Self>> {
+        static REPORTS: LazyLock<bool> = LazyLock::new(|| {
+            let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+            version(&release) >= Some(REPORTING)
+        });
         let kind = rustix::fs::fstatfs(&directory)?.f_type;
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        if !TRUSTED.contains(&kind) || version(&release) < Some(REPORTING) {
+        if !TRUSTED.contains(&kind) || !*REPORTS {
             return Ok(None);
         }
         // This handle is the one that errors are reported to, from now on, whoever else syncs this disk.

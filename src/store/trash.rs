@@ -81,7 +81,7 @@ impl Store {
         self.step(Step::Seal)?;
         tree::seal(&root.fd, &root.path)?;
         // The listing first: without its tree it is harmless.
-        self.put(&listing_name(digest), listing.as_bytes())?;
+        self.put(&store, &listing_name(digest), listing.as_bytes())?;
         self.step(Step::RestoreTree)?;
         trash.rename_new(name, &store, &tree)?;
         self.step(Step::SealRoot)?;

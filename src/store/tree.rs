@@ -1,10 +1,10 @@
 //! Walking a tree on the volume: listing, sealing, syncing and removing it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::error::StoreError;
 use super::listing::{Entry, Listing};
@@ -21,6 +21,8 @@ const MAX_DEPTH: usize = 64;
 struct Found<'a> {
     /// The directory that holds it.
     directory: &'a OwnedFd,
+    /// It itself, if it is a directory.
+    opened: Option<&'a OwnedFd>,
     /// Its name there.
     name: &'a str,
     /// Its path in the tree.
@@ -69,24 +71,47 @@ fn walk_directory(
             continue;
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
+        let mut opened = None;
         if kind == FileType::Directory {
-            let below = beneath::open_directory(directory, Some(parsed.as_str())).map_err(failed)?;
-            walk_directory(&below, Some(&path), depth + 1, shown, seen, visit)?;
+            let below = opened.insert(beneath::open_directory(directory, Some(parsed.as_str())).map_err(failed)?);
+            walk_directory(below, Some(&path), depth + 1, shown, seen, visit)?;
         }
-        visit(&Found { directory, name: parsed.as_str(), path, kind, mode: stat.st_mode & 0o7777 })?;
+        let (name, opened, mode) = (parsed.as_str(), opened.as_ref(), stat.st_mode & 0o7777);
+        visit(&Found { directory, opened, name, path, kind, mode })?;
     }
     Ok(())
 }
 
 /// What is in the tree `root`; `shown` is its path in messages.
 pub(super) fn list(root: &OwnedFd, shown: &Path) -> Result<Listing, StoreError> {
+    list_and(root, shown, |_, _| Ok(()))
+}
+
+/// What is in the tree `root`, which is [sealed](seal) meanwhile.
+pub(super) fn list_and_seal(root: &OwnedFd, shown: &Path) -> Result<Listing, StoreError> {
+    let listing = list_and(root, shown, |found, file| seal_one(found, file, shown))?;
+    seal_top(root, shown)?;
+    Ok(listing)
+}
+
+/// What is in the tree `root`. Each file and directory is given to `then` besides, opened.
+fn list_and(
+    root: &OwnedFd,
+    shown: &Path,
+    then: impl Fn(&Found<'_>, BorrowedFd<'_>) -> Result<(), StoreError>,
+) -> Result<Listing, StoreError> {
     let mut listing = Listing::default();
     walk(root, shown, &mut |found| {
         let failed = |error: io::Error| StoreError::io("read", shown.join(&found.path), error);
         let entry = match found.kind {
-            FileType::Directory => Entry::Directory,
+            FileType::Directory => {
+                found.opened.map_or(Ok(()), |directory| then(found, directory.as_fd()))?;
+                Entry::Directory
+            }
             FileType::RegularFile => {
-                let (digest, bytes) = Digest::of_reader(open_file(found).map_err(failed)?).map_err(failed)?;
+                let file = open_file(found).map_err(failed)?;
+                let (digest, bytes) = Digest::of_reader(&file).map_err(failed)?;
+                then(found, file.as_fd())?;
                 Entry::File { executable: found.mode & 0o111 != 0, digest, bytes }
             }
             FileType::Symlink => {
@@ -116,16 +141,26 @@ fn open_file(found: &Found<'_>) -> io::Result<std::fs::File> {
 /// Take the write bits from the tree `root`: files 0444 or 0555, directories 0555. The root itself gets 0755 whatever the
 /// umask, because without root's rights a directory that is not writable cannot be moved to another parent.
 pub(super) fn seal(root: &OwnedFd, shown: &Path) -> Result<(), StoreError> {
-    walk(root, shown, &mut |found| {
-        let mode = match found.kind {
-            FileType::RegularFile if found.mode & 0o111 == 0 => 0o444,
-            FileType::RegularFile | FileType::Directory => 0o555,
-            _ => return Ok(()),
-        };
-        let failed = |error: io::Error| StoreError::io("chmod", shown.join(&found.path), error);
-        let file = open_file(found).map_err(failed)?;
-        set_mode(&file, mode).map_err(failed)
+    walk(root, shown, &mut |found| match (found.kind, found.opened) {
+        (_, Some(directory)) => seal_one(found, directory.as_fd(), shown),
+        (FileType::RegularFile, None) => {
+            let file = open_file(found).map_err(|error| StoreError::io("open", shown.join(&found.path), error))?;
+            seal_one(found, file.as_fd(), shown)
+        }
+        _ => Ok(()),
     })?;
+    seal_top(root, shown)
+}
+
+fn seal_one(found: &Found<'_>, opened: BorrowedFd<'_>, shown: &Path) -> Result<(), StoreError> {
+    let mode = match found.kind {
+        FileType::RegularFile if found.mode & 0o111 == 0 => 0o444,
+        _ => 0o555,
+    };
+    set_mode(opened, mode).map_err(|error| StoreError::io("chmod", shown.join(&found.path), error))
+}
+
+fn seal_top(root: &OwnedFd, shown: &Path) -> Result<(), StoreError> {
     set_mode(root, 0o755).map_err(|error| StoreError::io("chmod", shown, error))
 }
 
@@ -158,8 +193,10 @@ pub(super) fn remove(directory: &OwnedFd, name: &str, shown: &Path) -> Result<()
         return Ok(());
     };
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        return rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty())
-            .map_err(|error| failed(error.into()));
+        return rustix::fs::unlinkat(directory, name, AtFlags::empty()).map_err(|error| failed(error.into()));
+    }
+    if rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR).is_ok() {
+        return Ok(());
     }
     match make_writable(directory, name) {
         // Another's, like the empty directories that kubelet makes. Whether it can be removed, removing it will tell.

@@ -17,6 +17,9 @@ use crate::protocol::TREE_MARKER;
 /// Bytes of a listing beyond which it cannot be one of ours.
 const MAX_LISTING_BYTES: u64 = 256 << 20;
 
+/// Bytes that are made room for, on the word of the volume alone.
+const PREALLOCATED_BYTES: u64 = 1 << 20;
+
 impl Store {
     /// Read the whole tree `digest` and compare it with what was published. A listing that was lost is written again
     /// if the tree is whole.
@@ -24,8 +27,12 @@ impl Store {
     /// # Errors
     /// Those of [`check`](Self::check); what the volume refuses.
     pub fn verify(&self, digest: &Digest) -> Result<(), StoreError> {
-        match self.check(digest)? {
-            Some(lost) => self.put(&listing_name(digest), lost.to_string().as_bytes()),
+        self.verify_in(&self.directory(STORE)?, digest)
+    }
+
+    pub(super) fn verify_in(&self, store: &Directory, digest: &Digest) -> Result<(), StoreError> {
+        match check_in(store, digest)? {
+            Some(lost) => self.put(store, &listing_name(digest), lost.to_string().as_bytes()),
             None => Ok(()),
         }
     }
@@ -36,19 +43,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Drifted`] names the first entry that differs; [`StoreError::NoSuchTree`].
     pub fn check(&self, digest: &Digest) -> Result<Option<Listing>, StoreError> {
-        let root = self.tree(digest)?;
-        check_marker(&root, digest)?;
-        let drifted = |drift| Err(StoreError::Drifted { digest: *digest, drift });
-        let found = match tree::list(&root.fd, &root.path) {
-            Ok(found) => found,
-            Err(StoreError::Unpublishable { path, .. }) => return drifted(Drift::Added(path)),
-            Err(error) => return Err(error),
-        };
-        match self.stored_listing(digest)? {
-            Some(listing) => listing.drift(&found).map_or(Ok(None), drifted),
-            None if found.digest() == *digest => Ok(Some(found)),
-            None => drifted(Drift::Unknown),
-        }
+        check_in(&self.directory(STORE)?, digest)
     }
 
     /// What was published as `digest`. It is proven by the digest, so a change on the volume cannot forge it.
@@ -56,11 +51,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSuchTree`]; [`StoreError::Drifted`] if the listing is lost and the tree is not whole.
     pub fn listing(&self, digest: &Digest) -> Result<Listing, StoreError> {
-        if let Some(listing) = self.stored_listing(digest)? {
+        self.listing_in(&self.directory(STORE)?, digest)
+    }
+
+    fn listing_in(&self, store: &Directory, digest: &Digest) -> Result<Listing, StoreError> {
+        if let Some(listing) = stored_listing(store, digest)? {
             return Ok(listing);
         }
-        self.verify(digest)?;
-        self.stored_listing(digest)?.ok_or(StoreError::NoSuchTree { digest: *digest })
+        self.verify_in(store, digest)?;
+        stored_listing(store, digest)?.ok_or(StoreError::NoSuchTree { digest: *digest })
     }
 
     /// The digest of the file at `path` in the tree `digest`, links within the tree followed, as it was published;
@@ -70,8 +69,9 @@ impl Store {
     /// # Errors
     /// As for [`listing`](Self::listing); [`StoreError::Drifted`] if the tree has lost its marker.
     pub fn entrypoint_digest(&self, digest: &Digest, path: &RelativePath) -> Result<Option<Digest>, StoreError> {
-        check_marker(&self.tree(digest)?, digest)?;
-        let listing = self.listing(digest)?;
+        let store = self.directory(STORE)?;
+        check_marker(&tree_in(&store, digest)?, digest)?;
+        let listing = self.listing_in(&store, digest)?;
         Ok(match listing.resolve(path) {
             Some((_, Entry::File { digest, .. })) => Some(*digest),
             _ => None,
@@ -85,7 +85,8 @@ impl Store {
     /// [`StoreError::FileTooLarge`] beyond `limit` bytes; [`StoreError::Drifted`] if the file is not the one that was
     /// published; as for [`listing`](Self::listing).
     pub fn read_small(&self, digest: &Digest, path: &RelativePath, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let listing = self.listing(digest)?;
+        let store = self.directory(STORE)?;
+        let listing = self.listing_in(&store, digest)?;
         let Some((real, Entry::File { digest: expected, bytes, .. })) = listing.resolve(path) else {
             return Ok(None);
         };
@@ -94,7 +95,7 @@ impl Store {
             return Err(StoreError::FileTooLarge { digest: *digest, path, bytes: *bytes, limit });
         }
         let drifted = |drift| StoreError::Drifted { digest: *digest, drift };
-        let content = read_file(&self.tree(digest)?, real, limit)?;
+        let content = read_file(&tree_in(&store, digest)?, real, limit)?;
         let content = content.ok_or_else(|| drifted(Drift::Missing(real.to_owned())))?;
         match Digest::of(&content) == *expected {
             true => Ok(Some(content)),
@@ -109,25 +110,41 @@ impl Store {
     pub fn trees(&self) -> Result<Vec<Digest>, StoreError> {
         Ok(self.directory(STORE)?.names()?.iter().filter_map(|name| tree_digest(name)).collect())
     }
+}
 
-    fn tree(&self, digest: &Digest) -> Result<Directory, StoreError> {
-        let (store, name) = (self.directory(STORE)?, tree_name(digest));
-        match beneath::open_directory(&store.fd, Some(&name)) {
-            Ok(fd) => Ok(Directory { fd, path: store.path.join(name) }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::NoSuchTree { digest: *digest }),
-            Err(error) if is_no_directory(&error) || (is_closed(&error) && store.is_of_another(&name)?) => {
-                Err(StoreError::Drifted { digest: *digest, drift: Drift::Replaced })
-            }
-            Err(error) => Err(StoreError::io("open", store.path.join(name), error)),
+fn check_in(store: &Directory, digest: &Digest) -> Result<Option<Listing>, StoreError> {
+    let root = tree_in(store, digest)?;
+    check_marker(&root, digest)?;
+    let drifted = |drift| Err(StoreError::Drifted { digest: *digest, drift });
+    let found = match tree::list(&root.fd, &root.path) {
+        Ok(found) => found,
+        Err(StoreError::Unpublishable { path, .. }) => return drifted(Drift::Added(path)),
+        Err(error) => return Err(error),
+    };
+    match stored_listing(store, digest)? {
+        Some(listing) => listing.drift(&found).map_or(Ok(None), drifted),
+        None if found.digest() == *digest => Ok(Some(found)),
+        None => drifted(Drift::Unknown),
+    }
+}
+
+fn tree_in(store: &Directory, digest: &Digest) -> Result<Directory, StoreError> {
+    let name = tree_name(digest);
+    match beneath::open_directory(&store.fd, Some(&name)) {
+        Ok(fd) => Ok(Directory { fd, path: store.path.join(name) }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::NoSuchTree { digest: *digest }),
+        Err(error) if is_no_directory(&error) || (is_closed(&error) && store.is_of_another(&name)?) => {
+            Err(StoreError::Drifted { digest: *digest, drift: Drift::Replaced })
         }
+        Err(error) => Err(StoreError::io("open", store.path.join(name), error)),
     }
+}
 
-    /// The listing that is stored for `digest`, if it is the one of that digest.
-    fn stored_listing(&self, digest: &Digest) -> Result<Option<Listing>, StoreError> {
-        let content = read_file(&self.directory(STORE)?, &listing_name(digest), MAX_LISTING_BYTES)?;
-        let content = content.filter(|content| Digest::of(content) == *digest);
-        Ok(content.and_then(|content| String::from_utf8(content).ok()).and_then(|text| Listing::parse(&text)))
-    }
+/// The listing that is stored for `digest`, if it is the one of that digest.
+fn stored_listing(store: &Directory, digest: &Digest) -> Result<Option<Listing>, StoreError> {
+    let content = read_file(store, &listing_name(digest), MAX_LISTING_BYTES)?;
+    let content = content.filter(|content| Digest::of(content) == *digest);
+    Ok(content.and_then(|content| String::from_utf8(content).ok()).and_then(|text| Listing::parse(&text)))
 }
 
 fn is_closed(error: &io::Error) -> bool {
@@ -149,11 +166,15 @@ pub(super) fn read_file(directory: &Directory, path: &str, limit: u64) -> Result
     let read = || -> io::Result<Option<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let file = File::from(beneath::open(&directory.fd, Some(path), flags, Mode::empty())?);
-        if !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Ok(None);
         }
-        let mut content = Vec::new();
-        file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
+        let most = limit.saturating_add(1);
+        // one byte more, so that the end is met without growing
+        let expected = metadata.len().saturating_add(1).min(most).min(PREALLOCATED_BYTES);
+        let mut content = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
+        file.take(most).read_to_end(&mut content)?;
         Ok(Some(content))
     };
     match read() {

@@ -349,8 +349,7 @@ pub(super) fn create_directory(parent: &OwnedFd, name: &str, mode: u32, shown: &
     if beneath::stat(parent, name.as_bytes()).map_err(failed)?.is_some() {
         return Ok(());
     }
-    beneath::create_directory(parent, name).map_err(failed)?;
-    let made = beneath::open_directory(parent, Some(name)).map_err(failed)?;
+    let made = beneath::create_directory(parent, name).map_err(failed)?;
     tree::set_mode(&made, mode).map_err(failed)
 }
 
