@@ -31,6 +31,9 @@ pub fn unpack(
     options: UnpackOptions,
 ) -> Result<Format, UnpackError> {
     let format = sniff(&mut file)?;
+    if options.strip_single_top_level {
+        writer.strip_top_level();
+    }
     let limits = *writer.limits();
     let meter = Meter::default();
     match format {
@@ -49,9 +52,6 @@ pub fn unpack(
             stream.window_log_max(ZSTD_WINDOW_LOG).map_err(damaged)?;
             tar::unpack(meter.unpacked(stream, limits, true), &meter, format, writer)?;
         }
-    }
-    if options.strip_single_top_level {
-        writer.strip_top_level()?;
     }
     Ok(format)
 }

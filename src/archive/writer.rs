@@ -38,11 +38,23 @@ pub struct TreeSummary {
 pub struct TreeWriter {
     root: OwnedFd,
     limits: Limits,
+    top: Top,
     nodes: Nodes,
     folded: HashMap<String, String>,
     files: u64,
     bytes: u64,
     buffer: Vec<u8>,
+}
+
+/// What becomes of the one top-level directory in which all may lie.
+#[derive(Debug)]
+enum Top {
+    /// It stays, or there is none.
+    Kept,
+    /// It becomes the root, once something comes that is one.
+    Awaited,
+    /// This one is the root as long as nothing comes that lies beside it.
+    Root(String),
 }
 
 impl TreeWriter {
@@ -59,6 +71,7 @@ impl TreeWriter {
         Ok(Self {
             root,
             limits,
+            top: Top::Kept,
             nodes: Nodes::new(),
             folded: HashMap::new(),
             files: 0,
@@ -92,7 +105,8 @@ impl TreeWriter {
         self.claim(&parsed, parsed.as_str(), Node::File)?;
         self.files += 1;
         let write = |source| UnpackError::Write { entry: EntryName::new(path), source };
-        let mut file = std::fs::File::from(beneath::create_file(&self.root, parsed.as_str()).map_err(write)?);
+        let created = beneath::create_file(&self.root, self.place(parsed.as_str())).map_err(write)?;
+        let mut file = std::fs::File::from(created);
         let written = self.copy(path, reader, &mut file)?;
         let mode = if executable { 0o755 } else { 0o644 };
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(|error| write(error.into()))?;
@@ -130,32 +144,19 @@ impl TreeWriter {
         }
         let read = |source| UnpackError::Read { entry: EntryName::new(target), source };
         let flags = rustix::fs::OFlags::RDONLY;
-        let source = beneath::open(&self.root, Some(source.as_str()), flags, Mode::empty()).map_err(read)?;
+        let source = Some(self.place(source.as_str()));
+        let source = beneath::open(&self.root, source, flags, Mode::empty()).map_err(read)?;
         let mode = rustix::fs::fstat(&source).map_err(|error| read(error.into()))?.st_mode;
         self.file(path, mode & 0o100 != 0, &mut std::fs::File::from(source))?;
         Ok(())
     }
 
-    /// If all there is lies in one top-level directory, make that directory the root. Source archives of forges are
-    /// packed so.
-    ///
-    /// # Errors
-    /// [`UnpackError::Write`] if the renaming fails.
-    pub fn strip_top_level(&mut self) -> Result<(), UnpackError> {
-        let mut top = self.nodes.iter().filter(|(path, _)| !path.contains('/'));
-        let (Some((name, Node::Directory)), None) = (top.next(), top.next()) else {
-            return Ok(());
-        };
-        let name = name.clone();
-        self.lift(&name).map_err(|source| UnpackError::Write { entry: EntryName::new(&name), source })?;
-        let prefix = format!("{name}/");
-        let nodes = std::mem::take(&mut self.nodes);
-        self.nodes = nodes
-            .into_iter()
-            .filter_map(|(path, node)| path.strip_prefix(&prefix).map(|rest| (rest.to_owned(), node)))
-            .collect();
-        self.folded = self.nodes.keys().map(|path| (fold(path), path.clone())).collect();
-        Ok(())
+    /// If all that comes from now on lies in one top-level directory, make that directory the root. Source archives of
+    /// forges are packed so. It is of no use once something has come.
+    pub fn strip_top_level(&mut self) {
+        if self.nodes.is_empty() {
+            self.top = Top::Awaited;
+        }
     }
 
     /// Check every symbolic link against the whole tree, create them, and say what there is.
@@ -163,9 +164,14 @@ impl TreeWriter {
     /// # Errors
     /// [`UnpackError::Link`] for the first link that does not lead to something in the tree, [`UnpackError::Empty`] for
     /// a tree without a file, [`UnpackError::Write`] if a link cannot be created.
-    pub fn finish(self) -> Result<TreeSummary, UnpackError> {
+    pub fn finish(mut self) -> Result<TreeSummary, UnpackError> {
         if self.files == 0 {
             return Err(UnpackError::Empty);
+        }
+        if let Top::Root(top) = &self.top {
+            let prefix = format!("{top}/");
+            let within = |(path, node): (String, Node)| Some((path.strip_prefix(&prefix)?.to_owned(), node));
+            self.nodes = std::mem::take(&mut self.nodes).into_iter().filter_map(within).collect();
         }
         let links = || {
             self.nodes.iter().filter_map(|(path, node)| match node {
@@ -226,6 +232,10 @@ impl TreeWriter {
             Some(Node::Link(_)) => "symbolic link",
             None => {
                 self.claim(entry, directory, Node::Directory)?;
+                if matches!(&self.top, Top::Root(top) if top == directory) {
+                    return Ok(());
+                }
+                let directory = self.place(directory);
                 return beneath::create_directory(&self.root, directory)
                     .map(drop)
                     .map_err(|source| UnpackError::Write { entry: EntryName::new(directory), source });
@@ -248,8 +258,28 @@ impl TreeWriter {
         if self.nodes.len() as u64 >= self.limits.entries {
             return Err(UnpackError::TooManyEntries { entry: entry(), limit: self.limits.entries });
         }
+        if !path.contains('/') {
+            self.settle_top(path, &node).map_err(|source| UnpackError::Write { entry: entry(), source })?;
+        }
         self.folded.insert(folded, path.to_owned());
         self.nodes.insert(path.to_owned(), node);
+        Ok(())
+    }
+
+    /// Where the entry `path` lies beneath the root.
+    fn place<'a>(&self, path: &'a str) -> &'a str {
+        let Top::Root(top) = &self.top else { return path };
+        path.strip_prefix(top.as_str()).and_then(|rest| rest.strip_prefix('/')).unwrap_or(path)
+    }
+
+    /// The top-level entry `name` comes.
+    fn settle_top(&mut self, name: &str, node: &Node) -> io::Result<()> {
+        let before = std::mem::replace(&mut self.top, Top::Kept);
+        match (before, node) {
+            (Top::Awaited, Node::Directory) => self.top = Top::Root(name.to_owned()),
+            (Top::Root(top), _) => self.lower(&top)?,
+            (Top::Awaited | Top::Kept, _) => {}
+        }
         Ok(())
     }
 
@@ -275,15 +305,15 @@ impl TreeWriter {
         }
     }
 
-    /// Move what lies in the top-level directory `name` to the root. The directory first takes the marker's name,
-    /// which no entry can have, so that an entry of its own name is not in its way.
-    fn lift(&self, name: &str) -> io::Result<()> {
-        rustix::fs::renameat(&self.root, name, &self.root, TREE_MARKER)?;
-        let top = beneath::open_directory(&self.root, Some(TREE_MARKER))?;
-        for child in beneath::names(&top)? {
-            rustix::fs::renameat(&top, child.as_slice(), &self.root, child.as_slice())?;
+    /// Move what lies in the root to the top-level directory `name`. The directory first has the marker's name, which no
+    /// entry can have, so that an entry of its own name is not in its way.
+    fn lower(&self, name: &str) -> io::Result<()> {
+        let children = beneath::names(&self.root)?;
+        let top = beneath::create_directory(&self.root, TREE_MARKER)?;
+        for child in children {
+            rustix::fs::renameat(&self.root, child.as_slice(), &top, child.as_slice())?;
         }
-        Ok(rustix::fs::unlinkat(&self.root, TREE_MARKER, rustix::fs::AtFlags::REMOVEDIR)?)
+        Ok(rustix::fs::renameat(&self.root, TREE_MARKER, &self.root, name)?)
     }
 }
 

@@ -201,36 +201,69 @@ fn each_limit_holds() {
     assert_eq!(error(&many), "unpack entry \"c/d\": the archive has more than 3 files, links and directories");
 }
 
+fn stripping(staging: &Staging) -> TreeWriter {
+    let mut writer = staging.writer(Limits::default());
+    writer.strip_top_level();
+    writer
+}
+
 #[test]
 fn one_top_level_directory_is_stripped_even_if_it_holds_its_own_name() {
     let staging = Staging::new();
-    let mut writer = staging.writer(Limits::default());
+    let mut writer = stripping(&staging);
     file(&mut writer, b"top/top/f", b"1").unwrap();
     writer.symlink(b"top/l", b"top/f").unwrap();
-    writer.strip_top_level().unwrap();
-    assert_eq!(writer.finish().unwrap(), TreeSummary { files: 1, entries: 3, bytes: 1 });
-    assert_eq!(staging.content(), expected(&[("top", "dir 0755"), ("top/f", "0644 1"), ("l", "-> top/f")]));
+    writer.hard_link(b"top/h", b"top/top/f").unwrap();
+    assert_eq!(writer.finish().unwrap(), TreeSummary { files: 2, entries: 4, bytes: 2 });
+    let content = [("top", "dir 0755"), ("top/f", "0644 1"), ("h", "0644 1"), ("l", "-> top/f")];
+    assert_eq!(staging.content(), expected(&content));
 }
 
 #[test]
 fn links_are_checked_against_the_root_that_stripping_leaves() {
     let staging = Staging::new();
-    let mut writer = staging.writer(Limits::default());
+    let mut writer = stripping(&staging);
     file(&mut writer, b"top/f", b"1").unwrap();
     writer.symlink(b"top/l", b"../top/f").unwrap();
-    writer.strip_top_level().unwrap();
     assert!(matches!(writer.finish(), Err(UnpackError::Link { fault: LinkFault::Escapes, .. })));
 }
 
 #[test]
-fn more_than_one_top_level_entry_is_kept() {
-    let staging = Staging::new();
-    let mut writer = staging.writer(Limits::default());
-    file(&mut writer, b"top/f", b"1").unwrap();
-    file(&mut writer, b"other", b"1").unwrap();
-    writer.strip_top_level().unwrap();
-    writer.finish().unwrap();
-    assert_eq!(staging.content().len(), 3);
+fn more_than_one_top_level_entry_is_kept_whatever_came_first() {
+    let others: [fn(&mut TreeWriter); 3] = [
+        |writer| assert_eq!(file(writer, b"other", b"1").unwrap(), 1),
+        |writer| writer.directory(b"other/below").unwrap(),
+        |writer| writer.symlink(b"other", b"top/f").unwrap(),
+    ];
+    for (number, other) in others.into_iter().enumerate() {
+        for first in [true, false] {
+            let staging = Staging::new();
+            let mut writer = stripping(&staging);
+            if first {
+                other(&mut writer);
+            }
+            file(&mut writer, b"top/top/f", b"1").unwrap();
+            file(&mut writer, b"top/f", b"2").unwrap();
+            if !first {
+                other(&mut writer);
+            }
+            writer.hard_link(b"top/h", b"top/f").unwrap();
+            writer.finish().unwrap();
+            let mut content = vec![
+                ("top", "dir 0755"),
+                ("top/top", "dir 0755"),
+                ("top/top/f", "0644 1"),
+                ("top/f", "0644 2"),
+                ("top/h", "0644 2"),
+            ];
+            content.extend(match number {
+                0 => vec![("other", "0644 1")],
+                1 => vec![("other", "dir 0755"), ("other/below", "dir 0755")],
+                _ => vec![("other", "-> top/f")],
+            });
+            assert_eq!(staging.content(), expected(&content), "{number}, first: {first}");
+        }
+    }
 }
 
 #[test]
@@ -260,6 +293,9 @@ proptest! {
     ) {
         let staging = Staging::new();
         let mut writer = staging.writer(Limits { entries: 20, ..Limits::default() });
+        if strip {
+            writer.strip_top_level();
+        }
         for (kind, path, target) in &steps {
             // Errors are ignored on purpose: going on after one must be harmless too.
             let _ = match kind {
@@ -268,9 +304,6 @@ proptest! {
                 2 => writer.symlink(path, target),
                 _ => writer.hard_link(path, target),
             };
-        }
-        if strip {
-            let _ = writer.strip_top_level();
         }
         let finished = writer.finish();
         staging.assert_nothing_outside();

@@ -267,7 +267,8 @@ fn a_silent_run_of_whose_pod_nothing_is_said_names_the_node() {
     // Kubelet had not yet said that the container runs when the node was lost.
     let pod = PodView { node: Some("n1".into()), ..pod() };
     let plan = planned(&case(running(), vec![job(1)], vec![pod.clone()], 132));
-    let expected = "the action started, and no report came in time (its pod is on the node \"n1\"): nobody knows how it ended";
+    let expected =
+        "the action started, and no report came in time (its pod is on the node \"n1\"): nobody knows how it ended";
     assert_eq!(said(&plan).2, expected);
     let plan = planned(&case(pending(1), vec![job(1)], vec![pod], 300));
     assert_eq!(said(&plan).2, "the action did not start within 300 s: its pod is on the node \"n1\"");
