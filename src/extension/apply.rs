@@ -36,6 +36,8 @@ pub struct Looked {
 pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Looked {
     let of = |before| Looked { before, unusable: None };
     let artifact = extension.status.as_ref().and_then(|status| status.artifact.as_ref());
+    // Staging says what is wrong with the volume, before a source is asked.
+    let Some(artifact) = artifact else { return of(Before::Nothing) };
     // Reading whole trees may take long: that the volume answers at all is soon known.
     let name = ExtensionName::parse(&extension.name_any()).ok();
     let asked = move |store: &Store| match name.map_or(Ok(None), |name| store.linked(&name)) {
@@ -44,10 +46,8 @@ pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Looke
         Err(error) => Err(store_failure(Stage::Fetch, &error)),
     };
     if let Err(failure) = on_volume(context, extension, Amount::Little, asked).await.and_then(|answer| answer) {
-        let before = artifact.map_or(Before::Nothing, |_| Before::Unreadable(failure.message.clone()));
-        return Looked { before, unusable: Some(failure) };
+        return Looked { before: Before::Unreadable(failure.message.clone()), unusable: Some(failure) };
     }
-    let Some(artifact) = artifact else { return of(Before::Nothing) };
     let Ok(tree) = artifact.tree_digest.parse::<Digest>() else {
         return of(Before::Broken(format!("status names a tree {:?} that is no digest", artifact.tree_digest)));
     };

@@ -15,10 +15,8 @@ pub(super) fn probe(staging: &Directory) -> Result<(), StoreError> {
     let doing = || format!("probe volume {}", staging.path.display());
     let name = format!("probe-{}", random_name()?);
     let failed = |error| StoreError::io("probe volume", &staging.path, error);
-    beneath::create_directory(&staging.fd, &name).map_err(failed)?;
-    let Some(directory) = staging.open(&name)? else {
-        return Err(StoreError::Unsupported { doing: doing(), cause: "a new directory is not there".into() });
-    };
+    let fd = beneath::create_directory(&staging.fd, &name).map_err(failed)?;
+    let directory = Directory { fd, path: staging.path.join(&name) };
     let probed = try_out(&directory);
     tree::remove(&staging.fd, &name, &staging.path)?;
     match probed {

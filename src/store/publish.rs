@@ -282,10 +282,10 @@ fn write_new(directory: &Directory, name: &str, content: &[u8]) -> Result<(), St
     write().map_err(|error| StoreError::io("write", directory.path.join(name), error))
 }
 
-/// Take the write bits from a tree's root, which had to keep them until it was in its place.
+/// Take the write bits from a tree's root, which had to keep them until it was in its place. That is not synced: a root that
+/// has them again after a crash is sealed by [`recover`](Store::recover).
 pub(super) fn seal_root(root: &Directory) -> Result<(), StoreError> {
-    let seal = || tree::set_mode(&root.fd, 0o555).and_then(|()| tree::sync_directory(&root.fd));
-    seal().map_err(|error| StoreError::io("chmod", &root.path, error))
+    tree::set_mode(&root.fd, 0o555).map_err(|error| StoreError::io("chmod", &root.path, error))
 }
 
 /// Say that the file `name`, or the tree of which it is the listing, was published just now.

@@ -94,8 +94,7 @@ impl Store {
         self.step(Step::CopyRunner)?;
         let path = staging.path.join(work);
         let failed = |error: io::Error| StoreError::io("write", path.join(RUNNER_BINARY), error);
-        beneath::create_directory(&staging.fd, work).map_err(failed)?;
-        let directory = Directory { fd: beneath::open_directory(&staging.fd, Some(work)).map_err(failed)?, path };
+        let directory = Directory { fd: beneath::create_directory(&staging.fd, work).map_err(failed)?, path };
         let mut write = || -> io::Result<()> {
             let mut copy = File::from(beneath::create_file(&directory.fd, RUNNER_BINARY)?);
             io::copy(binary, &mut copy)?;
