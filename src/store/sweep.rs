@@ -112,12 +112,8 @@ impl Store {
     pub fn collect(&self, used: &Used, now: SystemTime, grace: Duration) -> Result<Collected, StoreError> {
         self.discard_leftovers();
         let mut troubles = Troubles::default();
-        let restored = {
-            let _writing = self.lock();
-            let restored = self.restore(used, &mut troubles)?;
-            self.restore_manifests(used, &mut troubles)?;
-            restored
-        };
+        let restored = self.restore(used, &mut troubles)?;
+        self.restore_manifests(used, &mut troubles)?;
         // Before anything is moved: on a full volume that is what gives room for it. Without the lock, because deleting trees
         // may take long: nothing else takes anything from the trash that has lain there for so long.
         let deleted = self.empty_trash(used, now, grace, &mut troubles)?;

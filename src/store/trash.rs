@@ -4,6 +4,7 @@
 //! before a tree was replaced still has it mounted.
 
 use std::collections::BTreeSet;
+use std::sync::MutexGuard;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::{StoreError, Troubles};
@@ -65,10 +66,7 @@ impl Store {
 
     fn restore_tree(&self, trash: &Directory, name: &str, digest: &Digest) -> Result<bool, StoreError> {
         let (store, tree) = (self.directory(STORE)?, tree_name(digest));
-        if !trash.is_directory(name)? {
-            return Ok(false);
-        }
-        if store.has(&tree)? && !(store.is_directory(&tree)? && self.remove_empty(&store, &tree)?) {
+        if !trash.is_directory(name)? || self.is_occupied(&store, &tree, &self.lock())? {
             return Ok(false);
         }
         let Some(root) = trash.open(name)? else { return Ok(false) };
@@ -77,6 +75,11 @@ impl Store {
             Ok(_) | Err(StoreError::Unpublishable { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
+        // Without the lock, because reading a tree may take long; so the same question again.
+        let writing = self.lock();
+        if self.is_occupied(&store, &tree, &writing)? {
+            return Ok(false);
+        }
         // A deletion that was cut off may have closed directories to others.
         self.step(Step::Seal)?;
         tree::seal(&root.fd, &root.path)?;
@@ -91,9 +94,15 @@ impl Store {
         Ok(true)
     }
 
+    /// Whether anything but an empty directory, which is removed, lies at `name`.
+    fn is_occupied(&self, store: &Directory, name: &str, _writing: &MutexGuard<'_, ()>) -> Result<bool, StoreError> {
+        Ok(store.has(name)? && !(store.is_directory(name)? && self.remove_empty(store, name)?))
+    }
+
     /// Bring the manifests that are used back from the trash that the store does not have.
     pub(super) fn restore_manifests(&self, used: &Used, troubles: &mut Troubles) -> Result<(), StoreError> {
         let trash = self.directory(TRASH)?;
+        let _writing = self.lock();
         for name in trash.names()? {
             let Some((_, original)) = trashed(&name) else { continue };
             if let Some(digest) = manifest_digest(original).filter(|digest| used.contains(digest)) {
