@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::door::{Answer, Body, Outgoing, Session};
 use super::error::SourceError;
-use super::spool::{Spool, Spooled};
+use super::spool::{MEMORY_BYTES, Spool, Spooled};
 use super::url::SourceUrl;
 use crate::digest::Digest;
 
@@ -64,7 +64,7 @@ pub(super) async fn download(
     known: Option<&Validators>,
 ) -> Result<Option<Downloaded>, SourceError> {
     let Some((validators, answer)) = changed(session, url, HeaderMap::new(), known).await? else { return Ok(None) };
-    let mut spool = Spool::new(&session.door.options.work_dir);
+    let mut spool = Spool::new(&session.door.options.work_dir, MEMORY_BYTES);
     let mut hasher = Sha256::new();
     let mut body = Body::new(answer, session.door.options.max_download_bytes)?;
     while let Some(bytes) = body.chunk(session).await? {

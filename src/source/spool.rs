@@ -10,7 +10,7 @@ use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use super::error::SourceError;
 
-/// Bytes that are kept in memory at most; most extensions are smaller. What is larger goes to a file as a whole.
+/// Bytes of one source that are kept in memory at most; most extensions are smaller. What is larger goes to a file as a whole.
 pub(super) const MEMORY_BYTES: usize = 128 << 10;
 /// Bytes that are written to a file at once: each write costs a change of threads.
 const WRITE_BYTES: usize = 64 << 10;
@@ -18,6 +18,7 @@ const WRITE_BYTES: usize = 64 << 10;
 /// Bytes that still come.
 pub(super) struct Spool<'a> {
     directory: &'a Path,
+    most: usize,
     content: Content,
 }
 
@@ -42,9 +43,9 @@ pub(super) enum SpooledReader {
 }
 
 impl<'a> Spool<'a> {
-    /// Nothing has come yet. A file will be made in `directory`.
-    pub(super) fn new(directory: &'a Path) -> Self {
-        Self { directory, content: Content::Memory(Vec::new()) }
+    /// Nothing has come yet. More than `most` bytes go to a file in `directory`, as a whole.
+    pub(super) fn new(directory: &'a Path, most: usize) -> Self {
+        Self { directory, most, content: Content::Memory(Vec::new()) }
     }
 
     /// Add `bytes`.
@@ -53,7 +54,7 @@ impl<'a> Spool<'a> {
     /// If the file cannot be made or written.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), SourceError> {
         if let Content::Memory(memory) = &mut self.content {
-            if memory.len() + bytes.len() <= MEMORY_BYTES {
+            if memory.len() + bytes.len() <= self.most {
                 memory.extend_from_slice(bytes);
                 return Ok(());
             }
@@ -86,6 +87,14 @@ impl<'a> Spool<'a> {
 }
 
 impl Spooled {
+    /// Bytes that it takes of the memory.
+    pub(super) fn in_memory(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.len(),
+            Self::File(_) => 0,
+        }
+    }
+
     /// A reader of its own.
     ///
     /// # Errors
@@ -129,7 +138,7 @@ mod tests {
     use super::*;
 
     async fn spooled(directory: &Path, parts: &[&[u8]]) -> Spooled {
-        let mut spool = Spool::new(directory);
+        let mut spool = Spool::new(directory, MEMORY_BYTES);
         for part in parts {
             spool.write(part).await.unwrap();
         }
@@ -149,7 +158,9 @@ mod tests {
         let half: Vec<u8> = (0..MEMORY_BYTES / 2).map(|number| (number % 251) as u8).collect();
         let small = spooled(directory.path(), &[&half, &half]).await;
         assert_eq!((files(), read(&small)), (0, [&half[..], &half].concat()));
+        assert_eq!(small.in_memory(), MEMORY_BYTES);
         let large = spooled(directory.path(), &[&half, &half, b"1", &half]).await;
+        assert_eq!(large.in_memory(), 0);
         assert_eq!((files(), read(&large)), (1, [&half[..], &half, b"1", &half].concat()));
         assert_eq!(read(&large), read(&large), "each reader begins at the beginning");
         drop(large);
@@ -159,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_cannot_be_made_is_said() {
-        let mut spool = Spool::new(Path::new("/nonexistent"));
+        let mut spool = Spool::new(Path::new("/nonexistent"), MEMORY_BYTES);
         let error = spool.write(&vec![0; MEMORY_BYTES + 1]).await.unwrap_err();
         assert!(error.to_string().contains("create a temporary file"), "{error}");
     }

@@ -14,7 +14,7 @@ use crate::archive::{self, EntryName, Limits, TreeSummary, TreeWriter, UnpackErr
 use crate::digest::Digest;
 use crate::source::error::SourceError;
 use crate::source::fetcher::blocking;
-use crate::source::spool::{Spool, Spooled, SpooledReader};
+use crate::source::spool::{MEMORY_BYTES, Spool, Spooled, SpooledReader};
 use crate::source::version;
 
 /// What a source means now.
@@ -112,11 +112,14 @@ pub(in crate::source) async fn receive(
 ) -> Result<(u64, TreeSummary), SourceError> {
     let mut left = repository.session().door.options.max_download_bytes;
     let whole = left;
+    let mut memory = MEMORY_BYTES;
     let url = repository.url().to_string();
     let mut download = async |blob: &Descriptor| -> Result<Spooled, SourceError> {
         let too_large = |_| SourceError::TooLarge { url: url.clone(), limit: whole };
         left = left.checked_sub(blob.size).ok_or(()).map_err(too_large)?;
-        stored(repository, blob).await
+        let content = stored(repository, blob, memory).await?;
+        memory -= content.in_memory();
+        Ok(content)
     };
     let fetched = match layout {
         Layout::Archive(blob) => Fetched::Archive(download(&blob).await?),
@@ -134,9 +137,9 @@ pub(in crate::source) async fn receive(
     Ok((whole - left, tree))
 }
 
-/// A blob, once all of it has been checked.
-async fn stored(repository: &Repository, descriptor: &Descriptor) -> Result<Spooled, SourceError> {
-    let mut spool = Spool::new(&repository.session().door.options.work_dir);
+/// A blob, once all of it has been checked. At most `memory` bytes of it stay there.
+async fn stored(repository: &Repository, descriptor: &Descriptor, memory: usize) -> Result<Spooled, SourceError> {
+    let mut spool = Spool::new(&repository.session().door.options.work_dir, memory);
     let mut blob = repository.open(descriptor, descriptor.size).await?;
     while let Some(bytes) = blob.chunk().await? {
         spool.write(&bytes).await?;
