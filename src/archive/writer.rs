@@ -235,8 +235,7 @@ impl TreeWriter {
                 if matches!(&self.top, Top::Root(top) if top == directory) {
                     return Ok(());
                 }
-                let directory = self.place(directory);
-                return beneath::create_directory(&self.root, directory)
+                return beneath::create_directory(&self.root, self.place(directory))
                     .map(drop)
                     .map_err(|source| UnpackError::Write { entry: EntryName::new(directory), source });
             }

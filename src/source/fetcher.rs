@@ -256,12 +256,11 @@ impl Fetcher {
                     (Some(_), Some(unchanged)) => unchanged.verified.clone(),
                     (Some(verify), None) => Some(signature::verify_archive(&session, url, verify, &downloaded).await?),
                 };
-                let validators = downloaded.validators.clone();
+                let Downloaded { content, bytes, validators, .. } = downloaded;
                 let resolved = Resolved { revision, verified, request: identity, validators };
                 if unchanged.is_some() {
                     return Ok(Resolution::Unchanged(resolved));
                 }
-                let Downloaded { content, bytes, .. } = downloaded;
                 let material = Material::Archive { url: url.clone(), content, bytes };
                 Ok(Resolution::Changed(Pending { resolved, material }))
             }
