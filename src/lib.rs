@@ -15,6 +15,7 @@
 //! |---------------|--------------------------------------------------------------------------|------|
 //! | [`digest`]    | the content digest type that trees, files and pins share                 | yes  |
 //! | [`protocol`]  | what runner and leader say to each other, and how it is authenticated    | yes  |
+//! | [`redact`]    | finds secrets in what was printed, and masks them                         | yes  |
 //! | [`runner`]    | what runs inside the Job: claim, start, drain, stop, report              | no   |
 //! | `api`         | the kinds: types, CEL rules, conditions, reasons                         | yes  |
 //! | `manifest`    | the upstream manifest: parse, locate errors, merge, convert              | yes  |
@@ -34,6 +35,7 @@
 
 pub mod digest;
 pub mod protocol;
+pub mod redact;
 pub mod runner;
 
 #[cfg(feature = "operator")]

@@ -20,10 +20,10 @@ use super::control::{Control, State};
 use super::entrypoint::{self, Entrypoint, HEAD_BYTES, StartError};
 use super::forward::{FORWARD_BYTES, Forward};
 use super::pipe::Source;
-use super::redact::Secrets;
 use super::stream::{Capture, KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES, Keep};
 use super::{memory, process};
 use crate::protocol::{ClaimGrant, Ending, Fault, Outcome, OutputSizes};
+use crate::redact::Secrets;
 
 /// How long killed processes may take to go away.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);

@@ -6,11 +6,6 @@
 //! | [`tree`]       | that what is mounted is what the run pinned                                 | no   |
 //! | [`client`]     | requests to the leader, over TLS with a pinned CA                           | no   |
 //! | [`entrypoint`] | how an entrypoint is started                                                | yes  |
-//! | [`needles`]    | the texts to look for so that no secret appears                             | yes  |
-//! | [`spellings`]  | what a text can stand for, unescaped or decoded                             | yes  |
-//! | [`follow`]     | follows one such text through an output                                     | yes  |
-//! | [`redact`]     | replaces secrets in a byte stream                                           | yes  |
-//! | [`mask`]       | masks secrets in a whole text, so that JSON stays JSON                      | yes  |
 //! | [`stream`]     | what is captured of an output stream: redacted, beginning and end kept      | yes  |
 //! | [`forward`]    | passes a stream on live, until a limit                                      | no   |
 //! | [`pipe`]       | the pipe of a stream: captured first, then passed on                        | no   |
@@ -25,15 +20,10 @@ pub mod config;
 pub mod control;
 pub mod entrypoint;
 pub mod execute;
-pub mod follow;
 pub mod forward;
 pub mod life;
-pub mod mask;
 pub mod memory;
-pub mod needles;
 pub mod pipe;
 pub mod process;
-pub mod redact;
-pub mod spellings;
 pub mod stream;
 pub mod tree;

@@ -100,7 +100,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::runner::redact::Secrets;
+    use crate::redact::Secrets;
     use crate::runner::stream::Keep;
 
     fn source(from: PipeReader) -> Arc<Source<PipeReader>> {

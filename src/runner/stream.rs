@@ -3,9 +3,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::mask;
-use super::redact::{Redactor, Secrets};
 use crate::protocol::{self, Stream, Unmasked};
+use crate::redact::{Redactor, Secrets, masked};
 
 /// How much of standard output is kept for the outcome, in bytes.
 pub const KEEP_STDOUT_BYTES: usize = 1 << 20;
@@ -113,7 +112,7 @@ impl Capture {
         self.finish();
         let inner = self.lock();
         let printed = inner.printed.as_deref();
-        let whole = printed.map(|printed| mask::masked(&self.secrets, printed));
+        let whole = printed.map(|printed| masked(&self.secrets, printed));
         let stream = match whole.filter(|whole| whole.len() <= self.keep.outcome) {
             Some(whole) => Stream { text: lossy_from(&whole, 0), dropped_bytes: 0 },
             None => {

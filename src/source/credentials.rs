@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::docker_config::{DockerConfig, DockerConfigFault};
 use super::error::SourceError;
 use super::url::{Origin, OriginFault};
-use crate::runner::redact::Secrets;
+use crate::redact::Secrets;
 
 /// The annotation that lists the origins a Secret's content may be sent to, separated by commas or white space.
 pub const ALLOWED_ORIGINS: &str = "outrigger.dev/allowed-origins";

@@ -14,7 +14,7 @@ use super::credentials::Credentials;
 use super::error::{RedirectFault, SourceError};
 use super::resolver::{DeniedHost, FilteredResolver, Lookup, to_port};
 use super::url::{Origin, SourceUrl, masked};
-use crate::runner::redact::Redactor;
+use crate::redact::Redactor;
 
 /// Redirects that are followed for one request.
 const MAX_REDIRECTS: usize = 5;

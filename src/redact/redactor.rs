@@ -22,7 +22,7 @@ struct Needles {
 }
 
 impl Secrets {
-    /// Everything under which `values` could appear; see [`needles`].
+    /// Everything under which `values` could appear: plainly, escaped, encoded, in base64.
     pub fn new<S: AsRef<str>>(values: &[S]) -> Self {
         let all = needles(values);
         let begins = |byte: u16| all.partition_point(|needle| u16::from(needle.text.as_bytes()[0]) < byte);
@@ -216,8 +216,8 @@ impl Redactor {
 }
 
 #[cfg(test)]
-#[path = "redact_property_tests.rs"]
+#[path = "property_tests.rs"]
 mod property_tests;
 #[cfg(test)]
-#[path = "redact_tests.rs"]
+#[path = "redactor_tests.rs"]
 mod tests;

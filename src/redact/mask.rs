@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use super::redact::Secrets;
+use super::Secrets;
 use crate::protocol::MASK;
 
 /// Longest number that is looked at, in bytes.

@@ -6,8 +6,8 @@ use std::ops::Range;
 use proptest::prelude::*;
 
 use crate::protocol::MASK;
-use crate::runner::needles::{Needle, needles};
-use crate::runner::redact::{Redactor, Secrets};
+use crate::redact::needles::{Needle, needles};
+use crate::redact::{Redactor, Secrets};
 
 /// Every spelling of a character, and whether its letters may be of either case.
 fn spellings(c: char) -> Vec<(String, bool)> {

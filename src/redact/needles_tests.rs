@@ -1,7 +1,7 @@
 //! The spellings that a secret is recognised in.
 
 use super::*;
-use crate::runner::redact::Secrets;
+use crate::redact::Secrets;
 
 /// Whether the whole of `spelling` is recognised as `value`.
 fn has(value: &str, spelling: &str) -> bool {
