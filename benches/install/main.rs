@@ -107,11 +107,14 @@ fn main() -> ExitCode {
 async fn bench(options: &Options) -> anyhow::Result<()> {
     let client = Client::try_default().await?;
     let kinds = options.source.map_or_else(|| vec![Kind::Archive, Kind::Oci], |kind| vec![kind]);
+    // Nothing is deleted before the end: ext4 without a journal does not use an inode again for minutes, and looks at each of
+    // them whenever it needs one.
+    let directory = tempfile::Builder::new().prefix("bench-install-").tempdir_in(world::target())?;
     let mut sources = vec![];
     for kind in kinds {
         println!("packing {} archives, sources of the kind {kind}", options.extensions);
         let server = SourceServer::start(kind, content::archives(options.extensions, kind)?).await?;
-        let world = World::start(&client, &server, options.extensions).await?;
+        let world = World::start(&client, &server, options.extensions, directory.path()).await?;
         let done = measured(options, &client, &server, &world).await;
         let cleared = world.finish(&client).await;
         let measured = done.and_then(|measured| cleared.map(|()| measured))?;

@@ -37,13 +37,14 @@ const LIMIT: Duration = Duration::from_secs(300);
 pub struct World {
     /// How many extensions.
     pub count: u32,
-    dir: tempfile::TempDir,
+    dir: PathBuf,
     made_definitions: bool,
 }
 
 impl World {
-    /// Applies the definitions and writes the resources of `count` extensions, whose sources `server` has.
-    pub async fn start(client: &Client, server: &SourceServer, count: u32) -> anyhow::Result<Self> {
+    /// Applies the definitions and writes the resources of `count` extensions, whose sources `server` has. Files go to a
+    /// directory of its own in `inside`.
+    pub async fn start(client: &Client, server: &SourceServer, count: u32, inside: &Path) -> anyhow::Result<Self> {
         let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
         let made_definitions = definitions.get_opt(DEFINITION).await?.is_none();
         if made_definitions {
@@ -56,22 +57,22 @@ impl World {
         namespace.metadata.name = Some(NAMESPACE.into());
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await?;
         make_account(client).await?;
-        let dir = tempfile::Builder::new().prefix("bench-install-").tempdir_in(target())?;
+        let dir = inside.join(server.kind().to_string());
+        std::fs::create_dir(&dir)?;
         let world = Self { count, dir, made_definitions };
         let resources: String = (0..count).map(|number| resource(number, &server.source(number))).collect();
         std::fs::write(world.resources(), resources)?;
         Ok(world)
     }
 
-    /// A new empty directory, on the disk where everything is measured. Nothing is deleted before the end: ext4 without a
-    /// journal does not use an inode again for minutes, and looks at each of them whenever it needs one.
+    /// A new empty directory, on the disk where everything is measured.
     pub fn directory(&self, what: &str) -> anyhow::Result<PathBuf> {
         Ok(tempfile::Builder::new().prefix(&format!("{what}-")).tempdir_in(&self.dir)?.keep())
     }
 
     /// A file of this name and content.
     pub fn file(&self, name: &str, content: &str) -> anyhow::Result<PathBuf> {
-        let path = self.dir.path().join(name);
+        let path = self.dir.join(name);
         std::fs::write(&path, content)?;
         Ok(path)
     }
@@ -158,7 +159,7 @@ impl World {
     }
 
     fn resources(&self) -> PathBuf {
-        self.dir.path().join("resources.yaml")
+        self.dir.join("resources.yaml")
     }
 }
 
