@@ -79,12 +79,13 @@ cluster-test: ## test the cluster scripts on a cluster of their own
 	@tests/cluster/test
 
 .PHONY: lint lint-rust lint-shell lint-chart
-lint: lint-rust lint-shell lint-chart ## check formatting, clippy, shell scripts and the chart
+lint: lint-rust lint-shell lint-chart ## check formatting, clippy, links in doc comments, shell scripts and the chart
 
 lint-rust:
 	@hack/prerequisites lint
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
 
 lint-shell:
 	@hack/prerequisites lint

@@ -33,7 +33,7 @@ impl fmt::Debug for EntryName {
     }
 }
 
-/// A format that [`unpack`](super::unpack) reads.
+/// A format that [`unpack`](super::unpack()) reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Plain tar.

@@ -1,7 +1,7 @@
 //! The upstream manifest: parse, locate errors, merge, convert. Pure: no client, clock, disk or network.
 //!
 //! [`parse()`] reads a `manifest.yaml` into the fields of [`OrchestratorExtensionSpec`](crate::api::OrchestratorExtensionSpec)
-//! that upstream knows; [`merge`] fills a resource from manifests; [`convert`] turns one into the other.
+//! that upstream knows; [`merge()`] fills a resource from manifests; [`convert`] turns one into the other.
 
 pub mod convert;
 pub mod merge;

@@ -82,7 +82,7 @@ pub struct Settings {
     pub skip_report: bool,
 }
 
-/// Caches of everything that a run depends on. Filled by [`super::controller::watches`].
+/// Caches of everything that a run depends on. Filled by [`watches`](super::watching::watches).
 #[derive(Clone)]
 pub struct Caches {
     /// All runs.

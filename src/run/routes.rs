@@ -1,5 +1,5 @@
 //! What runners ask for: claim, progress, report. Each is a compare-and-swap on the run as it is at the API now. That nothing
-//! was started is heard in [`unstarted`].
+//! was started is heard in `unstarted`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 
-/// Why a signature does not count. The texts continue "the signature at <address> …".
+/// Why a signature does not count. The texts continue "the signature at `<address>` …".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureFault {

@@ -96,7 +96,7 @@ impl Problems {
         }
     }
 
-    /// The problems in one line, separated by `; `, for conditions and events. At most [`LINE_BYTES`] are filled; how many
+    /// The problems in one line, separated by `; `, for conditions and events. At most 3,072 bytes are filled; how many
     /// problems are left is then said.
     pub fn in_one_line(&self) -> String {
         let mut line = String::new();
