@@ -51,6 +51,9 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`], and the operator's field manager.
 pub const MANAGER: &str = "outrigger";
 
+/// How the operator introduces itself to servers. The API server names the manager of a field after what is before the slash.
+pub const USER_AGENT: &str = concat!("outrigger/", env!("CARGO_PKG_VERSION"));
+
 /// Seconds an action may run where neither run nor action says anything: CloudStack's default for its `wait` setting.
 pub const DEFAULT_TIMEOUT_SECONDS: u64 = 1800;
 /// Seconds a run may wait for its script's start where it says nothing.

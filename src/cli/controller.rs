@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
@@ -30,7 +30,7 @@ use super::shutdown::{LAST_CALLS, Shutdown};
 use super::volume::{self, InstalledTrees};
 use super::{ControllerOptions, api_server};
 use crate::admission::{self, Admission};
-use crate::api::MANAGER;
+use crate::api::{MANAGER, USER_AGENT};
 use crate::extension;
 use crate::lease::{Elector, Leadership, Settings};
 use crate::run;
@@ -358,7 +358,7 @@ impl Replica {
 
 /// A client whose requests are counted, and the URL of the API server that it asks.
 async fn client(options: &ControllerOptions, metrics: Metrics) -> anyhow::Result<(Client, Uri)> {
-    let config = match &options.kubeconfig {
+    let mut config = match &options.kubeconfig {
         Some(file) => {
             let config =
                 kube::config::Kubeconfig::read_from(file).with_context(|| format!("reading {}", file.display()))?;
@@ -368,6 +368,7 @@ async fn client(options: &ControllerOptions, metrics: Metrics) -> anyhow::Result
             Config::infer().await.context("finding the cluster: neither a service account nor a kubeconfig fits")?
         }
     };
+    config.headers.push((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)));
     let count = MapRequestLayer::new(move |request: axum::http::Request<kube::client::Body>| {
         metrics.requested(request.method(), request.uri());
         request

@@ -240,7 +240,7 @@ impl Candidate {
         wanted.spec = Some(spec);
         wanted.annotations_mut().insert(ADDRESS.to_owned(), settings.address.clone());
         wanted.metadata.managed_fields = None;
-        let parameters = PostParams { field_manager: Some(crate::api::MANAGER.to_owned()), ..PostParams::default() };
+        let parameters = PostParams::default();
         let sent = Instant::now();
         let written = match lease {
             None => self.leases.create(&parameters, &wanted).await,

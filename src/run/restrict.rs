@@ -73,8 +73,7 @@ pub async fn lift(client: &Client, namespace: &str, extension: &str) -> Result<(
             ..ObjectMeta::default()
         };
         let again = NetworkPolicy { metadata, spec: there.spec };
-        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        match policies.create(&params, &again).await {
+        match policies.create(&PostParams::default(), &again).await {
             Err(error) if !is_conflict(&error) => return Err(error),
             _ => {}
         }

@@ -14,6 +14,7 @@ use super::credentials::Credentials;
 use super::error::{RedirectFault, SourceError};
 use super::resolver::{DeniedHost, FilteredResolver, Lookup, to_port};
 use super::url::{Origin, SourceUrl, masked};
+use crate::api::USER_AGENT;
 use crate::redact::Redactor;
 
 /// Redirects that are followed for one request.
@@ -50,7 +51,7 @@ impl Default for FetchOptions {
             stall_timeout: Duration::from_secs(30),
             total_timeout: Duration::from_secs(300),
             max_download_bytes: 256 << 20,
-            user_agent: concat!("outrigger/", env!("CARGO_PKG_VERSION")).to_owned(),
+            user_agent: USER_AGENT.to_owned(),
             proxy: None,
             work_dir: std::env::temp_dir(),
         }

@@ -70,6 +70,9 @@ fn a_git_branch_is_installed_and_a_push_upgrades_it(world: &World) {
     let tree = first["status"]["artifact"]["treeDigest"].as_str().unwrap();
     assert_eq!(world.volume("readlink branch").trim(), format!(".store/{}", tree.replace(':', "-")));
     assert!(world.volume("cat branch/probe.sh").contains("Shows how actions are run"));
+    let fields = first["metadata"]["managedFields"].as_array().unwrap();
+    let status = fields.iter().find(|fields| fields["subresource"] == "status").unwrap();
+    assert_eq!(status["manager"], "outrigger", "whoever asks who wrote a field is told");
     // the manifest of the tree fills what the resource leaves unset
     assert_eq!(first["status"]["resolved"]["entrypoint"]["path"], "probe.sh");
     assert_eq!(first["status"]["resolved"]["compatibility"]["cloudstack"]["minVersion"], "4.20");
