@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use outrigger::digest::Digest;
@@ -44,16 +44,18 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
     for kill in 0..kills {
         if is_long {
             soak.wait_for_newest();
-            // else nothing is under way when the kill comes: a change is noticed at the next check of its source
             soak.change_some();
         }
         if kill % 10 == 5 {
             soak.make_again();
         }
-        std::thread::sleep(Duration::from_millis(soak.random.below(1200)));
+        // Nobody looks by himself for a while where all was well: nothing would be under way when the kill comes.
+        let asking = is_long.then(|| ask_for_looks(kill));
+        std::thread::sleep(Duration::from_millis(soak.random.below(if is_long { 700 } else { 1200 })));
         soak.change_some();
         std::thread::sleep(Duration::from_millis(soak.random.below(100)));
         controller.kill();
+        asking.map(|mut asking| asking.wait().unwrap());
         soak.check();
         if kill % 5 == 0 {
             soak.damage_one();
@@ -224,6 +226,14 @@ impl<'a> Soak<'a> {
             if is_well { Ok(()) } else { Err(format!("{ready} are Ready and {newest} newest")) }
         });
     }
+}
+
+/// Asks for a look at every source, one after the other.
+fn ask_for_looks(kill: usize) -> Child {
+    let token = format!("reconcile.outrigger.dev/requestedAt={kill}");
+    let mut kubectl = Command::new("kubectl");
+    kubectl.args(["annotate", "--overwrite", "orchestratorextensions", "--all", &token]);
+    kubectl.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn entries(directory: &Path) -> BTreeSet<String> {
