@@ -10,13 +10,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::watch;
 
+use super::caches::{CACHE_LAG, Caches};
 use super::decide::phase;
 use super::entrypoint::Entrypoints;
-use super::gone::Gone;
 use super::job::Operator;
 use super::request::Policy;
 use super::slots::Slots;
@@ -30,9 +30,6 @@ use crate::protocol::{ClaimGrant, Ending, Outcome, Token};
 use crate::serve::certificates::Trust;
 use crate::serve::keys::Keys;
 use crate::telemetry::Metrics;
-
-/// How long a cache may take to show what was just written: after that it was not.
-pub(super) const CACHE_LAG: Duration = Duration::from_secs(10);
 
 /// What the run controller reads from the store.
 pub trait Trees: Send + Sync {
@@ -80,50 +77,6 @@ pub struct Settings {
     pub output_bytes: u64,
     /// Learn outcomes from termination messages alone, for measurements.
     pub skip_report: bool,
-}
-
-/// Caches of everything that a run depends on. Filled by [`watches`](super::watching::watches).
-#[derive(Clone)]
-pub struct Caches {
-    /// All runs.
-    pub runs: Store<DeserializeGuard<ActionRun>>,
-    /// All extensions.
-    pub extensions: Store<DeserializeGuard<OrchestratorExtension>>,
-    /// All targets.
-    pub targets: Store<DeserializeGuard<ExtensionTarget>>,
-    /// The operator's Jobs.
-    pub jobs: Store<Job>,
-    /// The operator's pods.
-    pub pods: Store<Pod>,
-    /// Those that are gone.
-    pub gone: Arc<Gone>,
-}
-
-impl Caches {
-    /// Whether every cache holds what the API held when its watch began. An empty cache looks like missing extensions,
-    /// and like pods that are gone.
-    pub fn are_filled(&self) -> bool {
-        use futures::FutureExt as _;
-        fn is_filled<K>(cache: &Store<K>) -> bool
-        where
-            K: kube::runtime::reflector::Lookup + Clone + 'static,
-            K::DynamicType: Eq + std::hash::Hash + Clone,
-        {
-            cache.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok())
-        }
-        is_filled(&self.runs)
-            && is_filled(&self.extensions)
-            && is_filled(&self.targets)
-            && is_filled(&self.jobs)
-            && is_filled(&self.pods)
-    }
-
-    /// Waits until every cache is filled. A cache wakes one of those that wait for it, so it is asked again and again.
-    pub async fn wait_until_filled(&self) {
-        while !self.are_filled() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
 }
 
 /// What controller and handlers share. Only the leader uses it.

@@ -7,7 +7,8 @@ use kube::runtime::watcher;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::context::{Caches, Context, Settings, Trees};
+use super::caches::Caches;
+use super::context::{Context, Settings, Trees};
 use super::job::{Operator, job_name};
 use super::kept;
 use super::request::Policy;

@@ -7,14 +7,15 @@
 //! ```
 //!
 //! `claim`, `claimed`, `decide`, `job`, `kept`, `network_policy`, `queue`, `report`, `request`, `retention`, `retry`,
-//! `rights`, `secret_parameters`, `status`, `target_status`, `tries`, `turn`, `verdict` and `view` are pure; `apply`, `ask`, `authenticate`, `check`,
-//! `collect`, `context`, `controller`, `entrypoint`, `expire`, `gone`, `live`, `output`, `pinned`, `restrict`, `routes`, `slots`, `sweep`,
-//! `unreadable`, `unstarted` and `watching` do I/O, or
-//! remember, and decide nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
+//! `rights`, `secret_parameters`, `status`, `target_status`, `tries`, `turn`, `verdict` and `view` are pure; `apply`, `ask`,
+//! `authenticate`, `caches`, `check`, `collect`, `context`, `controller`, `entrypoint`, `expire`, `gone`, `live`, `output`,
+//! `pinned`, `restrict`, `routes`, `slots`, `sweep`, `unreadable`, `unstarted` and `watching` do I/O, or remember, and decide
+//! nothing. `local` and `local_target`, pure too, use the same for a run without a cluster.
 
 mod apply;
 mod ask;
 mod authenticate;
+mod caches;
 mod check;
 pub mod claim;
 mod claimed;
@@ -57,8 +58,9 @@ pub mod view;
 mod watching;
 
 pub use authenticate::authenticated;
+pub use caches::Caches;
 pub use check::checker;
-pub use context::{Caches, Context, Settings, Trees};
+pub use context::{Context, Settings, Trees};
 pub use request::Policy;
 pub use routes::routes;
 pub use watching::{Extensions, Triggers, watches};

@@ -15,7 +15,8 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 
-use super::context::{CACHE_LAG, Caches, Context};
+use super::caches::{CACHE_LAG, Caches};
+use super::context::Context;
 use super::decide::phase;
 use super::queue::{Active, Limit, Limits, Load, Place, Queued, Waiting, turns};
 use super::retry;

@@ -15,7 +15,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Resource, ResourceExt as _};
 
-use super::context::Caches;
+use super::caches::Caches;
 use super::decide::phase;
 use super::gone::Gone;
 use super::job::{RUN_NAME_ANNOTATION, RUN_NAMESPACE_ANNOTATION};
