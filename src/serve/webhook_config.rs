@@ -8,7 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::{Client, Resource, ResourceExt as _};
+use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -244,7 +244,7 @@ where
         if !change(&mut configuration) {
             return Ok(());
         }
-        configuration.managed_fields_mut().clear();
+        configuration.meta_mut().managed_fields = None;
         match api.replace(name, &PostParams::default(), &configuration).await {
             Ok(_) => {
                 info!(name, kind, "the operator's CA is written into the webhooks");

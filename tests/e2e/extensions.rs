@@ -374,5 +374,9 @@ fn the_webhooks_of_the_chart_are_those_of_the_operator(world: &World) {
             (bundles.len() == 1).then_some(webhooks)
         });
         assert_eq!(webhooks, expected, "{kind}");
+        let object = world.get(&what);
+        let fields = object["metadata"]["managedFields"].as_array();
+        let managers: BTreeSet<_> = fields.into_iter().flatten().map(|fields| fields["manager"].to_string()).collect();
+        assert!(managers.len() > 1, "whoever installed the chart still manages the rest, not only {managers:?}");
     }
 }
