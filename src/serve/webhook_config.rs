@@ -244,6 +244,7 @@ where
         if !change(&mut configuration) {
             return Ok(());
         }
+        // Left out they stay as they are; an empty list would erase who owns the chart's fields.
         configuration.meta_mut().managed_fields = None;
         match api.replace(name, &PostParams::default(), &configuration).await {
             Ok(_) => {

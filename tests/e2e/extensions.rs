@@ -54,8 +54,7 @@ pub fn extension(name: &str, spec: &str) -> String {
 
 /// Asks for a reconcile by a token that no other request has, and waits for the answer.
 pub fn reconcile_now(world: &World, name: &str, token: &str) {
-    let annotation = format!("reconcile.outrigger.dev/requestedAt={token}");
-    assert!(world.kubectl(&["annotate", "--overwrite", "oext", name, &annotation]).success);
+    world.ask_for_look(name, token);
     world.wait(&format!("oext/{name}"), "answer to the request", |object| {
         (object["status"]["lastHandledReconcileAt"] == token).then_some(())
     });

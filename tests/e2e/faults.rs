@@ -152,8 +152,7 @@ fn a_leader_that_was_stopped_in_a_publish_does_no_harm(world: &World) {
     let is_busy = || std::fs::read_dir(&staging).unwrap().next().is_some();
     let stopped = (0..20).any(|turn| {
         bench.offer("late", &format!("old-{turn}"), 2000);
-        let annotation = format!("reconcile.outrigger.dev/requestedAt={turn}");
-        assert!(world.kubectl(&["annotate", "--overwrite", "oext", "late", &annotation]).success);
+        world.ask_for_look("late", &turn.to_string());
         let started = Instant::now();
         while !is_busy() && started.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(1));

@@ -187,8 +187,7 @@ impl<'a> Bench<'a> {
     /// Asks for a reconcile, and waits until it is answered with this condition and reason.
     pub fn reconciled(&self, name: &str, type_: &str, status: &str, reason: &str) -> Value {
         let token = format!("{:?}", Instant::now());
-        let annotation = format!("reconcile.outrigger.dev/requestedAt={token}");
-        assert!(self.world.kubectl(&["annotate", "--overwrite", "oext", name, &annotation]).success);
+        self.world.ask_for_look(name, &token);
         self.world.wait(&format!("oext/{name}"), &format!("{type_}={status} {reason}"), |object| {
             let condition = condition(object, type_)?;
             let handled = object["status"]["lastHandledReconcileAt"] == token.as_str();

@@ -7,6 +7,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use outrigger::api::RECONCILE_REQUESTED_AT;
 use serde_json::Value;
 
 pub use crate::installation::{NAMESPACE, Printed, Server, cluster, end_group, root, run};
@@ -134,6 +135,12 @@ impl World {
     /// Runs kubectl.
     pub fn kubectl(&self, arguments: &[&str]) -> Printed {
         answered(|| printed(Command::new("kubectl").args(arguments), None))
+    }
+
+    /// Asks for a look at an extension's source now, by a token that no other request has.
+    pub fn ask_for_look(&self, name: &str, token: &str) {
+        let asked = self.kubectl(&["annotate", "--overwrite", "oext", name, &look_at_source(token)]);
+        assert!(asked.success, "{}", asked.text);
     }
 
     /// `kubectl apply` of a text.
@@ -288,6 +295,11 @@ fn answered(ask: impl Fn() -> Printed) -> Printed {
         println!("asked again: {}", printed.text.trim());
         std::thread::sleep(PAUSE);
     }
+}
+
+/// The annotation that asks for a look at an extension's source now.
+pub fn look_at_source(token: &str) -> String {
+    format!("{RECONCILE_REQUESTED_AT}={token}")
 }
 
 /// The condition of an object.

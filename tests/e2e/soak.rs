@@ -16,7 +16,7 @@ use outrigger::store::{ExtensionName, Store};
 
 use crate::Test;
 use crate::beside::Controller;
-use crate::harness::{Random, TIMEOUT, World, condition, root, run, until};
+use crate::harness::{Random, TIMEOUT, World, condition, look_at_source, root, run, until};
 use crate::installation::uninstall;
 
 /// The tests. They end with the chart uninstalled.
@@ -55,7 +55,9 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
         soak.change_some();
         std::thread::sleep(Duration::from_millis(soak.random.below(100)));
         controller.kill();
-        asking.map(|mut asking| asking.wait().unwrap());
+        if let Some(mut asking) = asking {
+            asking.wait().unwrap();
+        }
         soak.check();
         if kill % 5 == 0 {
             soak.damage_one();
@@ -230,9 +232,8 @@ impl<'a> Soak<'a> {
 
 /// Asks for a look at every source, one after the other.
 fn ask_for_looks(kill: usize) -> Child {
-    let token = format!("reconcile.outrigger.dev/requestedAt={kill}");
     let mut kubectl = Command::new("kubectl");
-    kubectl.args(["annotate", "--overwrite", "orchestratorextensions", "--all", &token]);
+    kubectl.args(["annotate", "--overwrite", "oext", "--all", &look_at_source(&kill.to_string())]);
     kubectl.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
