@@ -15,6 +15,9 @@ make_network() {
   inside ip link set lo up
   # The node's address is the bridge's, which exists before any pod: pods, API server and kubelet share it.
   inside ip link show "$BRIDGE" >/dev/null 2>&1 || inside ip link add "$BRIDGE" type bridge
+  # A bridge without an address of its own takes the lowest of its ports' and changes it as pods come and go. A pod that
+  # learnt the old one in the second before went on sending to it, as long as what it had from Services confirmed it.
+  inside ip link set "$BRIDGE" address "$BRIDGE_MAC"
   inside ip address replace "$NODE_ADDRESS/24" dev "$BRIDGE"
   inside ip link set "$BRIDGE" up
   # There is no default route; the API server calls webhooks at Service addresses, so those need one.

@@ -17,6 +17,7 @@ NETNS=outrigger-$NAME
 CGROUP=outrigger-$NAME
 # Clusters live in namespaces of their own, so all of them use the same addresses.
 BRIDGE=pods0
+BRIDGE_MAC=02:00:00:00:00:01
 NODE=node
 NODE_ADDRESS=10.244.0.1
 POD_RANGE=10.244.0.0/24
