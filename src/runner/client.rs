@@ -15,6 +15,7 @@ use ureq::{Agent, Error as HttpError};
 
 use super::config::Config;
 use super::control::Control;
+use super::log::log;
 use crate::protocol::{
     ClaimGrant, ClaimRequest, OutputUpload, Progress, ProgressAnswer, Refusal, Report, Unstarted, server_name,
 };
@@ -182,7 +183,7 @@ pub fn persist<T>(
         failures += 1;
         // rarely, for whoever reads the pod's log; not at once, because a leader may just be changing
         if failures >= 8 && failures.is_power_of_two() {
-            eprintln!("outrigger-runner: {error}; trying again");
+            log(&format!("{error}; trying again"));
         }
         let next = Instant::now() + jittered(pause);
         if deadline.is_some_and(|deadline| next > deadline) {

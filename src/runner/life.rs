@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -16,6 +15,7 @@ use super::client::{Client, RequestError, persist};
 use super::config::Config;
 use super::control::{Control, StopReason};
 use super::execute::{Output, Spec, execute};
+use super::log::log;
 use super::{process, tree};
 use crate::protocol::{
     ClaimGrant, ClaimRequest, EXIT_FAILED, EXIT_NOT_STARTED, EXIT_SUCCEEDED, Ending, Nonce, Outcome, OutputUpload,
@@ -32,8 +32,6 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it is tried to give a claim back. The pod is being deleted: kubelet's grace period runs.
 const GIVE_BACK_PATIENCE: Duration = Duration::from_secs(3);
-/// How long a message waits for room in the log.
-const LOG_PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// Where the script starts; also its `HOME`.
 const SCRIPT_DIR: &str = "/tmp";
 
@@ -105,16 +103,6 @@ fn draw_nonce() -> Result<Nonce, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(Nonce::from_bytes(bytes))
-}
-
-/// A standard error that is closed is no reason to die, and one that takes nothing no reason to keep an outcome back: so its
-/// lock, which whoever passes the script's output on may hold, is not waited for either.
-fn log(message: &str) {
-    let stderr = io::stderr();
-    let mut room = [PollFd::new(&stderr, PollFlags::OUT)];
-    if poll(&mut room, Some(&LOG_PATIENCE)).is_ok_and(|ready| ready > 0) {
-        let _ = rustix::io::write(&stderr, format!("outrigger-runner: {message}\n").as_bytes());
-    }
 }
 
 struct Runner {

@@ -13,6 +13,7 @@
 //! | [`memory`]     | how often processes of this container were killed for lack of memory        | no   |
 //! | [`control`]    | what the threads of a run tell each other                                   | no   |
 //! | [`execute`]    | start, drain, stop: all of a run that needs no leader                       | no   |
+//! | [`log`]        | what the runner itself says in the pod's log                                | no   |
 //! | [`life`]       | the whole sequence, from claim to report                                    | no   |
 
 pub mod client;
@@ -22,6 +23,7 @@ pub mod entrypoint;
 pub mod execute;
 pub mod forward;
 pub mod life;
+mod log;
 pub mod memory;
 pub mod pipe;
 pub mod process;

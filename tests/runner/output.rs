@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use outrigger::protocol::{ClaimGrant, OutputSizes, TerminationMessage};
 
-use super::bench::{Bench, RUNNER, grant, outcome_of};
+use super::bench::{Bench, Done, RUNNER, grant, outcome_of};
 use super::leader::{Answer, Leader};
 
 #[test]
@@ -41,12 +41,7 @@ fn live_output_is_cut_at_its_limit_and_says_so() {
 fn a_log_that_stands_still_takes_nothing_from_the_outcome_or_from_what_is_kept() {
     let bench = Bench::sh("for i in $(seq 10000); do echo hunter2 '& co'; done; echo '{\"answer\": 42}'; kill -9 $$");
     let leader = Leader::start(keeping(1 << 20));
-    let (mut log, end) = std::io::pipe().unwrap();
-    let mut command = bench.command(&RUNNER, &leader);
-    command.stdout(end.try_clone().unwrap()).stderr(end);
-    let runner = command.spawn().unwrap();
-    drop(command);
-    let done = bench.finish(runner);
+    let (done, mut log) = run_with_a_log_that_stands_still(&bench, &leader);
     let expected = "********\n".repeat(10_000) + "{\"answer\": 42}\n";
     let (report, output) = (leader.reports().remove(0), leader.outputs().remove(0));
     assert_eq!((report.outcome.stdout.text, report.outcome.stdout.dropped_bytes), (expected.clone(), 0));
@@ -55,6 +50,27 @@ fn a_log_that_stands_still_takes_nothing_from_the_outcome_or_from_what_is_kept()
     let mut text = String::new();
     log.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("********\n") && !text.contains("hunter"), "{text}");
+}
+
+#[test]
+fn a_log_that_stands_still_keeps_no_outcome_back_that_takes_many_tries() {
+    let bench = Bench::sh("head -c 100000 /dev/zero | tr '\\0' x >&2; echo done");
+    let leader = Leader::start(grant());
+    // What is said about them, from the eighth on, finds no room in the log.
+    leader.answer_reports(&[Answer::Status(503); 9]);
+    run_with_a_log_that_stands_still(&bench, &leader);
+    assert_eq!(leader.reports().len(), 10);
+}
+
+/// Also what the log holds, which nobody reads until then.
+fn run_with_a_log_that_stands_still(bench: &Bench, leader: &Leader) -> (Done, std::io::PipeReader) {
+    let (log, end) = std::io::pipe().unwrap();
+    let mut command = bench.command(&RUNNER, leader);
+    command.stdout(end.try_clone().unwrap()).stderr(end);
+    let runner = command.spawn().unwrap();
+    // the log ends with its last writer
+    drop(command);
+    (bench.finish(runner), log)
 }
 
 #[test]
