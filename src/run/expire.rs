@@ -1,14 +1,11 @@
 //! Takes secret results away some time after their run has ended: passwords of consoles and machines are not to lie about
 //! for as long as somebody keeps the run.
 
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DeleteParams};
-use kube::{Error, ResourceExt as _};
+use kube::Error;
 
 use super::collect::{each, place};
 use super::context::Context;
-use super::live::{is_gone, result_secret};
 use super::tries::Failures;
 use super::{retention, status};
 use crate::api::ActionRun;
@@ -35,31 +32,20 @@ pub async fn expire(context: &Context) -> Result<usize, Failures<Error>> {
 pub(super) async fn take_away_unnamed(context: &Context, run: &ActionRun) {
     let attempts = run.status.iter().flat_map(|status| &status.attempts);
     let was_claimed = attempts.into_iter().any(|attempt| attempt.nonce_hash.is_some());
-    // Without a time after which they go the operator has no right to delete Secrets.
-    let is_right = context.settings.secret_result_seconds.is_some();
-    if !is_right || !was_claimed || !retention::is_answer_secret(&run.spec.action) {
+    if !was_claimed || !retention::is_answer_secret(&run.spec.action) {
         return;
     }
-    if let Err(error) = delete_secret(context, run).await {
+    if let Err(error) = context.delete_secret(run).await {
         tracing::warn!(run = place(run), %error, "a secret result that no run names may be left");
     }
 }
 
 /// First the Secret, then the word about it: a crash in between repeats both.
 async fn take_away(context: &Context, run: &ActionRun) -> Result<(), Error> {
-    delete_secret(context, run).await?;
+    context.delete_secret(run).await?;
     match context.whole(run).await? {
         Some(run) => context.write(&run, status::without_secret(&run)).await.map(drop),
         None => Ok(()),
-    }
-}
-
-async fn delete_secret(context: &Context, run: &ActionRun) -> Result<(), Error> {
-    let name = result_secret(run.metadata.uid.as_deref().unwrap_or_default());
-    let secrets = Api::<Secret>::namespaced(context.client.clone(), &run.namespace().unwrap_or_default());
-    match secrets.delete(&name, &DeleteParams::default()).await {
-        Err(error) if !is_gone(&error) => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -69,6 +55,7 @@ mod tests {
 
     use super::super::collect::BATCH;
     use super::super::fixture::{Fixture, RUN, UID};
+    use super::super::live::result_secret;
     use super::*;
 
     const SECRETS: &str = "/api/v1/namespaces/team-a/secrets";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Error, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -260,7 +260,7 @@ impl Context {
         }
         let secret = match verdict.secret.clone() {
             Some(secret) => match self.keep_secret(run, &secret).await {
-                Err(error) if is_refused(&error) => {
+                Err(error) if is_refused(&error) || is_conflict(&error) => {
                     let refusal = refusal(&error);
                     tracing::warn!(reason = refusal, "the API refused the Secret of a result");
                     verdict.lose(&format!("the result is lost, the API refused the Secret for it: {refusal}"));
@@ -305,8 +305,9 @@ impl Context {
         }
     }
 
-    /// Puts a secret result into a Secret beside the run, which owns it. Its name holds the run's UID, so that it meets
-    /// nobody else's.
+    /// Puts a secret result into a Secret beside the run, which owns it. Its name holds the run's UID, which whoever may
+    /// create Secrets there can read while the script runs: what has the name already gives way. It may also be this result,
+    /// from a write that was followed by no other.
     async fn keep_secret(&self, run: &ActionRun, value: &Value) -> Result<String, Error> {
         let uid = run.metadata.uid.clone().unwrap_or_default();
         let name = result_secret(&uid);
@@ -338,9 +339,24 @@ impl Context {
         };
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &run.namespace().unwrap_or_default());
         match secrets.create(&PostParams::default(), &secret).await {
-            Ok(_) => Ok(name),
-            Err(error) if is_conflict(&error) => Ok(name),
-            Err(error) => Err(error),
+            Err(error) if is_conflict(&error) => {
+                self.delete_secret(run).await?;
+                secrets.create(&PostParams::default(), &secret).await.map(|_| name)
+            }
+            created => created.map(|_| name),
+        }
+    }
+
+    /// Deletes the Secret beside a run that holds its secret result, or what has its name.
+    ///
+    /// # Errors
+    /// The API's.
+    pub(super) async fn delete_secret(&self, run: &ActionRun) -> Result<(), Error> {
+        let name = result_secret(run.metadata.uid.as_deref().unwrap_or_default());
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), &run.namespace().unwrap_or_default());
+        match secrets.delete(&name, &DeleteParams::default()).await {
+            Err(error) if !is_gone(&error) => Err(error),
+            _ => Ok(()),
         }
     }
 }

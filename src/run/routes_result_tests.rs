@@ -73,6 +73,38 @@ async fn a_secret_result_whose_keys_are_no_names_of_entries_is_kept_as_a_whole()
 }
 
 #[tokio::test]
+async fn a_secret_that_somebody_made_under_the_name_of_a_result_gives_way() {
+    let secret = format!("{TENANTS_SECRETS}/arun-{UID}-result");
+    let others = json!({"metadata": {"name": "s"}, "stringData": {"host": "elsewhere"}});
+    for may_delete in [true, false] {
+        let fixture = claimed_as("prepare").await;
+        fixture.api.put(&secret, others.clone());
+        fixture.api.before(move |_, method, path| {
+            let is_kept = !may_delete && *method == Method::DELETE && path.contains(TENANTS_SECRETS);
+            is_kept.then_some(StatusCode::FORBIDDEN)
+        });
+        assert_eq!(send(&fixture, "report", report_of(1, PREPARED)).await.0, 200);
+        let (status, found) = (fixture.status(), fixture.api.get(&secret).unwrap());
+        assert_eq!((&status["phase"], status["resultRef"].is_object()), (&json!("Succeeded"), may_delete), "{status}");
+        assert_eq!(found["stringData"] == others["stringData"], !may_delete, "{found}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_whose_name_is_never_free_loses_the_result_and_not_the_run() {
+    let fixture = claimed_as("prepare").await;
+    fixture.api.put(&format!("{TENANTS_SECRETS}/arun-{UID}-result"), json!({"metadata": {"name": "s"}}));
+    // It waits for somebody's finalizer.
+    fixture.api.before(|_, method, path| {
+        (*method == Method::POST && path.ends_with(TENANTS_SECRETS)).then_some(StatusCode::CONFLICT)
+    });
+    assert_eq!(send(&fixture, "report", report_of(1, PREPARED)).await.0, 200);
+    let status = fixture.status();
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Succeeded"), &json!("ApiError")), "{status}");
+    assert!(status["message"].as_str().unwrap().contains("the API refused the Secret"), "{status}");
+}
+
+#[tokio::test]
 async fn a_target_that_changes_under_a_report_keeps_the_later_finding() {
     let fixture = claimed().await;
     fixture.api.change_before(Method::PATCH, "node7/status", TARGET, |target| {
