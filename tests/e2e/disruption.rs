@@ -8,7 +8,7 @@ use crate::Test;
 use crate::harness::{NAMESPACE, TIMEOUT, World, condition};
 use crate::nodes;
 use crate::repositories::Repository;
-use crate::runs::{ENDLESS, append, finished, gated, probe, probe_with, run, running};
+use crate::runs::{ENDLESS, append, finished, gated, patch_status, probe, probe_with, run, running};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -142,6 +142,8 @@ fn a_claimed_run_whose_pod_vanishes_unseen(world: &World) {
     scale(world, 2);
     let ended = world.finished("unknown", "one");
     assert_eq!(ended["status"]["phase"], "OutcomeUnknown", "{ended}");
+    let again = patch_status(world, "unknown", "one", "\"phase\":\"Pending\"");
+    assert!(!again.success && again.text.contains("never starts again"), "{}", again.text);
     assert_eq!(world.appended("unknown").len(), 1, "and it is never repeated");
 }
 

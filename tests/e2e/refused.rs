@@ -27,6 +27,16 @@ const RULES: &[(&str, &str)] = &[
         "signatures of git repositories are not checked",
     ),
     ("{source: {url: 'https://example.com/x.zip', path: a/../b}}", "source.path must be relative"),
+    ("{source: {url: 'ftp://example.com/x.zip'}}", "source.url must start with https://"),
+    ("{source: {url: 'https://example.com/x.zip', digest: 'sha256:0'}}", "should match '^sha256:[0-9a-f]{64}$'"),
+    (
+        "{source: {url: 'https://example.com/x.zip', verify: {provider: gpg, secretRef: {name: x}}}}",
+        "source.verify.provider must be one of cosign, minisign",
+    ),
+    (
+        "{source: {url: 'https://example.com/x.zip', verify: {provider: minisign, secretRef: {name: x}, signatureURL: x.sig}}}",
+        "source.verify.signatureURL must start with https://",
+    ),
 ];
 
 /// The same, beside a good source.
@@ -49,9 +59,16 @@ const OTHERS: &[(&str, &str)] = &[
         "validationformat must fit the type",
     ),
     (
+        "customActions: [{name: A, parameters: [{name: p, type: STRING, validationformat: IBAN}]}]",
+        "validationformat must be one of NONE",
+    ),
+    (
         "customActions: [{name: A, parameters: [{name: p, type: DATE, valueoptions: x}]}]",
         "valueoptions are not supported",
     ),
+    ("interval: soon", "should match '^([0-9]+"),
+    ("revision: latest", "should match '^sha256:[0-9a-f]{64}$'"),
+    ("runtime: {networkPolicy: {egress: [{ports: [{port: 1, protocol: GRE}]}]}}", "protocol must be one of TCP, UDP"),
 ];
 
 /// Applies a resource per rule, all in one call, and looks for the words of each.

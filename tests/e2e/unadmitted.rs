@@ -74,6 +74,21 @@ fn a_run_that_was_not_admitted_never_starts(world: &World) {
         assert!(ended["status"]["message"].as_str().unwrap().starts_with(expected), "{ended}");
         assert!(ended["status"].get("attempts").is_none(), "{ended}");
     }
+    // what admission says first, the definition of the resource says without it
+    let patched = |spec: &str| {
+        let patch = format!("{{\"spec\":{{{spec}}}}}");
+        world.kubectl(&["-n", "unadmitted", "patch", "arun", "bare", "--type=merge", "-p", &patch])
+    };
+    assert!(patched("\"cancel\":true").success);
+    for (change, refusal) in [
+        ("\"cancel\":false", "cancel cannot be taken back"),
+        ("\"cancel\":null", "cancel cannot be taken back"),
+        ("\"action\":\"Open\"", "spec is immutable but for cancel"),
+        ("\"timeoutSeconds\":7", "spec is immutable but for cancel"),
+    ] {
+        let printed = patched(change);
+        assert!(!printed.success && printed.text.contains(refusal), "{change}: {}", printed.text);
+    }
     drop(away);
     judged(world, "unadmitted", true);
 }
