@@ -62,13 +62,11 @@ pub struct Installs {
     pub resync_cpu_seconds: f64,
 }
 
-/// How long it takes until all extensions are Ready, from their apply. They are deleted again.
+/// How long it takes until all extensions are Ready, from their apply. They are deleted again; their files stay.
 pub async fn time(client: &Client, world: &World, program: Option<&Path>) -> anyhow::Result<Duration> {
     let (controller, ready) = start(client, world, program).await?;
     let time = all_ready(world, &ready).await?;
-    world.delete_extensions(client).await?;
-    controller.stop().await?;
-    world.delete_webhooks(client).await?;
+    forget(client, world, controller).await?;
     Ok(time)
 }
 
@@ -142,9 +140,16 @@ pub async fn installs(
         installs.resync_unchanged,
         world.count
     );
-    world.delete_extensions(client).await?;
-    controller.stop().await?;
+    forget(client, world, controller).await?;
     Ok(installs)
+}
+
+/// Deletes the extensions without the controller, which would delete files for them.
+async fn forget(client: &Client, world: &World, controller: Controller) -> anyhow::Result<()> {
+    controller.stop().await?;
+    world.delete_webhooks(client).await?;
+    world.let_go(client).await?;
+    world.delete_extensions(client).await
 }
 
 /// Waits until nothing is written any more: events follow the status, at a bounded rate. What was requested by then.

@@ -66,6 +66,13 @@ impl Report {
         table
     }
 
+    /// Fails if a target is missed that no slow machine explains.
+    pub fn judge(&self) -> anyhow::Result<()> {
+        let missed: Vec<_> = self.sources.iter().flat_map(Measured::missed).collect();
+        ensure!(missed.is_empty(), "{}", missed.join("; "));
+        Ok(())
+    }
+
     /// Writes the JSON file; its path.
     pub fn write(&self) -> anyhow::Result<PathBuf> {
         let path = target().join("bench/install.json");
@@ -142,6 +149,20 @@ impl Measured {
         let _ = writeln!(table, "most requests: {}", installs.requests.most(8).join(", "));
         let _ = writeln!(table, "most requests while idle: {}", installs.idle_requests.most(5).join(", "));
         table
+    }
+
+    /// Which targets are missed that no slow machine explains.
+    fn missed(&self) -> Vec<String> {
+        let (installs, count) = (&self.installs, f64::from(self.installs.count));
+        // of what the cluster writes for itself, less than this is not told apart
+        let noise = count / 100.0;
+        let missed = [
+            (installs.requests.writes() > 3.0 * count + noise, "more than 3 API writes per install"),
+            (installs.peak_mib >= 64.0, "64 MiB of memory or more"),
+            (installs.resync_downloads > 0, "a re-sync that downloads what has not changed"),
+            (installs.resync_writes > noise, "a re-sync that writes although nothing has changed"),
+        ];
+        missed.iter().filter(|(is_missed, _)| *is_missed).map(|(_, what)| format!("{}: {what}", self.kind)).collect()
     }
 
     fn json(&self) -> Value {

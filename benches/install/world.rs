@@ -6,11 +6,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{AuthInfo, Kubeconfig};
 use kube::runtime::wait::{Condition, await_condition, conditions};
 use kube::{Client, Resource};
@@ -146,16 +147,17 @@ impl World {
         self.file("kubeconfig", &serde_json::to_string(&config)?)
     }
 
-    /// Takes the finalizers off what a controller that failed has left.
-    async fn let_go(&self, client: &Client) -> anyhow::Result<()> {
+    /// Takes the finalizers off what a controller that has ended has left.
+    pub async fn let_go(&self, client: &Client) -> anyhow::Result<()> {
         let api: Api<OrchestratorExtension> = Api::all(client.clone());
-        let none = kube::api::Patch::Merge(serde_json::json!({"metadata": {"finalizers": null}}));
-        for extension in api.list_metadata(&ListParams::default()).await?.items {
-            if extension.metadata.finalizers.is_some_and(|finalizers| !finalizers.is_empty()) {
-                api.patch(&extension.metadata.name.unwrap_or_default(), &Default::default(), &none).await?;
-            }
-        }
-        Ok(())
+        let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        let left = api.list_metadata(&ListParams::default()).await?.items.into_iter().map(|left| left.metadata);
+        let left = left.filter(|metadata| metadata.finalizers.as_ref().is_some_and(|held| !held.is_empty()));
+        let patched = futures::stream::iter(left).map(|metadata| {
+            let (api, none) = (&api, &none);
+            async move { api.patch(&metadata.name.unwrap_or_default(), &PatchParams::default(), none).await.map(drop) }
+        });
+        Ok(patched.buffer_unordered(10).try_collect::<()>().await?)
     }
 
     fn resources(&self) -> PathBuf {
