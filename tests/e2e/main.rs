@@ -11,6 +11,7 @@ mod installation;
 mod nodes;
 mod objects;
 
+mod admitted;
 mod answers;
 mod authors;
 mod beside;
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     // those that wait most of the time come first, so that they do it beside others
     let waiting = [network::TESTS, outputs::TESTS, retries::TESTS, queue::TESTS, trouble::BESIDE_OTHERS].concat();
-    let runs = [runs::TESTS, answers::TESTS, authors::TESTS, removal::TESTS, redfish::TESTS].concat();
+    let runs = [runs::TESTS, admitted::TESTS, answers::TESTS, authors::TESTS, removal::TESTS, redfish::TESTS].concat();
     let quiet = [waiting, runs, rights::TESTS.to_vec(), extensions::TESTS.to_vec()].concat();
     let disruption = [disruption::TESTS, rollout::TESTS, unadmitted::TESTS, lost::TESTS].concat();
     let groups: [(&str, &[Test], usize); 7] = [
