@@ -52,7 +52,7 @@ pub struct Verdict {
     pub message: String,
     /// The script's exit code.
     pub exit_code: Option<i32>,
-    /// The JSON that the script printed, at most 64 KiB, without what is secret.
+    /// The JSON that the script printed, at most 64 KiB, without what is secret or, in an answer of `prepare`, could be.
     pub result: Option<Value>,
     /// From `status`: PowerOn, PowerOff or PowerUnknown.
     pub power: Option<PowerState>,
@@ -60,7 +60,7 @@ pub struct Verdict {
     pub console: Option<ConsoleAnswer>,
     /// From `prepare`.
     pub prepared: Option<Prepared>,
-    /// What belongs in a Secret of the run's namespace: a console, an answer with a password, a large result.
+    /// What belongs in a Secret of the run's namespace: a console, an answer that may hold a password, a large result.
     pub secret: Option<Value>,
     /// The end of standard output; absent where it can hold a secret.
     pub stdout_tail: Option<String>,
@@ -78,24 +78,25 @@ pub fn outcome(input: &OutcomeInput<'_>, outcome: &Outcome) -> Verdict {
     let is_lost = unmasked.is_none() && stdout.contains(MASK);
     let given = Answer { shown: json.as_ref(), whole: unmasked.as_ref().or(json.as_ref()), is_lost };
     let some = |text: String| (!text.is_empty()).then_some(text);
+    let (result, secret) = split(input.kind, given);
     let mut verdict = Verdict {
         phase: Phase::Failed,
         reason: Reason::ActionFailed,
         message: String::new(),
         exit_code: outcome.exit_code,
-        result: json.clone(),
+        result,
         power: None,
         console: None,
         prepared: None,
-        secret: None,
-        stdout_tail: some(tail(stdout, TAIL_BYTES)),
+        secret,
+        // A name may be spelled with escapes, or the JSON be cut: the text is not looked at.
+        stdout_tail: some(tail(stdout, TAIL_BYTES)).filter(|_| !may_answer_with_password(input.kind)),
         stderr_tail: some(tail(&outcome.stderr.text, TAIL_BYTES)),
     };
     let failure = match ending(input, outcome, json.as_ref()) {
         Some(failure) => Some(failure),
         None => answer(input, outcome, given, &mut verdict).err(),
     };
-    withhold(input, &mut verdict);
     let message = match failure {
         None => {
             (verdict.phase, verdict.reason) = (Phase::Succeeded, Reason::Succeeded);
@@ -249,12 +250,11 @@ fn answer(
             verdict.console = Some(console);
         }
         LifecycleAction::Prepare => {
-            let (prepared, public) = wire::prepared(stdout, given.shown).map_err(invalid)?;
+            let prepared = wire::prepared(stdout, given.shown).map_err(invalid)?;
             if given.is_lost && prepared.has_password {
+                verdict.secret = None;
                 return Err((Reason::ResultLost, LOST.into()));
             }
-            verdict.secret = given.whole.filter(|_| prepared.has_password).cloned();
-            verdict.result = public;
             verdict.prepared = Some(prepared);
         }
         LifecycleAction::Create
@@ -266,20 +266,18 @@ fn answer(
     Ok(())
 }
 
-/// Takes out what may hold a secret, whether or not the answer could be read.
-fn withhold(input: &OutcomeInput<'_>, verdict: &mut Verdict) {
-    if may_answer_with_password(input.kind) {
-        // A name may be spelled with escapes, or the JSON be cut: the text is not looked at.
-        verdict.stdout_tail = None;
-    }
-    match input.kind {
-        ActionKind::Lifecycle(LifecycleAction::GetConsole) => verdict.result = None,
+/// What of an answer may be shown, whether or not it can be read and however the script ended; beside it the whole answer,
+/// where some of it may not.
+fn split(kind: ActionKind, given: Answer<'_>) -> (Option<Value>, Option<Value>) {
+    match kind {
+        ActionKind::Lifecycle(LifecycleAction::GetConsole) => (None, None),
         ActionKind::Lifecycle(LifecycleAction::Prepare) => {
-            if let Some(result) = verdict.result.as_mut().and_then(Value::as_object_mut) {
-                result.shift_remove("vncPassword");
-            }
+            let Some(answer) = given.shown.and_then(Value::as_object) else { return (None, None) };
+            let public = wire::public(answer);
+            let whole = given.whole.filter(|_| public.len() < answer.len());
+            (Some(Value::Object(public)), whole.cloned())
         }
-        ActionKind::Lifecycle(_) | ActionKind::Custom => {}
+        ActionKind::Lifecycle(_) | ActionKind::Custom => (given.shown.cloned(), None),
     }
 }
 

@@ -168,14 +168,35 @@ fn what_prepare_answers_is_kept_without_its_password() {
     let bad = read("oops");
     let message = "Failed to complete Backup: Failed to parse VM: the output is neither empty nor a JSON object";
     assert_eq!(state(&bad), (Phase::Failed, Reason::ResultInvalid, message));
-    let failed = outcome(&lifecycle(LifecycleAction::Prepare), &exited(1, r#"{"vncPassword": "s3cret"}"#, ""));
-    assert!(!format!("{failed:?}").contains("s3cret"));
     let plain = read(r#"{"details": {"n": "5"}}"#);
     assert_eq!((plain.stdout_tail, plain.result.is_some()), (None, true), "its text is shown nowhere");
-    for stdout in [r#"{"vncP\u0061ssword": "s3cret"}"#, r#"{"vncP\u0061ssword": "s3cret", "#] {
-        for code in [0, 1] {
-            let verdict = outcome(&lifecycle(LifecycleAction::Prepare), &exited(code, stdout, ""));
-            assert!(!format!("{:?} {:?}", verdict.result, verdict.stdout_tail).contains("s3cret"), "{stdout} {code}");
+}
+
+#[test]
+fn whatever_prepare_prints_nothing_is_shown_that_could_be_a_password_and_nothing_is_lost() {
+    let read = |code: i32, stdout: &str| outcome(&lifecycle(LifecycleAction::Prepare), &exited(code, stdout, ""));
+    for code in [0, 1] {
+        for stdout in [
+            r#"{"vncPassword": "s3cret"}"#,
+            r#"{"vncP\u0061ssword": "s3cret"}"#,
+            r#"{"vm": {"vncPassword": "s3cret"}}"#,
+            r#"{"password": "s3cret"}"#,
+            r#"{"details": "s3cret", "nics": {"a": "s3cret"}, "message": {"a": "s3cret"}}"#,
+        ] {
+            let verdict = read(code, stdout);
+            assert_eq!(verdict.result, Some(json!({})), "{stdout} {code}");
+            assert_eq!(verdict.secret, Some(serde_json::from_str(stdout).unwrap()), "{stdout} {code}");
+            assert!(!format!("{:?}", Verdict { secret: None, ..verdict }).contains("s3cret"), "{stdout} {code}");
         }
+        for stdout in [r#"[{"vncPassword": "s3cret"}]"#, r#""s3cret""#, "s3cret", r#"{"vncP\u0061ssword": "s3cret", "#]
+        {
+            let verdict = read(code, stdout);
+            assert_eq!((&verdict.result, &verdict.secret), (&None, &None), "{stdout} {code}");
+            assert!(!format!("{verdict:?}").contains("s3cret"), "{stdout} {code}");
+        }
+        let shown = json!({"details": {"n": "5"}, "nics": [], "status": "error", "success": false, "error": "full",
+            "message": null});
+        let verdict = read(code, &shown.to_string());
+        assert_eq!((verdict.result, verdict.secret), (Some(shown), None), "what people need is shown");
     }
 }

@@ -132,11 +132,10 @@ impl Prepared {
     }
 }
 
-/// What `prepare` printed: nothing means no change; anything else must be an object. Also the object without its
-/// password. The error says what is wrong.
-pub(super) fn prepared(output: &str, json: Option<&Value>) -> Result<(Prepared, Option<Value>), String> {
+/// What `prepare` printed: nothing means no change; anything else must be an object. The error says what is wrong.
+pub(super) fn prepared(output: &str, json: Option<&Value>) -> Result<Prepared, String> {
     if output.trim().is_empty() {
-        return Ok((Prepared::default(), None));
+        return Ok(Prepared::default());
     }
     let answer =
         json.and_then(Value::as_object).ok_or("Failed to parse VM: the output is neither empty nor a JSON object")?;
@@ -157,9 +156,21 @@ pub(super) fn prepared(output: &str, json: Option<&Value>) -> Result<(Prepared, 
     });
     let of_nics = (!secret_nics.is_empty()).then(|| "nics".to_owned());
     let masked = secret.into_keys().map(|key| format!("details.{key}")).chain(of_nics).collect();
-    let mut public = answer.clone();
-    let has_password = public.shift_remove("vncPassword").is_some();
-    Ok((Prepared { details, nics, masked, has_password }, Some(Value::Object(public))))
+    let has_password = answer.contains_key("vncPassword");
+    Ok(Prepared { details, nics, masked, has_password })
+}
+
+/// Of an answer of `prepare` what is known to be no password: what is remembered, and the words by which answers tell people
+/// how an action went. Any other key may be a misspelt `vncPassword`, or lead to one.
+pub(super) fn public(answer: &Map<String, Value>) -> Map<String, Value> {
+    let is_public = |key: &str, value: &Value| match key {
+        "details" => value.is_object() || value.is_null(),
+        "nics" => value.is_array() || value.is_null(),
+        "status" | "success" | "error" | "message" => value.is_string() || value.is_boolean() || value.is_null(),
+        _ => false,
+    };
+    let public = answer.iter().filter(|(key, value)| is_public(key, value));
+    public.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// A NIC with a `uuid`, as far as CloudStack takes it over. `None` for what says nothing, or more than fits.
