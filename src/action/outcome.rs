@@ -75,7 +75,7 @@ pub fn outcome(input: &OutcomeInput<'_>, outcome: &Outcome) -> Verdict {
     let read = |text: &str| find(text).or_else(|| lenient::object(text).filter(|_| is_read_by_cloudstack(input.kind)));
     let json = if cut { None } else { read(stdout) };
     let unmasked = outcome.unmasked.as_ref().and_then(|printed| read(&printed.0));
-    let is_lost = unmasked.is_none() && stdout.contains(MASK);
+    let is_lost = unmasked.is_none() && outcome.masked.unwrap_or_else(|| stdout.contains(MASK));
     let given = Answer { shown: json.as_ref(), whole: unmasked.as_ref().or(json.as_ref()), is_lost };
     let some = |text: String| (!text.is_empty()).then_some(text);
     let (result, secret) = split(input.kind, given);

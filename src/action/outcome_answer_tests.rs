@@ -43,8 +43,21 @@ fn a_secret_answer_of_which_only_the_masked_copy_arrived_fails_visibly() {
         assert_eq!((verdict.secret, verdict.console, verdict.prepared), (None, None, None));
         assert_eq!(verdict.stdout_tail, None);
     }
+    let told = Outcome { masked: Some(true), ..exited(0, console, "") };
+    assert_eq!(outcome(&lifecycle(LifecycleAction::GetConsole), &told).reason, Reason::ResultLost);
     let without = r#"{"details": {"pool": "********"}}"#;
     assert_eq!(outcome(&lifecycle(LifecycleAction::Prepare), &exited(0, without, "")).phase, Phase::Succeeded);
+}
+
+#[test]
+fn asterisks_that_the_script_itself_printed_hide_nothing() {
+    let console = r#"{"console": {"host": "bmc.example.com", "port": 5900, "password": "********"}}"#;
+    let prepared = r#"{"vncPassword": "********"}"#;
+    for (action, printed) in [(LifecycleAction::GetConsole, console), (LifecycleAction::Prepare, prepared)] {
+        let verdict = outcome(&lifecycle(action), &Outcome { masked: Some(false), ..exited(0, printed, "") });
+        assert_eq!((verdict.phase, verdict.reason), (Phase::Succeeded, Reason::Succeeded));
+        assert!(verdict.secret.unwrap().to_string().contains(MASK));
+    }
 }
 
 #[test]

@@ -237,6 +237,10 @@ pub struct Outcome {
     /// to. Only a report has it, never a termination message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmasked: Option<Unmasked>,
+    /// Whether redaction changed standard output; a script can print [`MASK`], too. A runner of an earlier version does not
+    /// say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked: Option<bool>,
     /// Standard error, redacted.
     pub stderr: Stream,
     /// Milliseconds from the script's start to its end.
@@ -254,6 +258,7 @@ impl Outcome {
             message: None,
             stdout: Stream::default(),
             unmasked: None,
+            masked: None,
             stderr: Stream::default(),
             duration_millis: 0,
         }
@@ -339,5 +344,12 @@ mod tests {
             assert_eq!(fitting.outcome.unmasked.is_some(), whole);
             assert_eq!(fitting.outcome.stdout, report.outcome.stdout);
         }
+    }
+
+    #[test]
+    fn an_outcome_of_an_earlier_runner_is_read() {
+        let mut written = serde_json::to_value(Outcome { masked: Some(true), ..Outcome::of(Ending::Exited) }).unwrap();
+        assert_eq!(written.as_object_mut().unwrap().remove("masked"), Some(true.into()));
+        assert_eq!(serde_json::from_value::<Outcome>(written).unwrap(), Outcome::of(Ending::Exited));
     }
 }

@@ -191,6 +191,11 @@ impl Redactor {
         self.advance(true, out);
     }
 
+    /// Whether a mask stands for anything in what was appended.
+    pub fn has_masked(&self) -> bool {
+        self.masked > 0
+    }
+
     fn advance(&mut self, at_end: bool, out: &mut Vec<u8>) {
         if self.secrets.is_empty() {
             out.append(&mut self.held);

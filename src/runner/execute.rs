@@ -20,7 +20,7 @@ use super::control::{Control, State};
 use super::entrypoint::{self, Entrypoint, HEAD_BYTES, StartError};
 use super::forward::{FORWARD_BYTES, Forward};
 use super::pipe::Source;
-use super::stream::{Capture, KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES, Keep};
+use super::stream::{Capture, Conclusion, KEEP_STDERR_BYTES, KEEP_STDOUT_BYTES, Keep};
 use super::{memory, process};
 use crate::protocol::{ClaimGrant, Ending, Fault, Outcome, OutputSizes};
 use crate::redact::Secrets;
@@ -266,7 +266,7 @@ fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) 
 
     let (status, ended) = state.ended.unzip();
     let (ending, message) = describe(stopped, status, spec.timeout_seconds, is_whole);
-    let (stdout, unmasked) = output.stdout.conclude();
+    let Conclusion { stream: stdout, masked, unmasked } = output.stdout.conclude();
     Outcome {
         ending,
         fault: None,
@@ -275,6 +275,7 @@ fn supervise(spec: &Spec, mut child: Child, control: &Control, output: &Output) 
         message,
         stdout,
         unmasked: unmasked.filter(|_| output.withholds_stdout),
+        masked: Some(masked),
         stderr: output.stderr.outcome(),
         duration_millis: millis(ended.unwrap_or_else(Instant::now).duration_since(started)),
     }

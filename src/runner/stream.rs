@@ -50,6 +50,17 @@ struct Inner {
     ended: bool,
 }
 
+/// What a stream was once it has ended.
+#[derive(Debug)]
+pub struct Conclusion {
+    /// What is kept for the outcome: JSON of which nothing was dropped stays JSON.
+    pub stream: Stream,
+    /// Whether secrets were taken out of the stream.
+    pub masked: bool,
+    /// The stream as it was printed, if secrets were taken out of it and nothing was dropped.
+    pub unmasked: Option<Unmasked>,
+}
+
 impl Capture {
     /// A capture that keeps so much.
     pub fn new(secrets: Secrets, keep: Keep) -> Self {
@@ -103,12 +114,11 @@ impl Capture {
 
     /// What is kept for the outcome; see [`Capture::conclude`].
     pub fn outcome(&self) -> Stream {
-        self.conclude().0
+        self.conclude().stream
     }
 
-    /// What is kept for the outcome: JSON of which nothing was dropped stays JSON. Beside it the stream as it was printed, if
-    /// secrets were taken out of it and nothing was dropped. Ends the stream, also when its pipe is still open.
-    pub fn conclude(&self) -> (Stream, Option<Unmasked>) {
+    /// Ends the stream, also when its pipe is still open.
+    pub fn conclude(&self) -> Conclusion {
         self.finish();
         let inner = self.lock();
         let printed = inner.printed.as_deref();
@@ -122,8 +132,8 @@ impl Capture {
             }
         };
         let printed = printed.filter(|_| stream.dropped_bytes == 0).map(|printed| lossy_from(printed, 0));
-        let unmasked = printed.filter(|printed| *printed != stream.text).map(Unmasked);
-        (stream, unmasked)
+        let masked = printed.as_ref().map_or(inner.redactor.has_masked(), |printed| *printed != stream.text);
+        Conclusion { stream, masked, unmasked: printed.filter(|_| masked).map(Unmasked) }
     }
 
     /// Bytes of the stream, and whether [`Capture::output`] leaves some out; 0 where no output is kept.
@@ -243,16 +253,32 @@ mod tests {
         let capture = Capture::new(Secrets::new(&["5900"]), Keep { outcome: 100, output: 100 });
         assert_eq!(capture.add(b"{\"port\": 59"), b"{\"port\": ");
         assert_eq!(capture.add(b"00}"), b"********}");
-        let (outcome, unmasked) = capture.conclude();
+        let Conclusion { stream, unmasked, .. } = capture.conclude();
         assert_eq!(
-            (outcome.text.as_str(), unmasked.unwrap().0.as_str()),
+            (stream.text.as_str(), unmasked.unwrap().0.as_str()),
             ("{\"port\": \"********\"}", "{\"port\": 5900}")
         );
         assert_eq!(capture.output(), b"{\"port\": ********}");
-        assert_eq!(super::tests::capture(100, b"nothing secret").conclude().1, None);
+        assert_eq!(super::tests::capture(100, b"nothing secret").conclude().unmasked, None);
         let long = super::tests::capture(20, b"nothing is whole: hunter2");
-        let (outcome, unmasked) = long.conclude();
-        assert_eq!((unmasked, outcome.text.as_str()), (None, &"ng is whole: ********"[1..]));
+        let Conclusion { stream, unmasked, .. } = long.conclude();
+        assert_eq!((unmasked, stream.text.as_str()), (None, &"ng is whole: ********"[1..]));
+    }
+
+    #[test]
+    fn only_what_redaction_did_counts_as_masked() {
+        let masked = |secret: &str, keep: usize, input: &str| {
+            let capture = Capture::new(Secrets::new(&[secret]), Keep { outcome: keep, output: 0 });
+            capture.add(input.as_bytes());
+            capture.conclude().masked
+        };
+        assert!(masked("hunter2", 100, "it is hunter2"));
+        assert!(!masked("hunter2", 100, "it is ********"));
+        assert!(masked("********", 100, "it is *********"), "of which one is left");
+        assert!(!masked("********", 100, "it is ********"));
+        assert!(masked("hunter2-hunter2", 10, "hunter2-hunter2"), "only its mask is short enough to be kept");
+        assert!(!masked("hunter2", 10, "********, and much more"));
+        assert!(!Capture::new(Secrets::default(), Keep { outcome: 10, output: 0 }).conclude().masked);
     }
 
     #[test]

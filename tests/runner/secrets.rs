@@ -60,10 +60,18 @@ fn of_an_answer_that_goes_to_a_secret_only_the_report_has_it_as_it_was_printed()
     let outcome = leader.reports().remove(0).outcome;
     let printed = "{\"console\": {\"host\": \"hunter2 & co\", \"port\": 5900}}\n";
     assert_eq!(outcome.unmasked, Some(Unmasked(printed.to_owned())));
-    assert_eq!(outcome.stdout.text, printed.replace("hunter2 & co", "********"));
+    assert_eq!((outcome.stdout.text, outcome.masked), (printed.replace("hunter2 & co", "********"), Some(true)));
     let rest = format!("{:?} {:?} {} {:?}", leader.outputs(), leader.progress(), done.stderr, done.message);
     assert!(!rest.contains("hunter2") && !bench.read("termination").contains("hunter2"), "{rest}");
     assert!(!String::from_utf8(done.stdout).unwrap().contains("hunter2"));
+}
+
+#[test]
+fn asterisks_that_a_script_prints_are_not_told_as_masked() {
+    let bench = Bench::sh("echo '{\"console\": {\"host\": \"bmc\", \"port\": 5900, \"password\": \"********\"}}'");
+    let (_, outcome) = outcome_with(&bench, ClaimGrant { withhold_stdout: true, ..grant() });
+    assert_eq!((outcome.unmasked, outcome.masked), (None, Some(false)));
+    assert!(outcome.stdout.text.contains("********"));
 }
 
 #[test]
