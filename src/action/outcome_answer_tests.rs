@@ -186,6 +186,19 @@ fn what_prepare_answers_is_kept_without_its_password() {
 }
 
 #[test]
+fn nics_that_cannot_be_remembered_are_told() {
+    let read = |printed: &str| outcome(&lifecycle(LifecycleAction::Prepare), &exited(0, printed, ""));
+    let verdict = read(r#"{"nics": [{"mac": "m"}, {"uuid": "", "ip": "i"}, {"uuid": "u", "mac": "m"}, {"x": 1}, {}]}"#);
+    let message = "Successfully completed Backup (not remembered, because they have no uuid: 2 of nics)";
+    assert_eq!(state(&verdict), (Phase::Succeeded, Reason::Succeeded, message));
+    assert_eq!(verdict.prepared.unwrap().nics, [Nic { uuid: "u".into(), mac: Some("m".into()), ..Nic::default() }]);
+    let both = read(r#"{"details": {"pool": "********"}, "nics": [{"mac": "m"}, {"uuid": "u", "mac": "********"}]}"#);
+    let note = "(not remembered, because they hold the value of a Secret: details.pool, nics; not remembered, because they have \
+                no uuid: 1 of nics)";
+    assert!(both.message.ends_with(note), "{}", both.message);
+}
+
+#[test]
 fn whatever_prepare_prints_nothing_is_shown_that_could_be_a_password_and_nothing_is_lost() {
     let read = |code: i32, stdout: &str| outcome(&lifecycle(LifecycleAction::Prepare), &exited(code, stdout, ""));
     for code in [0, 1] {

@@ -120,6 +120,8 @@ pub struct Prepared {
     pub nics: Vec<Nic>,
     /// Details and NICs that hold something secret, which a status must not, and a later action could not use.
     pub masked: Vec<String>,
+    /// NICs that say something and have no `uuid`, by which they would be remembered.
+    pub nics_without_uuid: usize,
     /// Whether the answer set a VNC password, which is kept out of every status.
     pub has_password: bool,
 }
@@ -127,8 +129,13 @@ pub struct Prepared {
 impl Prepared {
     /// What is not remembered of it, for people.
     pub(super) fn note(&self) -> Option<String> {
-        let what = self.masked.join(", ");
-        (!what.is_empty()).then(|| format!("not remembered, because they hold the value of a Secret: {what}"))
+        let (masked, without_uuid) = (self.masked.join(", "), self.nics_without_uuid);
+        let notes = [
+            (!masked.is_empty()).then(|| format!("not remembered, because they hold the value of a Secret: {masked}")),
+            (without_uuid > 0).then(|| format!("not remembered, because they have no uuid: {without_uuid} of nics")),
+        ];
+        let notes: Vec<String> = notes.into_iter().flatten().collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
     }
 }
 
@@ -148,7 +155,8 @@ pub(super) fn prepared(output: &str, json: Option<&Value>) -> Result<Prepared, S
     let (secret, details): (BTreeMap<_, _>, BTreeMap<_, _>) =
         details.partition(|(key, value)| key.contains(MASK) || value.contains(MASK));
     let nics = answer.get("nics").and_then(Value::as_array).into_iter().flatten().filter_map(nic);
-    let (secret_nics, nics): (Vec<_>, Vec<_>) = nics.partition(|nic| {
+    let (nics, without_uuid): (Vec<_>, Vec<_>) = nics.partition(|nic| !nic.uuid.is_empty());
+    let (secret_nics, nics): (Vec<_>, Vec<_>) = nics.into_iter().partition(|nic| {
         [Some(&nic.uuid), nic.mac.as_ref(), nic.ip.as_ref(), nic.ip6.as_ref()]
             .into_iter()
             .flatten()
@@ -157,7 +165,7 @@ pub(super) fn prepared(output: &str, json: Option<&Value>) -> Result<Prepared, S
     let of_nics = (!secret_nics.is_empty()).then(|| "nics".to_owned());
     let masked = secret.into_keys().map(|key| format!("details.{key}")).chain(of_nics).collect();
     let has_password = answer.contains_key("vncPassword");
-    Ok(Prepared { details, nics, masked, has_password })
+    Ok(Prepared { details, nics, masked, nics_without_uuid: without_uuid.len(), has_password })
 }
 
 /// Of an answer of `prepare` what is known to be no password: what is remembered, and the words by which answers tell people
@@ -173,13 +181,13 @@ pub(super) fn public(answer: &Map<String, Value>) -> Map<String, Value> {
     public.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// A NIC with a `uuid`, as far as CloudStack takes it over. `None` for what says nothing, or more than fits.
+/// A NIC, as far as CloudStack takes it over; its `uuid` is empty if it has none. `None` for what says nothing.
 fn nic(nic: &Value) -> Option<Nic> {
     let text = |key: &str, limit: usize| {
         nic.get(key).and_then(Value::as_str).filter(|text| !text.is_empty() && text.len() <= limit).map(str::to_owned)
     };
     let (mac, ip, ip6) = (text("mac", 64), text("ip", 64), text("ip6", 64));
     let says_something = mac.is_some() || ip.is_some() || ip6.is_some();
-    let uuid = text("uuid", 128)?;
+    let uuid = text("uuid", 128).unwrap_or_default();
     says_something.then_some(Nic { uuid, mac, ip, ip6 })
 }
