@@ -364,6 +364,22 @@ fn a_claimed_run_without_outcome_is_unknown_out_of_memory_or_evicted_and_never_r
 }
 
 #[test]
+fn what_another_pod_of_the_job_ended_with_says_nothing_of_the_one_that_runs() {
+    let message =
+        TerminationMessage::NotStarted { attempt: 1, nonce: Nonce::from_bytes([2; 16]), message: "refused".into() };
+    let second = |pod: PodView| PodView { name: "second".into(), uid: "p2".into(), ..pod };
+    let oom = PodView { oom_killed: true, trouble: Some("the container ran out of memory".into()), ..ended_pod() };
+    for ended in [says(message), oom, PodView { evicted: true, ..ended_pod() }] {
+        let pods = [pod(), second(ended)];
+        for pods in [pods.to_vec(), pods.iter().rev().cloned().collect()] {
+            let plan = planned(&case(running(), vec![job(1)], pods.clone(), 8));
+            assert_eq!((plan.outcome, plan.status, plan.steps), (None, None, vec![]), "{pods:?}");
+            assert_eq!(plan.again.unwrap().as_secs(), 2 + 60 + 10 + 60 - 8, "{pods:?}");
+        }
+    }
+}
+
+#[test]
 fn a_deleted_job_or_a_finished_run_never_gets_another_job() {
     let mut done = running();
     done.status.as_mut().unwrap().phase = Some(Phase::Succeeded);
