@@ -1,12 +1,12 @@
 //! Tests of the reconcile against an API in memory: how a run gets its Job, and what it writes.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::fixture::{Fixture, JOBS, PODS, RUN, UID, outcome, pod};
 use super::super::job::job_name;
 use super::super::routes::tests as routes_tests;
 use super::*;
-use crate::protocol::Nonce;
+use crate::protocol::{Nonce, env};
 
 pub(super) async fn reconciled(fixture: &mut Fixture) -> Result<Action, ReconcileError> {
     fixture.refresh();
@@ -45,6 +45,27 @@ async fn a_new_run_is_decided_in_status_and_then_gets_its_job() {
     fixture.api.remove(&job_path(1));
     reconciled(&mut fixture).await.unwrap();
     assert_eq!(fixture.api.writes().len(), 2);
+}
+
+#[tokio::test]
+async fn the_pinned_tree_is_mounted_where_the_extension_wants_it_and_the_runner_looks_there() {
+    let mut fixture = Fixture::new();
+    let mut extension = super::super::fixture::extension();
+    for spec in ["/spec", "/status/resolved"] {
+        extension.pointer_mut(spec).unwrap()["entrypoint"]["targetDir"] = json!("/opt/x");
+    }
+    fixture.extend(extension);
+    reconciled(&mut fixture).await.unwrap();
+    let job = fixture.api.get(&job_path(1)).unwrap();
+    let container = &job["spec"]["template"]["spec"]["containers"][0];
+    let tree = crate::digest::Digest::of("tree");
+    let subpath = format!("extensions/.store/sha256-{}", tree.hex());
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    let of_tree: Vec<&Value> = mounts.iter().filter(|mount| mount["subPath"] == subpath.as_str()).collect();
+    assert_eq!(of_tree, [&json!({"name": "store", "mountPath": "/opt/x", "subPath": subpath, "readOnly": true})]);
+    let variable = |name: &str| container["env"].as_array().unwrap().iter().find(|variable| variable["name"] == name);
+    assert_eq!(variable(env::TREE).unwrap()["value"], "/opt/x");
+    assert_eq!(variable(env::TREE_DIGEST).unwrap()["value"], tree.to_string());
 }
 
 #[tokio::test]
