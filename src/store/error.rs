@@ -31,6 +31,14 @@ pub enum StoreError {
         /// What was tried.
         doing: String,
     },
+    /// The operator's user may not read one entry of a tree.
+    #[error("{doing}: permission denied; the volume must belong to the operator's user or fsGroup")]
+    Unreadable {
+        /// What was tried.
+        doing: String,
+        /// The path in the tree.
+        path: String,
+    },
     /// The volume went away under the operator.
     #[error("{doing}: the volume is gone or does not answer ({source}); check its server and the mount")]
     Vanished {
@@ -191,6 +199,7 @@ impl StoreError {
             Self::NoSpace { .. }
             | Self::ReadOnly { .. }
             | Self::Denied { .. }
+            | Self::Unreadable { .. }
             | Self::Vanished { .. }
             | Self::CrossDevice { .. }
             | Self::NoExec { .. }

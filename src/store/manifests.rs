@@ -11,7 +11,7 @@ use super::step::Step;
 use super::sweep::changed_since;
 use super::trash::Used;
 use super::tree;
-use super::verify::read_file;
+use super::verify::read_or_lost;
 use super::volume::{Directory, Store, random_name};
 use crate::archive::beneath;
 use crate::digest::Digest;
@@ -117,7 +117,7 @@ impl Store {
 }
 
 fn manifest_in(store: &Directory, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-    let content = read_file(store, &manifest_name(digest), MAX_MANIFEST_BYTES)?;
+    let content = read_or_lost(store, &manifest_name(digest), MAX_MANIFEST_BYTES)?;
     Ok(content.filter(|content| Digest::of(content) == *digest))
 }
 

@@ -72,7 +72,7 @@ impl Store {
         let Some(root) = trash.open(name)? else { return Ok(false) };
         let listing = match tree::list(&root.fd, &root.path) {
             Ok(listing) if listing.digest() == *digest => listing.to_string(),
-            Ok(_) | Err(StoreError::Unpublishable { .. }) => return Ok(false),
+            Ok(_) | Err(StoreError::Unpublishable { .. } | StoreError::Unreadable { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
         // Without the lock, because reading a tree may take long; so the same question again.
@@ -123,7 +123,8 @@ impl Store {
         store.sync()
     }
 
-    /// Delete what has lain in the trash for longer than `grace` and is not in use; how many.
+    /// Delete what has lain in the trash for longer than `grace` and is not in use; how many. What holds something that the
+    /// operator's user may not delete is tried each time, and is trouble once.
     pub(super) fn empty_trash(
         &self,
         used: &Used,
@@ -140,7 +141,11 @@ impl Store {
                 continue;
             }
             self.step(Step::EmptyTrash)?;
-            if troubles.pass(tree::remove(&trash.fd, &name, &trash.path))?.is_some() {
+            let removed = tree::remove(&trash.fd, &name, &trash.path);
+            if matches!(removed, Err(StoreError::Denied { .. })) && !self.is_first_refusal(&name) {
+                continue;
+            }
+            if troubles.pass(removed)?.is_some() {
                 deleted += 1;
             }
         }

@@ -1,7 +1,7 @@
 //! Walking a tree on the volume: listing, sealing, syncing and removing it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -66,7 +66,7 @@ fn walk_directory(
         }
         let parsed = RelativePath::parse(&name).map_err(|fault| unpublishable(fault.to_string()))?;
         let path = at.map_or_else(|| parsed.clone(), |at| at.join(&parsed));
-        let failed = |error: io::Error| StoreError::io("read", shown.join(&path), error);
+        let failed = |error: io::Error| unread(shown, &path, error);
         let Some(stat) = beneath::stat(directory, &name).map_err(failed)? else {
             continue;
         };
@@ -102,7 +102,7 @@ fn list_and(
 ) -> Result<Listing, StoreError> {
     let mut listing = Listing::default();
     walk(root, shown, &mut |found| {
-        let failed = |error: io::Error| StoreError::io("read", shown.join(&found.path), error);
+        let failed = |error: io::Error| unread(shown, &found.path, error);
         let entry = match found.kind {
             FileType::Directory => {
                 found.opened.map_or(Ok(()), |directory| then(found, directory.as_fd()))?;
@@ -131,6 +131,14 @@ fn list_and(
 
 fn unpublishable(found: &Found<'_>, what: &str) -> StoreError {
     StoreError::Unpublishable { path: found.path.to_string(), what: what.to_owned() }
+}
+
+/// The error for the entry `path` that could not be read. That one may not read it says nothing about the volume.
+fn unread(shown: &Path, path: &RelativePath, error: io::Error) -> StoreError {
+    match StoreError::io("read", shown.join(path), error) {
+        StoreError::Denied { doing } => StoreError::Unreadable { doing, path: path.to_string() },
+        error => error,
+    }
 }
 
 fn open_file(found: &Found<'_>) -> io::Result<std::fs::File> {
@@ -198,17 +206,16 @@ pub(super) fn remove(directory: &OwnedFd, name: &str, shown: &Path) -> Result<()
     if rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR).is_ok() {
         return Ok(());
     }
-    match make_writable(directory, name) {
-        // Another's, like the empty directories that kubelet makes. Whether it can be removed, removing it will tell.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-        made => made.map_err(failed)?,
-    }
+    make_writable(directory, name).map_err(failed)?;
     std::fs::remove_dir_all(shown.join(name)).map_err(failed)
 }
 
 fn make_writable(parent: &OwnedFd, name: &str) -> io::Result<()> {
-    let directory = beneath::open_directory(parent, Some(name))?;
-    set_mode(&directory, 0o700)?;
+    let directory = match open_writable(parent, name) {
+        // Another's, like the empty directories that kubelet makes. Whether it can be removed, removing it will tell.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+        opened => opened?,
+    };
     for entry in rustix::fs::Dir::read_from(&directory)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else { continue };
@@ -221,4 +228,19 @@ fn make_writable(parent: &OwnedFd, name: &str) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn open_writable(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    let directory = match beneath::open_directory(parent, Some(name)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            // It may be closed to its own owner, who can still give himself the rights: by a handle that needs none.
+            let closed = beneath::open(parent, Some(name), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+            let path = format!("/proc/self/fd/{}", closed.as_raw_fd());
+            rustix::fs::chmod(path, Mode::RWXU)?;
+            beneath::open_directory(parent, Some(name))
+        }
+        opened => opened,
+    }?;
+    set_mode(&directory, 0o700)?;
+    Ok(directory)
 }

@@ -95,7 +95,7 @@ impl Store {
             return Err(StoreError::FileTooLarge { digest: *digest, path, bytes: *bytes, limit });
         }
         let drifted = |drift| StoreError::Drifted { digest: *digest, drift };
-        let content = read_file(&tree_in(&store, digest)?, real, limit)?;
+        let content = read_entry(&tree_in(&store, digest)?, digest, real, limit)?;
         let content = content.ok_or_else(|| drifted(Drift::Missing(real.to_owned())))?;
         match Digest::of(&content) == *expected {
             true => Ok(Some(content)),
@@ -116,12 +116,18 @@ fn check_in(store: &Directory, digest: &Digest) -> Result<Option<Listing>, Store
     let root = tree_in(store, digest)?;
     check_marker(&root, digest)?;
     let drifted = |drift| Err(StoreError::Drifted { digest: *digest, drift });
+    let stored = stored_listing(store, digest)?;
     let found = match tree::list(&root.fd, &root.path) {
         Ok(found) => found,
-        Err(StoreError::Unpublishable { path, .. }) => return drifted(Drift::Added(path)),
+        Err(StoreError::Unpublishable { path, .. } | StoreError::Unreadable { path, .. }) => {
+            return drifted(match &stored {
+                Some(listing) if listing.get(&path).is_none() => Drift::Added(path),
+                _ => Drift::Changed(path),
+            });
+        }
         Err(error) => return Err(error),
     };
-    match stored_listing(store, digest)? {
+    match stored {
         Some(listing) => listing.drift(&found).map_or(Ok(None), drifted),
         None if found.digest() == *digest => Ok(Some(found)),
         None => drifted(Drift::Unknown),
@@ -142,7 +148,7 @@ fn tree_in(store: &Directory, digest: &Digest) -> Result<Directory, StoreError> 
 
 /// The listing that is stored for `digest`, if it is the one of that digest.
 fn stored_listing(store: &Directory, digest: &Digest) -> Result<Option<Listing>, StoreError> {
-    let content = read_file(store, &listing_name(digest), MAX_LISTING_BYTES)?;
+    let content = read_or_lost(store, &listing_name(digest), MAX_LISTING_BYTES)?;
     let content = content.filter(|content| Digest::of(content) == *digest);
     Ok(content.and_then(|content| String::from_utf8(content).ok()).and_then(|text| Listing::parse(&text)))
 }
@@ -154,10 +160,28 @@ fn is_closed(error: &io::Error) -> bool {
 /// Refuse a tree without its marker.
 fn check_marker(root: &Directory, digest: &Digest) -> Result<(), StoreError> {
     let drifted = |drift| Err(StoreError::Drifted { digest: *digest, drift });
-    match read_file(root, TREE_MARKER, 128)? {
+    match read_entry(root, digest, TREE_MARKER, 128)? {
         None => drifted(Drift::Missing(TREE_MARKER.to_owned())),
         Some(content) if content != format!("{digest}\n").as_bytes() => drifted(Drift::Changed(TREE_MARKER.to_owned())),
         Some(_) => Ok(()),
+    }
+}
+
+/// What [`read_file`] gives of the tree `digest`. Its entries are the operator's: one that may not be read was changed.
+fn read_entry(root: &Directory, digest: &Digest, path: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    match read_file(root, path, limit) {
+        Err(StoreError::Denied { .. }) => {
+            Err(StoreError::Drifted { digest: *digest, drift: Drift::Changed(path.to_owned()) })
+        }
+        read => read,
+    }
+}
+
+/// What [`read_file`] gives of a file that is written again where it is lost: one that may not be read is as good as lost.
+pub(super) fn read_or_lost(directory: &Directory, path: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    match read_file(directory, path, limit) {
+        Err(StoreError::Denied { .. }) => Ok(None),
+        read => read,
     }
 }
 

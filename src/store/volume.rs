@@ -1,5 +1,6 @@
 //! The volume: its directories, and handles on them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ struct Inner {
     unsynced_links: AtomicBool,
     /// What could not be removed from the staging directory when it was to be.
     leftovers: Mutex<Vec<String>>,
+    /// Names in the trash that this user may not delete, which was said.
+    undeletable: Mutex<BTreeSet<String>>,
     /// Those who wait for the disk together, while there are any.
     syncing: Mutex<Weak<Group>>,
 }
@@ -80,9 +83,17 @@ impl Store {
     }
 
     fn with(root: &Path, observer: Observer) -> Self {
-        let (writing, leftovers, syncing) = (Mutex::new(()), Mutex::default(), Mutex::default());
-        let (root, unsynced_links) = (root.to_owned(), AtomicBool::new(false));
-        Self { inner: Arc::new(Inner { root, writing, observer, unsynced_links, leftovers, syncing }) }
+        Self {
+            inner: Arc::new(Inner {
+                root: root.to_owned(),
+                writing: Mutex::new(()),
+                observer,
+                unsynced_links: AtomicBool::new(false),
+                leftovers: Mutex::default(),
+                undeletable: Mutex::default(),
+                syncing: Mutex::default(),
+            }),
+        }
     }
 
     /// Refuse a mount on which nothing can be written or run.
@@ -244,6 +255,11 @@ impl Store {
     pub(super) fn discard_leftovers(&self) {
         let leftovers = std::mem::take(&mut *self.leftovers());
         leftovers.iter().for_each(|name| self.discard(name));
+    }
+
+    /// Whether it was not known yet that `name` in the trash may not be deleted.
+    pub(super) fn is_first_refusal(&self, name: &str) -> bool {
+        self.inner.undeletable.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned())
     }
 
     fn leftovers(&self) -> MutexGuard<'_, Vec<String>> {

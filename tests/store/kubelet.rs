@@ -4,18 +4,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 
 use outrigger::digest::Digest;
 use outrigger::store::layout::{runner_subpath, tree_subpath};
 use outrigger::store::{LazyStore, RelativePath, Store, StoreError, Used};
 
-use crate::volume::{GRACE, copy_this_program, install, later, name, publish, used};
+use crate::volume::{GRACE, Shared, install, later, name, operated, publish, used};
 
 const TEST: &str = "kubelet::a_directory_that_kubelet_made_holds_up_nothing";
-/// In the test's other processes: the volume, and which part of the test they are.
-const VOLUME: &str = "OUTRIGGER_TEST_KUBELET_VOLUME";
-const PART: &str = "OUTRIGGER_TEST_KUBELET_PART";
 const UNUSED: &str = "unused";
 const GOOD: &str = "good";
 
@@ -28,7 +24,6 @@ fn digests(store: &Store) -> [Digest; 2] {
 
 /// What the operator does, as its own user.
 fn operate(volume: &Path, part: &str) {
-    assert!(!rustix::process::geteuid().is_root());
     let built = volume.join("built");
     if part == "install" {
         fs::write(&built, "ELF").unwrap();
@@ -89,34 +84,11 @@ fn operate(volume: &Path, part: &str) {
 
 #[test]
 fn a_directory_that_kubelet_made_holds_up_nothing() {
-    if let Some(volume) = std::env::var_os(VOLUME) {
-        return operate(Path::new(&volume), &std::env::var(PART).unwrap());
+    if let Some((volume, part)) = operated() {
+        return operate(&volume, &part);
     }
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can make what is root's");
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let (volume, program) = (directory.path().join("volume"), directory.path().join("tests"));
-    fs::create_dir(&volume).unwrap();
-    for path in [directory.path(), &volume] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
-    }
-    copy_this_program(&program);
-    let operate = |part: &str| {
-        let ran = Command::new("setpriv")
-            .args(["--reuid=65532", "--regid=65532", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
-            .arg(&program)
-            .args(["--exact", "--nocapture", TEST])
-            .env(VOLUME, &volume)
-            .env(PART, part)
-            .env("TMPDIR", directory.path())
-            .current_dir("/")
-            .output()
-            .unwrap();
-        let output = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
-        assert!(ran.status.success() && output.contains("1 passed"), "{part}: {output}");
-    };
+    let Some(shared) = Shared::new(TEST) else { return };
+    let (volume, operate) = (shared.volume(), |part: &str| shared.operate(part));
     operate("install");
     let scratch = tempfile::tempdir().unwrap();
     let [good, unused] = digests(&Store::open(scratch.path()).unwrap());

@@ -1,6 +1,7 @@
 //! A volume in a mount namespace of its own, and trees to publish on it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
@@ -10,6 +11,10 @@ use outrigger::store::{ExtensionName, LazyStore, Store, StoreError, Tree, Used};
 
 /// In the test's second process: where the volume is mounted.
 const MOUNTED: &str = "OUTRIGGER_TEST_VOLUME";
+
+/// In the operator's process of a test: the volume, and which part of the test it is.
+const OPERATED: &str = "OUTRIGGER_TEST_OPERATED_VOLUME";
+const PART: &str = "OUTRIGGER_TEST_OPERATED_PART";
 
 /// The grace of these tests.
 pub const GRACE: Duration = Duration::from_secs(60);
@@ -61,6 +66,60 @@ fn again_seen(mount: &str, test: &str, size: &str, directory: &Path, wrapper: &[
         .env(MOUNTED, directory.join("seen"))
         .output()
         .unwrap_or_else(|error| panic!("unshare (of util-linux) does not run: {error}"))
+}
+
+/// A volume on which root makes something and the operator, which is another user, works.
+pub struct Shared {
+    directory: tempfile::TempDir,
+    test: &'static str,
+}
+
+impl Shared {
+    /// `None` where this is not root's process.
+    pub fn new(test: &'static str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can make what is root's");
+            return None;
+        }
+        let shared = Self { directory: tempfile::tempdir().unwrap(), test };
+        fs::create_dir(shared.volume()).unwrap();
+        for path in [shared.directory.path(), &shared.volume()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        copy_this_program(&shared.program());
+        Some(shared)
+    }
+
+    pub fn volume(&self) -> PathBuf {
+        self.directory.path().join("volume")
+    }
+
+    fn program(&self) -> PathBuf {
+        self.directory.path().join("tests")
+    }
+
+    /// Runs the test once more as the operator's user, who has to do this `part`.
+    pub fn operate(&self, part: &str) {
+        let ran = Command::new("setpriv")
+            .args(["--reuid=65532", "--regid=65532", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
+            .arg(self.program())
+            .args(["--exact", "--nocapture", self.test])
+            .env(OPERATED, self.volume())
+            .env(PART, part)
+            .env("TMPDIR", self.directory.path())
+            .current_dir("/")
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success() && output.contains("1 passed"), "{part}: {output}");
+    }
+}
+
+/// The volume and what to do on it, if this is the operator's process.
+pub fn operated() -> Option<(PathBuf, String)> {
+    let volume = std::env::var_os(OPERATED).map(PathBuf::from)?;
+    assert!(!rustix::process::geteuid().is_root());
+    Some((volume, std::env::var(PART).unwrap()))
 }
 
 /// Whether this is the test's second process, in its own mount namespace.
