@@ -11,6 +11,7 @@ use super::backoff;
 use super::dereference::Linked;
 use super::events::Events;
 use super::plan::Known;
+use super::postpone::Postponed;
 use super::volume::Volume;
 use crate::archive::Limits;
 use crate::source::Fetcher;
@@ -54,7 +55,8 @@ pub struct Context {
 /// Memory of all extensions, by UID.
 pub type MemoryMap = Mutex<HashMap<String, Memory>>;
 
-/// What is remembered of one extension between reconciles. Losing it costs a download and perhaps an event, nothing else.
+/// What is remembered of one extension between reconciles. Losing it costs a download, perhaps an event or a
+/// question too early, nothing else.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     /// What was fetched last.
@@ -65,6 +67,8 @@ pub struct Memory {
     pub failures: u32,
     /// The generation at which they were counted.
     pub generation: Option<i64>,
+    /// Until when the source's server does not want to be asked.
+    pub postponed: Option<Postponed>,
     /// What is wrong with the tree according to the last event about it, unless it was well since.
     pub told: Option<String>,
 }

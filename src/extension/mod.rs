@@ -7,6 +7,7 @@
 //! | `reconcile`     | the five calls                                                 | client |
 //! | `dereference`   | reads what the resource refers to: Secret, ConfigMap, manifest | client, network |
 //! | `plan`          | what to do: leave, re-use, fetch                               | nothing |
+//! | `postpone`      | when a source may be asked again whose server named a time     | nothing |
 //! | `apply`         | does it: resolve, fetch, publish, link                         | network, volume |
 //! | `restore`       | rollback: installs a kept pair again                           | volume |
 //! | `status`        | the status that follows                                        | nothing |
@@ -35,6 +36,7 @@ mod finalize;
 mod fixture;
 mod news;
 mod plan;
+mod postpone;
 mod reconcile;
 mod restore;
 mod status;

@@ -1,7 +1,7 @@
 //! One reconcile of one extension: five calls, and the status that follows.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -14,6 +14,7 @@ use super::context::{Context, jitter};
 use super::failure::Failure;
 use super::news::{News, news};
 use super::plan::{self, Intent};
+use super::postpone::Postponed;
 use super::status::{self, Applied, Before, Object, Observation};
 use super::write::{Written, write_status};
 use super::{apply, backoff, dereference, finalize, restore};
@@ -61,7 +62,7 @@ async fn look_after(extension: &OrchestratorExtension, context: &Context) -> Res
     let generation = extension.metadata.generation;
     context.remember(uid(extension), |memory| {
         if memory.generation != generation {
-            (memory.generation, memory.failures) = (generation, 0);
+            (memory.generation, memory.failures, memory.postponed) = (generation, 0, None);
         }
     });
     if !(context.may_write)() {
@@ -92,10 +93,15 @@ async fn look_after(extension: &OrchestratorExtension, context: &Context) -> Res
         }
     }
 
+    let requested_at = object(extension).requested_at;
+    let postponed = context.memory(uid(extension)).postponed;
     let intent = match (plan::intent(extension, &context.contracts, context.require_verification), unusable) {
         (Err(failure), _) | (Ok(Intent::Restore(_) | Intent::Follow), Some(failure)) => Err(Err(failure)),
         (Ok(Intent::Leave), _) => Err(Ok(Applied::Suspended)),
-        (Ok(intent), None) => Ok(intent),
+        (Ok(intent), None) => match postponed.and_then(|postponed| postponed.failure(requested_at, Instant::now())) {
+            Some(failure) => Err(Err(failure)),
+            None => Ok(intent),
+        },
     };
     let intent = match intent {
         Ok(intent) => intent,
@@ -127,6 +133,8 @@ async fn look_after(extension: &OrchestratorExtension, context: &Context) -> Res
         }
     };
     drop(turn);
+    let postponed = Postponed::after(&result, requested_at, Instant::now());
+    context.remember(uid(extension), |memory| memory.postponed = postponed);
     conclude(extension, &latest, context, &Observation { before, result }).await
 }
 

@@ -1,7 +1,7 @@
 //! A look after an extension: what it writes, what it waits for, and what it says.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
@@ -300,4 +300,45 @@ async fn a_secret_that_is_mended_is_noticed_without_a_change_of_the_extension() 
     fixture.api.put(SECRET, secret(&server.url("")));
     fixture.look().await;
     assert_eq!(fixture.shown("Ready"), "True Succeeded");
+}
+
+#[tokio::test]
+async fn a_server_that_wants_to_be_left_alone_is_not_asked_and_the_volume_is_looked_at_all_the_same() {
+    let is_busy = Arc::new(AtomicBool::new(false));
+    let busy = is_busy.clone();
+    let server = Server::start(move |_| match busy.load(Ordering::SeqCst) {
+        true => Response::builder().status(429).header("Retry-After", "3600").body("".into()).unwrap(),
+        false => bytes(archive(b"#!/bin/sh\n")),
+    })
+    .await;
+    let fixture = Fixture::new();
+    let spec = json!({
+        "source": {"type": "archive", "url": server.url("/x.tar")}, "entrypoint": {"path": "run.sh"},
+    });
+    fixture.apply(spec.clone());
+    fixture.look().await;
+    fixture.look().await;
+    is_busy.store(true, Ordering::SeqCst);
+    fixture.look().await;
+    assert_eq!(fixture.shown("Ready"), "False FetchFailed");
+    let (asked, version) = (server.seen().len(), fixture.version());
+    fixture.look().await;
+    assert_eq!((server.seen().len(), fixture.version()), (asked, version));
+    fixture.damage();
+    fixture.look().await;
+    assert_eq!((fixture.shown("Installed"), server.seen().len()), ("False Drifted".into(), asked));
+    assert_eq!(fixture.shown("Ready"), "False FetchFailed");
+
+    let annotations = json!({RECONCILE_REQUESTED_AT: "now"});
+    fixture.api.change(EXTENSION, |object| object["metadata"]["annotations"] = annotations);
+    fixture.look().await;
+    fixture.look().await;
+    assert_eq!(server.seen().len(), asked + 1, "what somebody requests is asked for once");
+    is_busy.store(false, Ordering::SeqCst);
+    fixture.apply(spec);
+    fixture.look().await;
+    assert_eq!(
+        (fixture.shown("Ready"), fixture.shown("Installed")),
+        ("True Succeeded".into(), "True Succeeded".into())
+    );
 }

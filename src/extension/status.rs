@@ -290,7 +290,8 @@ pub fn requeue_after(result: &Result<Applied, Failure>, interval: Duration, tran
         Ok(_) => interval,
         Err(failure) => match failure.class {
             FailureClass::Stalled => interval,
-            FailureClass::Waiting(after) => after,
+            // What was changed from outside is found within the interval, whatever a server wishes.
+            FailureClass::Waiting(after) => after.min(interval),
             FailureClass::Transient => transient_pause.min(interval),
         },
     }

@@ -213,6 +213,7 @@ fn passing_failures_are_retried_sooner_than_stalled_ones() {
     assert_eq!(after(failure(FailureClass::Stalled)), interval);
     assert_eq!(after(failure(FailureClass::Transient)), pause);
     assert_eq!(after(failure(FailureClass::Waiting(Duration::from_secs(9)))), Duration::from_secs(9));
+    assert_eq!(after(failure(FailureClass::Waiting(Duration::from_secs(3600)))), interval);
 }
 
 /// What kstatus makes of an object of this generation.
