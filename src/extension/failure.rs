@@ -2,7 +2,7 @@
 
 use crate::api::conditions;
 use crate::api::reason::{FailureClass, Reason};
-use crate::source::SourceError;
+use crate::source::{Credentials, SourceError};
 use crate::validate::Problems;
 
 /// A failure of one reconcile.
@@ -80,6 +80,14 @@ impl Failure {
             _ => Stage::Fetch,
         };
         Self { stage, class: error.class(), reason, message: error.to_string() }
+    }
+
+    /// The same failure without what `credentials` say, which a server may have repeated in anything that it named or sent.
+    pub fn masked(self, credentials: Option<&Credentials>) -> Self {
+        match credentials {
+            Some(credentials) => Self { message: credentials.masked(&self.message), ..self },
+            None => self,
+        }
     }
 
     /// The same failure, said of a field.

@@ -152,7 +152,8 @@ async fn install(
             let inputs = dereference::inputs(extension, context).await?;
             let remembered = context.memory(uid(extension)).known;
             let plan = plan::plan(extension, &inputs, remembered, before)?;
-            apply::apply(extension, context, &inputs, plan, before).await
+            let applied = apply::apply(extension, context, &inputs, plan, before).await;
+            applied.map_err(|failure| failure.masked(inputs.credentials.as_ref()))
         }
     }
 }
@@ -251,6 +252,9 @@ fn publish(extension: &OrchestratorExtension, context: &Context, news: News) {
 #[cfg(test)]
 #[path = "reconcile_damage_tests.rs"]
 mod damage_tests;
+#[cfg(test)]
+#[path = "reconcile_secret_tests.rs"]
+mod secret_tests;
 #[cfg(test)]
 #[path = "reconcile_tests.rs"]
 mod tests;

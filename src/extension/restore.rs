@@ -68,7 +68,8 @@ async fn repair(
 ) -> Result<(), Failure> {
     let inputs = dereference::inputs(extension, context).await?;
     let wanted = plan::wanted(&inputs.source, inputs.config_map.as_ref(), inputs.keys.clone())?;
-    let repaired = refetch(extension, context, &inputs, wanted, pair).await?;
+    let repaired = refetch(extension, context, &inputs, wanted, pair).await;
+    let repaired = repaired.map_err(|failure| failure.masked(inputs.credentials.as_ref()))?;
     repaired.map_err(|why| not_whole(pair, &format!("{damage}, and cannot be repaired: {why}")))
 }
 

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::docker_config::{DockerConfig, DockerConfigFault};
 use super::error::SourceError;
 use super::url::{Origin, OriginFault};
-use crate::redact::Secrets;
+use crate::redact::{Redactor, Secrets};
 
 /// The annotation that lists the origins a Secret's content may be sent to, separated by commas or white space.
 pub const ALLOWED_ORIGINS: &str = "outrigger.dev/allowed-origins";
@@ -208,12 +208,21 @@ impl Credentials {
         value.map(Some).ok_or_else(refused)
     }
 
-    /// What no text may hold that a server had a part in.
-    pub(super) fn secrets(&self) -> Secrets {
+    /// `text`, in which a server had a part, without what the Secret says.
+    pub fn masked(&self, text: &str) -> String {
+        let mut redactor = Redactor::new(Secrets::new(&self.secrets()));
+        let mut masked = Vec::new();
+        redactor.feed(text.as_bytes(), &mut masked);
+        redactor.finish(&mut masked);
+        String::from_utf8_lossy(&masked).into_owned()
+    }
+
+    fn secrets(&self) -> Vec<String> {
         match &self.login {
-            None | Some(Login::Docker(_)) => Secrets::default(),
-            Some(Login::Bearer(token)) => Secrets::new(&[token]),
-            Some(Login::Basic { username, password }) => Secrets::new(&[password, &format!("{username}:{password}")]),
+            None => vec![],
+            Some(Login::Docker(config)) => config.secrets(),
+            Some(Login::Bearer(token)) => vec![token.clone()],
+            Some(Login::Basic { username, password }) => vec![password.clone(), format!("{username}:{password}")],
         }
     }
 

@@ -81,6 +81,15 @@ impl DockerConfig {
         places.chain([registry.to_owned()]).find_map(|place| self.0.get(&place))
     }
 
+    /// What of all logins nobody may see.
+    pub fn secrets(&self) -> Vec<String> {
+        let of = |login: &RegistryLogin| match login {
+            RegistryLogin::Basic { username, password } => vec![password.clone(), format!("{username}:{password}")],
+            RegistryLogin::Identity(token) | RegistryLogin::Bearer(token) => vec![token.clone()],
+        };
+        self.0.values().flat_map(of).collect()
+    }
+
     /// The registries, and paths in them, that have one.
     pub fn registries(&self) -> Vec<String> {
         self.0.keys().cloned().collect()

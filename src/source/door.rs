@@ -15,7 +15,6 @@ use super::error::{RedirectFault, SourceError};
 use super::resolver::{DeniedHost, FilteredResolver, Lookup, to_port};
 use super::url::{Origin, SourceUrl, masked};
 use crate::api::USER_AGENT;
-use crate::redact::Redactor;
 
 /// Redirects that are followed for one request.
 const MAX_REDIRECTS: usize = 5;
@@ -175,16 +174,6 @@ impl Answer {
 }
 
 impl Session {
-    /// `text` without what the Secret says.
-    pub fn masked(&self, text: &str) -> String {
-        let secrets = self.identified.as_ref().map(|identified| identified.credentials.secrets());
-        let mut redactor = Redactor::new(secrets.unwrap_or_default());
-        let mut masked = Vec::new();
-        redactor.feed(text.as_bytes(), &mut masked);
-        redactor.finish(&mut masked);
-        String::from_utf8_lossy(&masked).into_owned()
-    }
-
     /// Refuse a source at `origin` if there are credentials and they may not be sent there. `url` is its masked address.
     pub fn check_origin(&self, origin: Origin, url: &impl std::fmt::Display) -> Result<(), SourceError> {
         match self.credentials() {

@@ -75,7 +75,8 @@ impl Shared {
     pub fn git(&self, cause: &str) -> SourceError {
         let cause = self.said.text().map_or_else(|| cause.to_owned(), |said| format!("the server says: {said}"));
         let line = cause.split_whitespace().collect::<Vec<_>>().join(" ");
-        let shown = self.session.masked(&line).chars().take(CAUSE_CHARACTERS).fold(String::new(), |mut shown, c| {
+        let line = self.session.credentials().map_or_else(|| line.clone(), |credentials| credentials.masked(&line));
+        let shown = line.chars().take(CAUSE_CHARACTERS).fold(String::new(), |mut shown, c| {
             if c.is_control() {
                 shown.extend(c.escape_default())
             } else {
