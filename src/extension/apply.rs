@@ -24,41 +24,6 @@ use crate::validate::{self, Extension};
 /// API may have 1.5 MiB.
 const RESOLVED_BYTES: usize = 256 * 1024;
 
-/// What a look at the volume found.
-pub struct Looked {
-    /// Of what status calls installed.
-    pub before: Before,
-    /// Why nothing at all can be done on the volume now: it does not answer, is gone, or is another's.
-    pub unusable: Option<Failure>,
-}
-
-/// Looks whether what status calls installed is on the volume, unchanged.
-pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Looked {
-    let of = |before| Looked { before, unusable: None };
-    let artifact = extension.status.as_ref().and_then(|status| status.artifact.as_ref());
-    // Staging says what is wrong with the volume, before a source is asked.
-    let Some(artifact) = artifact else { return of(Before::Nothing) };
-    // Reading whole trees may take long: that the volume answers at all is soon known.
-    let name = ExtensionName::parse(&extension.name_any()).ok();
-    let asked = move |store: &Store| match name.map_or(Ok(None), |name| store.linked(&name)) {
-        // Installing says what is in the way, and where.
-        Ok(_) | Err(StoreError::ForeignFile { .. }) => Ok(()),
-        Err(error) => Err(store_failure(Stage::Fetch, &error)),
-    };
-    if let Err(failure) = on_volume(context, extension, Amount::Little, asked).await.and_then(|answer| answer) {
-        return Looked { before: Before::Unreadable(failure.message.clone()), unusable: Some(failure) };
-    }
-    let Ok(tree) = artifact.tree_digest.parse::<Digest>() else {
-        return of(Before::Broken(format!("status names a tree {:?} that is no digest", artifact.tree_digest)));
-    };
-    match on_volume(context, extension, Amount::Trees, move |store| store.verify(&tree)).await {
-        Ok(Ok(())) => of(Before::Intact),
-        Ok(Err(error)) if error.is_damage() => of(Before::Broken(error.to_string())),
-        Ok(Err(error)) => of(Before::Unreadable(error.to_string())),
-        Err(failure) => Looked { before: Before::Unreadable(failure.message.clone()), unusable: Some(failure) },
-    }
-}
-
 /// Carries out a plan.
 pub async fn apply(
     extension: &OrchestratorExtension,
@@ -302,6 +267,8 @@ pub async fn install(
     let named = extension.status.as_ref().and_then(|status| status.artifact.as_ref());
     let named = named.and_then(|artifact| artifact.manifest_digest.parse::<Digest>().ok());
     manifests.dedup();
+    // Before it is done: also of a link that could not be written to disk it is known who led it there.
+    context.remember(extension.metadata.uid.as_deref().unwrap_or_default(), |memory| memory.led = Some(tree));
     on_volume(context, extension, Amount::Trees, move |store| {
         let name = ExtensionName::parse(&name)
             .map_err(|error| Failure::stalled(Stage::Resource, Reason::ValidationFailed, error.to_string()))?;

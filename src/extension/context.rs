@@ -14,6 +14,7 @@ use super::plan::Known;
 use super::postpone::Postponed;
 use super::volume::Volume;
 use crate::archive::Limits;
+use crate::digest::Digest;
 use crate::source::Fetcher;
 use crate::store::LazyStore;
 use crate::telemetry::Metrics;
@@ -69,6 +70,8 @@ pub struct Memory {
     pub generation: Option<i64>,
     /// Until when the source's server does not want to be asked.
     pub postponed: Option<Postponed>,
+    /// The tree to which the extension's link was led last, or was to be. Status names it a little later.
+    pub led: Option<Digest>,
     /// What is wrong with the tree according to the last event about it, unless it was well since.
     pub told: Option<String>,
 }

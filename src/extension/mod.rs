@@ -5,6 +5,7 @@
 //! | `watch`         | the cache of all extensions, and what changes                  | client |
 //! | `controller`    | one reconcile at a time for each                               | client |
 //! | `reconcile`     | the five calls                                                 | client |
+//! | `look`          | whether what is installed is on the volume, unchanged          | volume |
 //! | `dereference`   | reads what the resource refers to: Secret, ConfigMap, manifest | client, network |
 //! | `plan`          | what to do: leave, re-use, fetch                               | nothing |
 //! | `postpone`      | when a source may be asked again whose server named a time     | nothing |
@@ -34,6 +35,7 @@ mod failure;
 mod finalize;
 #[cfg(test)]
 mod fixture;
+mod look;
 mod news;
 mod plan;
 mod postpone;

@@ -9,9 +9,9 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource as _, ResourceExt as _};
 
-use super::apply::Looked;
 use super::context::{Context, jitter};
 use super::failure::Failure;
+use super::look::{Looked, look};
 use super::news::{News, news};
 use super::plan::{self, Intent};
 use super::postpone::Postponed;
@@ -82,7 +82,7 @@ async fn look_after(extension: &OrchestratorExtension, context: &Context) -> Res
         restrict::lift(&context.client, &context.namespace, &extension.name_any()).await?;
     }
 
-    let Looked { before, unusable } = apply::look(extension, context).await;
+    let Looked { before, unusable } = look(extension, context).await;
     tell_of_damage(extension, context, &before);
     let mut latest = Cow::Borrowed(extension);
     if matches!(before, Before::Broken(_)) && !plan::is_suspended(&extension.spec) {

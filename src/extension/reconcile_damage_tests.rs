@@ -116,3 +116,54 @@ async fn damage_of_a_suspended_extension_is_told_once() {
     assert_eq!(fixture.events().await.iter().filter(|event| event.starts_with("Drifted: ")).count(), 1);
     assert_eq!(told(), at_first);
 }
+
+/// Something else at the link of the installed extension: nothing, or a link to another tree.
+fn lead_astray(fixture: &Fixture, target: Option<&str>) {
+    let link = fixture.file("");
+    let link = std::path::Path::new(link.to_str().unwrap().trim_end_matches('/'));
+    std::fs::remove_file(link).unwrap();
+    if let Some(target) = target {
+        std::os::unix::fs::symlink(target, link).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_was_removed_or_leads_to_another_tree_is_led_back_and_told_once() {
+    let fixture = Fixture::installed().await;
+    let former = std::fs::read_link(fixture.directory.path().join("extensions/probe")).unwrap();
+    fixture.serve("two");
+    fixture.look().await;
+    let events = fixture.events().await;
+    assert!(!events.iter().any(|event| event.starts_with("Drifted")), "{events:?}");
+    for target in [None, former.to_str()] {
+        lead_astray(&fixture, target);
+        let during = fixture.seen_at(CONFIG_MAP);
+        fixture.look().await;
+        let during = during.lock().unwrap()[0].clone();
+        assert_eq!(["Installed", "Ready"].map(|type_| status_of(&during, type_)), ["False", "Unknown"]);
+        assert_eq!(fixture.script(), "#!/bin/sh\necho two\n");
+        assert_eq!(
+            (fixture.shown("Ready"), fixture.shown("Installed")),
+            ("True Succeeded".into(), "True Succeeded".into())
+        );
+        fixture.look().await;
+    }
+    let events = fixture.events().await;
+    let drifted: Vec<_> = events.iter().filter(|event| event.starts_with("Drifted: extensions/probe was ")).collect();
+    assert_eq!(drifted.len(), 2, "{events:?}");
+}
+
+#[tokio::test]
+async fn a_link_of_a_suspended_extension_that_leads_nowhere_is_said_and_left() {
+    let fixture = Fixture::installed().await;
+    let mut spec = serde_json::to_value(fixture.extension().spec).unwrap();
+    spec["suspend"] = true.into();
+    fixture.apply(spec);
+    lead_astray(&fixture, None);
+    fixture.look().await;
+    assert_eq!(
+        (fixture.shown("Ready"), fixture.shown("Installed")),
+        ("False Suspended".into(), "False Drifted".into())
+    );
+    assert!(!fixture.directory.path().join("extensions/probe").exists());
+}
