@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
+use kube::core::PartialObjectMetaExt as _;
 use kube::runtime::controller::Action;
-use kube::{Api, ResourceExt as _};
+use kube::{Api, ResourceExt};
 
 use super::context::Context;
 use super::status;
@@ -21,17 +23,51 @@ const SOONEST: Duration = Duration::from_secs(2);
 /// And at the latest, while it waits for runs: each look lists them all.
 const LATEST: Duration = Duration::from_secs(10);
 
+/// What one step of the deletion came to.
+enum Step {
+    /// Nothing is left to do.
+    Done,
+    /// It waits for something, and looks again after a pause.
+    Waits { reason: Reason, message: String, pause: Duration },
+}
+
 /// One step of the deletion.
 pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result<Action, kube::Error> {
-    if !extension.finalizers().iter().any(|finalizer| finalizer == EXTENSION_FINALIZER) {
+    match step(extension, context).await? {
+        Step::Done => Ok(Action::await_change()),
+        Step::Waits { reason, message, pause } => {
+            say(extension, context, reason, &message).await?;
+            Ok(Action::requeue(pause))
+        }
+    }
+}
+
+/// The same for an extension that cannot be read, because a later version wrote it or its definition was changed: what is
+/// known of every object is enough. Nothing is written into a status that cannot be read either.
+pub async fn run_unreadable(extension: &ObjectMeta, context: &Context) -> Result<Action, kube::Error> {
+    if !(context.may_write)() {
         return Ok(Action::await_change());
     }
+    let extension = extension.clone().into_response_partial::<OrchestratorExtension>();
+    match step(&extension, context).await? {
+        Step::Done => Ok(Action::await_change()),
+        Step::Waits { message, pause, .. } => {
+            tracing::warn!(extension = extension.name_any(), message);
+            Ok(Action::requeue(pause))
+        }
+    }
+}
+
+async fn step(extension: &impl ResourceExt, context: &Context) -> Result<Step, kube::Error> {
+    if !extension.finalizers().iter().any(|finalizer| finalizer == EXTENSION_FINALIZER) {
+        return Ok(Step::Done);
+    }
     let name = extension.name_any();
-    let uid = extension.metadata.uid.as_deref().unwrap_or_default();
+    let uid = extension.meta().uid.as_deref().unwrap_or_default();
     let active = active_runs(&name, context).await?;
     if !active.is_empty() {
-        say_waiting(extension, context, &active).await?;
-        return Ok(Action::requeue(context.pause(uid).clamp(SOONEST, LATEST)));
+        let pause = context.pause(uid).clamp(SOONEST, LATEST);
+        return Ok(Step::Waits { reason: Reason::WaitingForRuns, message: waiting_for(&active), pause });
     }
     // a name that cannot be on the volume was never installed
     let linked = ExtensionName::parse(&name).ok();
@@ -44,11 +80,10 @@ pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result
     };
     if let Some(failure) = failure {
         let message = format!("deletion waits for the volume, from which the extension must be removed: {failure}");
-        say(extension, context, Reason::StoreFailed, &message).await?;
-        return Ok(Action::requeue(LATEST));
+        return Ok(Step::Waits { reason: Reason::StoreFailed, message, pause: LATEST });
     }
     if !(context.may_write)() {
-        return Ok(Action::await_change());
+        return Ok(Step::Done);
     }
     run::restrict::lift(&context.client, &context.namespace, &name).await?;
     context.forget(uid);
@@ -58,9 +93,9 @@ pub async fn run(extension: &OrchestratorExtension, context: &Context) -> Result
         "metadata": {"finalizers": finalizers, "resourceVersion": extension.resource_version()},
     });
     let api = Api::<OrchestratorExtension>::all(context.client.clone());
-    match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Ok(_) => Ok(Action::await_change()),
-        Err(kube::Error::Api(error)) if error.code == 404 => Ok(Action::await_change()),
+    match api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(_) => Ok(Step::Done),
+        Err(kube::Error::Api(error)) if error.code == 404 => Ok(Step::Done),
         Err(error) => Err(error),
     }
 }
@@ -79,15 +114,10 @@ async fn active_runs(extension: &str, context: &Context) -> Result<Vec<String>, 
     Ok(active)
 }
 
-async fn say_waiting(
-    extension: &OrchestratorExtension,
-    context: &Context,
-    active: &[String],
-) -> Result<(), kube::Error> {
+fn waiting_for(active: &[String]) -> String {
     let shown = active.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if active.len() > 5 { format!(" and {} more", active.len() - 5) } else { String::new() };
-    let message = format!("deletion waits for {} active runs: {shown}{more}", active.len());
-    say(extension, context, Reason::WaitingForRuns, &message).await
+    format!("deletion waits for {} active runs: {shown}{more}", active.len())
 }
 
 async fn say(

@@ -8,13 +8,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::context::Context;
 use super::failure::{Failure, Stage};
-use crate::api::{OrchestratorExtension, Reason};
+use crate::api::Reason;
 use crate::source::FetchOptions;
 use crate::store::{Store, StoreError};
 
@@ -134,7 +134,7 @@ fn locked(busy: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
 /// The store cannot be opened, or the volume does not answer.
 pub async fn on_volume<T: Send + 'static>(
     context: &Context,
-    extension: &OrchestratorExtension,
+    extension: &impl ResourceExt,
     amount: Amount,
     work: impl FnOnce(&Store) -> T + Send + 'static,
 ) -> Result<T, Failure> {

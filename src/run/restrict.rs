@@ -3,7 +3,8 @@
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client};
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, Resource as _};
 
 use super::context::Context;
 use super::live::{is_conflict, is_gone};
@@ -82,8 +83,10 @@ pub async fn lift(client: &Client, namespace: &str, extension: &str) -> Result<(
 }
 
 async fn wants_policy(client: &Client, extension: &str) -> Result<bool, kube::Error> {
-    let now = Api::<OrchestratorExtension>::all(client.clone()).get_opt(extension).await?;
-    Ok(now.is_some_and(|now| now.metadata.deletion_timestamp.is_none() && is_restricted(&now)))
+    let now = Api::<DeserializeGuard<OrchestratorExtension>>::all(client.clone()).get_opt(extension).await?;
+    // One that cannot be read may want it.
+    let wants = |now: &DeserializeGuard<_>| now.0.as_ref().map_or(true, is_restricted);
+    Ok(now.is_some_and(|now| now.meta().deletion_timestamp.is_none() && wants(&now)))
 }
 
 #[cfg(test)]
