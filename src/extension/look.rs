@@ -50,11 +50,11 @@ pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Looke
     }
 }
 
-/// What is wrong with a link to `linked`, if status names `tree`. It may be behind `led`, to which this process has led the
-/// link itself.
+/// What is wrong with a link to `linked`, if status names `tree`. Status may be behind `led`, to which this process has led the
+/// link itself; before it did, a former leader may have, who ended before he wrote the status.
 fn astray(name: &str, linked: Option<Digest>, tree: &Digest, led: Option<&Digest>) -> Option<String> {
     match linked {
-        Some(linked) if linked == *tree || Some(&linked) == led => None,
+        Some(linked) if linked == *tree || led.is_none_or(|led| linked == *led) => None,
         Some(linked) => {
             Some(format!("{EXTENSIONS}/{name} was changed on the volume: it leads to tree {linked}, and not to {tree}"))
         }
@@ -71,12 +71,15 @@ mod tests {
         let [tree, new, other] = ["tree", "new", "other"].map(Digest::of);
         assert_eq!(astray("x", Some(tree), &tree, None), None);
         assert_eq!(astray("x", Some(new), &tree, Some(&new)), None, "of which status is not written yet");
-        for led in [None, Some(&tree), Some(&new)] {
+        assert_eq!(astray("x", Some(new), &tree, None), None, "or a former leader led it there");
+        for led in [Some(&tree), Some(&new)] {
             let text = astray("x", Some(other), &tree, led).unwrap();
             assert_eq!(
                 text,
                 format!("extensions/x was changed on the volume: it leads to tree {other}, and not to {tree}")
             );
+        }
+        for led in [None, Some(&tree)] {
             assert!(astray("x", None, &tree, led).unwrap().starts_with("extensions/x was removed from the volume: "));
         }
     }
