@@ -240,7 +240,7 @@ pub struct ActionRunStatus {
     /// The effective timeout in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<i64>,
-    /// The JSON that the script printed, up to 64 KiB.
+    /// The JSON that the script printed, up to 64 KiB. Of `prepare` without what may be a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_json")]
     pub result: Option<Value>,
