@@ -68,7 +68,10 @@ const OTHERS: &[(&str, &str)] = &[
     ),
     ("interval: soon", "should match '^([0-9]+"),
     ("revision: latest", "should match '^sha256:[0-9a-f]{64}$'"),
-    ("runtime: {networkPolicy: {egress: [{ports: [{port: 1, protocol: GRE}]}]}}", "protocol must be one of TCP, UDP"),
+    (
+        "runtime: {networkPolicy: {egress: [{cidr: 192.0.2.0/24, ports: [{port: 1, protocol: GRE}]}]}}",
+        "protocol must be one of TCP, UDP",
+    ),
 ];
 
 /// Applies a resource per rule, all in one call, and looks for the words of each.
