@@ -19,6 +19,9 @@ const KIND: u32 = 0o170_000;
 /// Bytes of an end record without its comment.
 const END_BYTES: usize = 22;
 
+/// Bytes of the locator that stands before the end record of a zip64 file.
+const LOCATOR_BYTES: usize = 20;
+
 /// Bytes of an entry in the directory besides its name: 46 of the record, and the times, owners and other names that packers
 /// put beside it.
 const DIRECTORY_ENTRY_BYTES: u64 = 46 + 512;
@@ -50,30 +53,39 @@ fn check_end(file: &mut (impl Read + Seek), limits: &Limits) -> Result<u64, Unpa
     file.seek(SeekFrom::Start(start)).map_err(read)?;
     let mut tail = Vec::new();
     file.by_ref().take(TAIL).read_to_end(&mut tail).map_err(read)?;
-    if tail.windows(4).any(|window| window == b"PK\x06\x07") {
-        return Err(malformed("it is in the zip64 form, which is for larger archives than are allowed"));
-    }
     let limit = limits.entries.saturating_mul(DIRECTORY_ENTRY_BYTES.saturating_add(limits.path_bytes as u64));
     // Which of several end records counts is for the reader to say: none of them may be too much. Entries are read one
     // after the other from where the directory begins, whatever size the record gives it. Where no directory begins, the record
     // is one of an archive inside of this one, or none at all, and no reader follows it.
-    for (at, record) in tail.windows(END_BYTES).enumerate().filter(|(_, window)| window.starts_with(b"PK\x05\x06")) {
+    let records = tail.windows(END_BYTES).enumerate().filter(|(_, window)| window.starts_with(b"PK\x05\x06"));
+    let last = records.clone().next_back().map(|(at, _)| at);
+    for (at, record) in records {
+        let locator = at.checked_sub(LOCATOR_BYTES).map(|from| &tail[from..at]);
+        if let Some(locator) = locator.filter(|locator| locator.starts_with(b"PK\x06\x07")) {
+            // Before another than the last record it may be one of an archive inside of this one, which leads nowhere here.
+            let leads_to = locator[8..16].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            if Some(at) == last || stands_at(file, leads_to, b"PK\x06\x06").map_err(read)? {
+                return Err(malformed("it is in the zip64 form, which is for larger archives than are allowed"));
+            }
+        }
         let begins = u64::from(u32::from_le_bytes([record[16], record[17], record[18], record[19]]));
         let directory = bytes.saturating_sub(begins);
         let is_large = begins < start + at as u64 && directory > limit.saturating_add(TAIL);
-        if is_large && begins_directory(file, begins).map_err(read)? {
+        if is_large && stands_at(file, begins, b"PK\x01\x02").map_err(read)? {
             return Err(UnpackError::DirectoryTooLarge { bytes: directory, limit });
         }
     }
     Ok(bytes)
 }
 
-/// Whether the record of an entry stands at `begins`.
-fn begins_directory(file: &mut (impl Read + Seek), begins: u64) -> io::Result<bool> {
-    file.seek(SeekFrom::Start(begins))?;
-    let mut magic = Vec::new();
-    file.by_ref().take(4).read_to_end(&mut magic)?;
-    Ok(magic == b"PK\x01\x02")
+/// Whether a record that begins with `magic` stands at `offset`.
+fn stands_at(file: &mut (impl Read + Seek), offset: u64, magic: &[u8; 4]) -> io::Result<bool> {
+    // the system takes no larger offset
+    let Some(offset) = i64::try_from(offset).ok().map(i64::unsigned_abs) else { return Ok(false) };
+    file.seek(SeekFrom::Start(offset))?;
+    let mut found = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut found)?;
+    Ok(found == magic)
 }
 
 /// Check what the directory says of the archive as a whole: names, number and sizes.

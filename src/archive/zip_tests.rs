@@ -310,6 +310,29 @@ fn the_zip64_form_is_refused() {
     assert!(text.contains("zip64 form"), "{text}");
 }
 
+/// An archive in the zip64 form, as far as it is looked at: 40 bytes, the zip64 end record, its locator and the end record.
+fn zip64() -> Vec<u8> {
+    let (mut end, mut locator) = (b"PK\x06\x06".to_vec(), b"PK\x06\x07".to_vec());
+    end.extend([0; 52]);
+    locator.extend([0, 0, 0, 0, 40, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    [&b"PK\x03\x04"[..], &[b'x'; 36], &end, &locator, b"PK\x05\x06", &[0xff; 16], &[0, 0]].concat()
+}
+
+#[test]
+fn an_archive_in_the_zip64_form_may_be_an_entry_of_one_that_is_not() {
+    let staging = Staging::new();
+    staging.unpack(&stored(&[("a.zip", &zip64()), ("z", b"PK\x06\x07")]), Limits::default(), false).unwrap();
+    assert_eq!(std::fs::read(staging.tree().join("a.zip")).unwrap(), zip64());
+}
+
+#[test]
+fn the_zip64_form_is_refused_whatever_follows_it() {
+    for behind in [&b""[..], b"PK\x05\x06", &[&b"PK\x05\x06"[..], &[0; 18]].concat()] {
+        let text = refused(&[&zip64(), behind].concat()).to_string();
+        assert!(text.contains("zip64 form"), "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn damaged_archives_neither_panic_nor_leave_the_tree(
