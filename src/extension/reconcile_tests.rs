@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::super::fixture::{CONFIG_MAP, EXTENSION, Fixture, RUN, SECRET, archive};
 use super::*;
+use crate::manifest;
 use crate::source::testing::{Server, bytes};
 
 #[tokio::test]
@@ -186,6 +187,22 @@ async fn what_the_fetched_manifest_asks_for_in_vain_is_said_of_compatibility_wit
         "{}",
         fixture.message("Ready")
     );
+}
+
+#[tokio::test]
+async fn a_manifest_is_found_under_each_of_its_names() {
+    let fixture = Fixture::installed().await;
+    for (number, file) in manifest::FILE_NAMES.iter().copied().enumerate() {
+        let text = format!(
+            "apiVersion: cloudstack.apache.org/v1\nkind: OrchestratorExtension\nmetadata: {{name: probe, version: 1.0.{number}}}\n\
+             spec:\n  entrypoint: {{path: run.sh}}\n"
+        );
+        fixture.serve_files(json!({"run.sh": "#!/bin/sh\n", file: text}));
+        fixture.look().await;
+        assert_eq!(fixture.shown("Ready"), "True Succeeded", "{file}");
+        assert_eq!(fixture.status()["resolved"]["version"], format!("1.0.{number}"), "{file}");
+    }
+    assert_eq!(manifest::FILE_NAMES, ["manifest.yaml", "manifest.yml"]);
 }
 
 #[tokio::test]
