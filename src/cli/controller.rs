@@ -40,10 +40,10 @@ use crate::serve::health::{self, Readiness};
 use crate::serve::keys::{self, Keys};
 use crate::serve::turns::in_turn;
 use crate::serve::{issue, tls};
-use crate::source::{AddressPolicy, FetchOptions, Fetcher};
+use crate::source::{FetchOptions, Fetcher};
 use crate::store::{LazyStore, Outputs};
 use crate::telemetry::{self, Metrics};
-use crate::validate::{ContractLevels, RunLimits};
+use crate::validate::RunLimits;
 
 /// How long the end of the process waits for threads that hang in the volume.
 const HANGING: Duration = Duration::from_secs(2);
@@ -207,7 +207,7 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         fetches: Semaphore::new(options.extension_concurrency.into()),
         listings: Semaphore::new(LISTINGS),
         limits: options.limits.limits(),
-        contracts: replica.contracts(),
+        contracts: options.contracts(),
         require_verification: options.require_verification,
         events: extension::Events::start(replica.client.clone(), replica.reporter()),
         metrics: replica.metrics.clone(),
@@ -308,7 +308,7 @@ fn architecture() -> &'static str {
 
 impl Replica {
     fn admission(&self) -> Admission {
-        let contracts = self.contracts();
+        let contracts = self.options.contracts();
         Admission {
             stamp_key: self.keys.stamp_key.clone(),
             operator: Some(self.operator.clone()),
@@ -321,16 +321,12 @@ impl Replica {
         }
     }
 
-    fn contracts(&self) -> ContractLevels {
-        ContractLevels { orchestrator: self.options.orchestrator_contract.clone() }
-    }
-
     fn policy(&self) -> run::Policy {
         let limits = RunLimits {
             default_timeout_seconds: self.options.default_timeout_seconds,
             max_timeout_seconds: self.options.max_timeout_seconds,
         };
-        run::Policy { limits, contracts: self.contracts() }
+        run::Policy { limits, contracts: self.options.contracts() }
     }
 
     fn reporter(&self) -> Reporter {
@@ -338,13 +334,7 @@ impl Replica {
     }
 
     async fn fetch_options(&self) -> FetchOptions {
-        let api_server = api_server::addresses(&self.client, &self.server).await;
-        FetchOptions {
-            allow: AddressPolicy::new(self.options.allow_address.clone(), api_server),
-            max_download_bytes: self.options.limits.max_download_bytes,
-            proxy: self.options.proxy.clone(),
-            ..FetchOptions::default()
-        }
+        self.options.fetch_options(api_server::addresses(&self.client, &self.server).await)
     }
 
     fn runner(&self) -> anyhow::Result<PathBuf> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::source::{AddressPolicy, FetchOptions};
 use crate::store::Retention;
+use crate::validate::ContractLevels;
 
 /// Options of the operator. In a cluster the chart sets them.
 #[derive(Debug, Clone, clap::Args)]
@@ -141,6 +143,21 @@ impl ControllerOptions {
         per_namespace(self.max_concurrent_runs_per_namespace, self.max_concurrent_runs()).filter(|most| *most > 0)
     }
 
+    /// The contract levels that are served.
+    pub fn contracts(&self) -> ContractLevels {
+        ContractLevels { orchestrator: self.orchestrator_contract.clone() }
+    }
+
+    /// How sources are fetched by an operator whose API server listens at these addresses.
+    pub fn fetch_options(&self, api_server: Vec<SocketAddr>) -> FetchOptions {
+        FetchOptions {
+            allow: AddressPolicy::new(self.allow_address.clone(), api_server),
+            max_download_bytes: self.limits.max_download_bytes,
+            proxy: self.proxy.clone(),
+            ..FetchOptions::default()
+        }
+    }
+
     /// How long outputs of runs are kept.
     pub fn retention(&self) -> Retention {
         Retention { age: Duration::from_secs(self.output_retention_seconds), bytes: self.output_max_total_bytes }
@@ -154,7 +171,40 @@ fn per_namespace(said: Option<u32>, of_all: Option<u32>) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::per_namespace;
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: ControllerOptions,
+    }
+
+    fn options(arguments: &[&str]) -> ControllerOptions {
+        let needed = ["outrigger", "--store=/v", "--action-image=image", "--advertise=192.0.2.1:9443"];
+        Arguments::try_parse_from([&needed, arguments].concat()).map_err(|error| error.to_string()).unwrap().options
+    }
+
+    #[test]
+    fn the_contract_level_that_is_served_is_an_option() {
+        assert_eq!(options(&[]).contracts(), ContractLevels::default());
+        assert_eq!(options(&["--orchestrator-contract=4.24"]).contracts().orchestrator, "4.24");
+    }
+
+    #[test]
+    fn what_bounds_fetching_is_an_option() {
+        let api_server: SocketAddr = "192.0.2.2:6443".parse().unwrap();
+        let default = options(&[]).fetch_options(vec![]);
+        assert_eq!((default.max_download_bytes, default.proxy), (256 << 20, None));
+        let given = options(&["--max-download-bytes=7", "--proxy=http://proxy:3128", "--allow-address=10.0.0.0/8"]);
+        let given = given.fetch_options(vec![api_server]);
+        assert_eq!(given.max_download_bytes, 7);
+        assert_eq!(given.proxy.unwrap().as_str(), "http://proxy:3128/");
+        assert!(given.allow.check("10.0.0.1".parse().unwrap(), Some(443)).is_ok());
+        assert!(given.allow.check(api_server.ip(), Some(6443)).is_err());
+        assert!(default.allow.check("10.0.0.1".parse().unwrap(), Some(443)).is_err());
+    }
 
     #[test]
     fn a_namespace_leaves_places_for_others_unless_somebody_says_otherwise() {

@@ -259,5 +259,8 @@ mod secret_tests;
 #[path = "reconcile_tests.rs"]
 mod tests;
 #[cfg(test)]
+#[path = "reconcile_trust_tests.rs"]
+mod trust_tests;
+#[cfg(test)]
 #[path = "reconcile_volume_tests.rs"]
 mod volume_tests;

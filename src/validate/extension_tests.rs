@@ -174,6 +174,17 @@ fn a_newer_contract_is_incompatible_and_not_a_broken_rule() {
 }
 
 #[test]
+fn the_contract_level_that_counts_is_the_one_that_is_served() {
+    let spec = serde_json::from_value(with("compatibility", json!({"cloudstack": {"minVersion": "4.23"}}))).unwrap();
+    let judged = |level: &str| extension("orch", &spec, &ContractLevels { orchestrator: level.to_owned() });
+    assert!(judged("4.24").is_ok());
+    assert_eq!(
+        judged("4.22").unwrap_err().to_string(),
+        "spec.compatibility.cloudstack.minVersion: the extension needs contract level 4.23, this operator serves 4.22: upgrade the operator"
+    );
+}
+
+#[test]
 fn a_target_directory_hides_nothing_that_a_container_needs() {
     let dir = |dir: &str| check(with("entrypoint", json!({"path": "x", "targetDir": dir})));
     for good in [
