@@ -2,45 +2,90 @@
 
 use std::env;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::http::Uri;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client};
 use tokio::net::lookup_host;
+use tokio::sync::oneshot;
+
+use crate::source::AddressPolicy;
 
 /// The namespace and the name under which the API server publishes where it listens.
 const PUBLISHED: (&str, &str) = ("default", "kubernetes");
 
-/// All that is known to lead to the API server: what `url`, at which this process reaches it, names; the cluster IP that
-/// pods are told of; and the addresses that it publishes itself. What cannot be found out is logged and left out.
-pub(super) async fn addresses(client: &Client, url: &Uri) -> Vec<SocketAddr> {
-    let default_port = if url.scheme_str() == Some("http") { 80 } else { 443 };
-    let mut all = resolved(url.host().unwrap_or_default(), url.port_u16().unwrap_or(default_port)).await;
-    if let (Ok(host), Ok(port)) = (env::var("KUBERNETES_SERVICE_HOST"), env::var("KUBERNETES_SERVICE_PORT")) {
-        all.extend(resolved(&host, port.parse().unwrap_or(default_port)).await);
-    }
-    let (namespace, name) = PUBLISHED;
-    match Api::<EndpointSlice>::namespaced(client.clone(), namespace).get(name).await {
-        Ok(slice) => all.extend(published(&slice)),
-        Err(error) => {
-            tracing::warn!(%error, "EndpointSlice {namespace}/{name}: sources are not kept from what it names")
-        }
-    }
-    all.sort_unstable();
-    all.dedup();
-    all
+/// How long to wait between readings.
+pub(super) struct Pauses {
+    /// After one: nodes of the control plane come and go.
+    after: Duration,
+    /// After the first that failed; doubled with each more.
+    first: Duration,
+    /// At most after one that failed.
+    longest: Duration,
 }
 
-async fn resolved(host: &str, port: u16) -> Vec<SocketAddr> {
-    // a URL has an IPv6 address in brackets
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match lookup_host((host, port)).await {
-        Ok(addresses) => addresses.collect(),
-        Err(error) => {
-            tracing::warn!(%error, host, "looking up the API server: sources are not kept from it");
-            Vec::new()
+impl Default for Pauses {
+    fn default() -> Self {
+        let [after, first, longest] = [600, 1, 60].map(Duration::from_secs);
+        Self { after, first, longest }
+    }
+}
+
+/// Keeps sources from the API server: closes where it listens in `policy`, tells `closed` when that is done for the first time,
+/// and reads it again every few minutes. What was read last counts until the next can be.
+pub(super) async fn keep_closed(
+    client: Client,
+    url: Uri,
+    policy: AddressPolicy,
+    pauses: Pauses,
+    closed: oneshot::Sender<()>,
+) {
+    let (mut closed, mut pause) = (Some(closed), pauses.first);
+    loop {
+        match addresses(&client, &url).await {
+            Ok(addresses) => {
+                policy.close(addresses);
+                if let Some(closed) = closed.take() {
+                    let _ = closed.send(());
+                }
+                pause = pauses.first;
+                tokio::time::sleep(pauses.after).await;
+            }
+            Err(error) => {
+                let fetching_waits = closed.is_some();
+                tracing::warn!(fetching_waits, error = %format!("{error:#}"), "where the API server listens cannot be read");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(pauses.longest);
+            }
         }
     }
+}
+
+/// All that is known to lead to the API server: what `url`, at which this process reaches it, names; the cluster IP that
+/// pods are told of; and the addresses that it publishes itself.
+///
+/// # Errors
+/// If any of it cannot be found out.
+async fn addresses(client: &Client, url: &Uri) -> anyhow::Result<Vec<SocketAddr>> {
+    let default_port = if url.scheme_str() == Some("http") { 80 } else { 443 };
+    let mut all = resolved(url.host().unwrap_or_default(), url.port_u16().unwrap_or(default_port)).await?;
+    if let (Ok(host), Ok(port)) = (env::var("KUBERNETES_SERVICE_HOST"), env::var("KUBERNETES_SERVICE_PORT")) {
+        all.extend(resolved(&host, port.parse().unwrap_or(default_port)).await?);
+    }
+    let (namespace, name) = PUBLISHED;
+    let slice = Api::<EndpointSlice>::namespaced(client.clone(), namespace).get(name).await;
+    all.extend(published(&slice.with_context(|| format!("reading EndpointSlice {namespace}/{name}"))?));
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+async fn resolved(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
+    // a URL has an IPv6 address in brackets
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok(lookup_host((host, port)).await.with_context(|| format!("looking up {host}"))?.collect())
 }
 
 fn published(slice: &EndpointSlice) -> Vec<SocketAddr> {
@@ -59,24 +104,55 @@ mod tests {
     use super::*;
     use crate::fake_api::FakeApi;
 
+    const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+
     fn addresses_of(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn slice(addresses: &[&str]) -> serde_json::Value {
+        let endpoints: Vec<_> = addresses.iter().map(|address| json!({"addresses": [address]})).collect();
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "kubernetes", "namespace": "default"},
+            "ports": [{"name": "https", "port": 6443}], "endpoints": endpoints,
+        })
     }
 
     #[tokio::test]
     async fn the_api_server_is_found_by_its_url_and_by_what_it_publishes() {
         let api = FakeApi::default();
         let url = Uri::from_static("https://[2001:db8::1]:6443");
-        assert_eq!(addresses(&api.client(), &url).await, addresses_of(&["[2001:db8::1]:6443"]));
-        let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": "kubernetes", "namespace": "default"},
-            "ports": [{"name": "https", "port": 6443}],
-            "endpoints": [{"addresses": ["192.0.2.1"]}, {"addresses": ["192.0.2.2"]}],
-        });
-        api.put("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes", slice);
+        let error = addresses(&api.client(), &url).await.unwrap_err();
+        assert!(error.to_string().contains("EndpointSlice default/kubernetes"), "{error:#}");
+        api.put(SLICE, slice(&["192.0.2.1", "192.0.2.2"]));
+        let expected = addresses_of(&["192.0.2.1:6443", "192.0.2.2:6443", "[2001:db8::1]:6443"]);
+        assert_eq!(addresses(&api.client(), &url).await.unwrap(), expected);
         let url = Uri::from_static("https://192.0.2.2");
         let expected = addresses_of(&["192.0.2.1:6443", "192.0.2.2:443", "192.0.2.2:6443"]);
-        assert_eq!(addresses(&api.client(), &url).await, expected);
+        assert_eq!(addresses(&api.client(), &url).await.unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn fetching_waits_until_the_api_server_is_closed_and_what_comes_later_is_closed_too() {
+        let (api, policy) = (FakeApi::default(), AddressPolicy::new(vec!["10.0.0.0/8".parse().unwrap()], vec![]));
+        let is_closed = |address: &str| policy.check(address.parse().unwrap(), Some(6443)).is_err();
+        let (tell, mut closed) = oneshot::channel();
+        let url = Uri::from_static("https://10.0.0.1:6443");
+        let soon = Duration::from_millis(2);
+        let pauses = Pauses { after: soon, first: soon, longest: soon };
+        tokio::spawn(keep_closed(api.client(), url, policy.clone(), pauses, tell));
+        tokio::time::sleep(soon * 10).await;
+        assert!(closed.try_recv().is_err(), "the slice cannot be read");
+        api.put(SLICE, slice(&["10.0.0.1", "10.0.0.2"]));
+        (&mut closed).await.unwrap();
+        assert!(is_closed("10.0.0.2") && !is_closed("10.0.0.3"));
+        api.put(SLICE, slice(&["10.0.0.1", "10.0.0.3"]));
+        while !is_closed("10.0.0.3") {
+            tokio::time::sleep(soon).await;
+        }
+        api.remove(SLICE);
+        tokio::time::sleep(soon * 10).await;
+        assert!(is_closed("10.0.0.3"), "what was read last counts");
     }
 }

@@ -40,7 +40,7 @@ use crate::serve::health::{self, Readiness};
 use crate::serve::keys::{self, Keys};
 use crate::serve::turns::in_turn;
 use crate::serve::{issue, tls};
-use crate::source::{FetchOptions, Fetcher};
+use crate::source::Fetcher;
 use crate::store::{LazyStore, Outputs};
 use crate::telemetry::{self, Metrics};
 use crate::validate::RunLimits;
@@ -197,13 +197,15 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         let may_write = may_write.clone();
         move || may_write()
     }));
+    let fetching = options.fetch_options();
+    let policy = fetching.allow.clone();
     let context = Arc::new(extension::Context {
         client: replica.client.clone(),
         namespace: options.namespace.clone(),
         may_write,
         store: store.clone(),
         volume: Default::default(),
-        fetcher: Fetcher::new(replica.fetch_options().await)?,
+        fetcher: Fetcher::new(fetching)?,
         fetches: Semaphore::new(options.extension_concurrency.into()),
         listings: Semaphore::new(LISTINGS),
         limits: options.limits.limits(),
@@ -216,6 +218,9 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
     let mut helpers = JoinSet::new();
     let (extensions, watching) = extension::watch(&replica.client);
     helpers.spawn(watching);
+    let (tell_closed, closed) = oneshot::channel();
+    let (client, server) = (replica.client.clone(), replica.server.clone());
+    helpers.spawn(api_server::keep_closed(client, server, policy, Default::default(), tell_closed));
     let outputs = Outputs::beside(store.clone());
     let (tell_tried, tried) = oneshot::channel();
     helpers.spawn(volume::open(store.clone(), outputs.clone(), tell_tried));
@@ -229,7 +234,8 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         extension::collect_until(context.clone(), shutdown()),
         async {
             tokio::select! {
-                _ = tokio::time::timeout(LONGEST_SWEEP, tried) => {}
+                // Nothing is fetched before it is known where the API server listens.
+                _ = async { tokio::join!(tokio::time::timeout(LONGEST_SWEEP, tried), closed) } => {}
                 () = shutdown() => {}
             }
             let watched = (extensions.cache, extensions.applied);
@@ -331,10 +337,6 @@ impl Replica {
 
     fn reporter(&self) -> Reporter {
         Reporter { controller: MANAGER.to_owned(), instance: self.options.identity.clone() }
-    }
-
-    async fn fetch_options(&self) -> FetchOptions {
-        self.options.fetch_options(api_server::addresses(&self.client, &self.server).await)
     }
 
     fn runner(&self) -> anyhow::Result<PathBuf> {

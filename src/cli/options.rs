@@ -148,10 +148,10 @@ impl ControllerOptions {
         ContractLevels { orchestrator: self.orchestrator_contract.clone() }
     }
 
-    /// How sources are fetched by an operator whose API server listens at these addresses.
-    pub fn fetch_options(&self, api_server: Vec<SocketAddr>) -> FetchOptions {
+    /// How sources are fetched. Where the API server listens is not known yet.
+    pub fn fetch_options(&self) -> FetchOptions {
         FetchOptions {
-            allow: AddressPolicy::new(self.allow_address.clone(), api_server),
+            allow: AddressPolicy::new(self.allow_address.clone(), vec![]),
             max_download_bytes: self.limits.max_download_bytes,
             proxy: self.proxy.clone(),
             ..FetchOptions::default()
@@ -194,15 +194,13 @@ mod tests {
 
     #[test]
     fn what_bounds_fetching_is_an_option() {
-        let api_server: SocketAddr = "192.0.2.2:6443".parse().unwrap();
-        let default = options(&[]).fetch_options(vec![]);
+        let default = options(&[]).fetch_options();
         assert_eq!((default.max_download_bytes, default.proxy), (256 << 20, None));
         let given = options(&["--max-download-bytes=7", "--proxy=http://proxy:3128", "--allow-address=10.0.0.0/8"]);
-        let given = given.fetch_options(vec![api_server]);
+        let given = given.fetch_options();
         assert_eq!(given.max_download_bytes, 7);
         assert_eq!(given.proxy.unwrap().as_str(), "http://proxy:3128/");
         assert!(given.allow.check("10.0.0.1".parse().unwrap(), Some(443)).is_ok());
-        assert!(given.allow.check(api_server.ip(), Some(6443)).is_err());
         assert!(default.allow.check("10.0.0.1".parse().unwrap(), Some(443)).is_err());
     }
 

@@ -1,6 +1,7 @@
 //! Which addresses may be dialled: the filter against requests forged through a URL.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ipnet::IpNet;
 
@@ -12,7 +13,8 @@ use ipnet::IpNet;
 #[derive(Debug, Clone, Default)]
 pub struct AddressPolicy {
     allow: Vec<IpNet>,
-    api_server: Vec<SocketAddr>,
+    /// Shared by all clones: what is read of it later counts for whoever fetches already.
+    api_server: Arc<RwLock<Vec<SocketAddr>>>,
 }
 
 /// An address that may not be dialled.
@@ -67,7 +69,12 @@ impl AddressPolicy {
     /// The default policy, with the ranges in `allow` opened. Where the API server listens stays closed whatever `allow`
     /// says; other ports of its addresses, such as those of a node that serves more, are judged as any.
     pub fn new(allow: Vec<IpNet>, api_server: Vec<SocketAddr>) -> Self {
-        Self { allow, api_server }
+        Self { allow, api_server: Arc::new(RwLock::new(api_server)) }
+    }
+
+    /// Close these addresses of the API server from now on, in place of those that were known, for all clones of this policy.
+    pub fn close(&self, api_server: Vec<SocketAddr>) {
+        *self.api_server.write().unwrap_or_else(PoisonError::into_inner) = api_server;
     }
 
     /// Whether `port` of `address` may be dialled; without a port, whether every port may. An IPv4 address within an IPv6
@@ -81,7 +88,7 @@ impl AddressPolicy {
         let is_closed = |closed: &SocketAddr| {
             closed.ip().to_canonical() == canonical && port.is_none_or(|port| port == closed.port())
         };
-        if self.api_server.iter().any(is_closed) {
+        if self.api_server.read().unwrap_or_else(PoisonError::into_inner).iter().any(is_closed) {
             return denied(AddressKind::ApiServer);
         }
         if let IpAddr::V6(v6) = canonical
