@@ -17,10 +17,11 @@ const MARKER: &str = ".outrigger-tree";
 /// What the operator does, as its own user.
 fn operate(volume: &Path, part: &str) {
     let store = Store::open(volume).unwrap();
-    let digest = match part {
-        "install" => return drop(install(&store, CONTENT, 100).unwrap()),
-        _ => store.trees().unwrap()[0],
-    };
+    if part == "install" {
+        install(&store, CONTENT, 100).unwrap();
+        return;
+    }
+    let digest = store.trees().unwrap()[0];
     let (tree, store_directory) = (volume.join(tree_subpath(&digest)), volume.join("extensions/.store"));
     let close = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     let damaged = |expected: &str| {
