@@ -75,8 +75,9 @@ async fn addresses(client: &Client, url: &Uri) -> anyhow::Result<Vec<SocketAddr>
         all.extend(resolved(&host, port.parse().unwrap_or(default_port)).await?);
     }
     let (namespace, name) = PUBLISHED;
-    let slice = Api::<EndpointSlice>::namespaced(client.clone(), namespace).get(name).await;
-    all.extend(published(&slice.with_context(|| format!("reading EndpointSlice {namespace}/{name}"))?));
+    let slice = Api::<EndpointSlice>::namespaced(client.clone(), namespace).get_opt(name).await;
+    // There is none where the API server is told not to publish itself.
+    all.extend(slice.with_context(|| format!("reading EndpointSlice {namespace}/{name}"))?.iter().flat_map(published));
     all.sort_unstable();
     all.dedup();
     Ok(all)
@@ -99,6 +100,10 @@ fn published(slice: &EndpointSlice) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::http::StatusCode;
     use serde_json::json;
 
     use super::*;
@@ -123,14 +128,16 @@ mod tests {
     async fn the_api_server_is_found_by_its_url_and_by_what_it_publishes() {
         let api = FakeApi::default();
         let url = Uri::from_static("https://[2001:db8::1]:6443");
-        let error = addresses(&api.client(), &url).await.unwrap_err();
-        assert!(error.to_string().contains("EndpointSlice default/kubernetes"), "{error:#}");
+        assert_eq!(addresses(&api.client(), &url).await.unwrap(), addresses_of(&["[2001:db8::1]:6443"]));
         api.put(SLICE, slice(&["192.0.2.1", "192.0.2.2"]));
         let expected = addresses_of(&["192.0.2.1:6443", "192.0.2.2:6443", "[2001:db8::1]:6443"]);
         assert_eq!(addresses(&api.client(), &url).await.unwrap(), expected);
         let url = Uri::from_static("https://192.0.2.2");
         let expected = addresses_of(&["192.0.2.1:6443", "192.0.2.2:443", "192.0.2.2:6443"]);
         assert_eq!(addresses(&api.client(), &url).await.unwrap(), expected);
+        api.before(|_, _, _| Some(StatusCode::FORBIDDEN));
+        let error = addresses(&api.client(), &url).await.unwrap_err();
+        assert!(error.to_string().contains("EndpointSlice default/kubernetes"), "{error:#}");
     }
 
     #[tokio::test]
@@ -140,18 +147,22 @@ mod tests {
         let (tell, mut closed) = oneshot::channel();
         let url = Uri::from_static("https://10.0.0.1:6443");
         let soon = Duration::from_millis(2);
+        let is_down = Arc::new(AtomicBool::new(true));
+        let down = is_down.clone();
+        api.before(move |_, _, _| down.load(Ordering::SeqCst).then_some(StatusCode::INTERNAL_SERVER_ERROR));
+        api.put(SLICE, slice(&["10.0.0.1", "10.0.0.2"]));
         let pauses = Pauses { after: soon, first: soon, longest: soon };
         tokio::spawn(keep_closed(api.client(), url, policy.clone(), pauses, tell));
         tokio::time::sleep(soon * 10).await;
         assert!(closed.try_recv().is_err(), "the slice cannot be read");
-        api.put(SLICE, slice(&["10.0.0.1", "10.0.0.2"]));
+        is_down.store(false, Ordering::SeqCst);
         (&mut closed).await.unwrap();
         assert!(is_closed("10.0.0.2") && !is_closed("10.0.0.3"));
         api.put(SLICE, slice(&["10.0.0.1", "10.0.0.3"]));
         while !is_closed("10.0.0.3") {
             tokio::time::sleep(soon).await;
         }
-        api.remove(SLICE);
+        is_down.store(true, Ordering::SeqCst);
         tokio::time::sleep(soon * 10).await;
         assert!(is_closed("10.0.0.3"), "what was read last counts");
     }
