@@ -23,7 +23,7 @@ pub mod entrypoint;
 pub mod execute;
 pub mod forward;
 pub mod life;
-mod log;
+pub mod log;
 pub mod memory;
 pub mod pipe;
 pub mod process;
