@@ -206,7 +206,8 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         store: store.clone(),
         volume: Default::default(),
         fetcher: Fetcher::new(fetching)?,
-        fetches: Semaphore::new(options.extension_concurrency.into()),
+        // Nothing is fetched before it is known where the API server listens.
+        fetches: Semaphore::new(0),
         listings: Semaphore::new(LISTINGS),
         limits: options.limits.limits(),
         contracts: options.contracts(),
@@ -221,6 +222,14 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
     let (tell_closed, closed) = oneshot::channel();
     let (client, server) = (replica.client.clone(), replica.server.clone());
     helpers.spawn(api_server::keep_closed(client, server, policy, Default::default(), tell_closed));
+    helpers.spawn({
+        let (context, turns) = (context.clone(), options.extension_concurrency.into());
+        async move {
+            if closed.await.is_ok() {
+                context.fetches.add_permits(turns);
+            }
+        }
+    });
     let outputs = Outputs::beside(store.clone());
     let (tell_tried, tried) = oneshot::channel();
     helpers.spawn(volume::open(store.clone(), outputs.clone(), tell_tried));
@@ -234,8 +243,7 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
         extension::collect_until(context.clone(), shutdown()),
         async {
             tokio::select! {
-                // Nothing is fetched before it is known where the API server listens.
-                _ = async { tokio::join!(tokio::time::timeout(LONGEST_SWEEP, tried), closed) } => {}
+                _ = tokio::time::timeout(LONGEST_SWEEP, tried) => {}
                 () = shutdown() => {}
             }
             let watched = (extensions.cache, extensions.applied);
