@@ -4,6 +4,7 @@ use kube::ResourceExt as _;
 
 use super::context::Context;
 use super::failure::{Failure, Stage};
+use super::plan;
 use super::status::Before;
 use super::volume::{Amount, on_volume, store_failure};
 use crate::api::OrchestratorExtension;
@@ -23,8 +24,10 @@ pub struct Looked {
 pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Looked {
     let of = |before| Looked { before, unusable: None };
     let artifact = extension.status.as_ref().and_then(|status| status.artifact.as_ref());
-    // Staging says what is wrong with the volume, before a source is asked.
-    let Some(artifact) = artifact else { return of(Before::Nothing) };
+    // Staging says what is wrong with the volume before the source is asked, but not before the server of a linked manifest is.
+    if artifact.is_none() && extension.spec.manifest_url.is_none() {
+        return of(Before::Nothing);
+    }
     // Reading whole trees may take long: that the volume answers at all is soon known.
     let name = ExtensionName::parse(&extension.name_any()).ok();
     let asked = move |store: &Store| match name.map(|name| store.linked(&name)).transpose() {
@@ -37,16 +40,32 @@ pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Looke
         Ok(linked) => linked,
         Err(failure) => return Looked { before: Before::Unreadable(failure.message.clone()), unusable: Some(failure) },
     };
+    let Some(artifact) = artifact else { return of(Before::Nothing) };
     let Ok(tree) = artifact.tree_digest.parse::<Digest>() else {
         return of(Before::Broken(format!("status names a tree {:?} that is no digest", artifact.tree_digest)));
     };
     let led = context.memory(extension.metadata.uid.as_deref().unwrap_or_default()).led;
     let astray = linked.and_then(|linked| astray(&extension.name_any(), linked, &tree, led.as_ref()));
     match on_volume(context, extension, Amount::Trees, move |store| store.verify(&tree)).await {
-        Ok(Ok(())) => of(astray.map_or(Before::Intact, Before::Broken)),
+        Ok(Ok(())) => match astray {
+            None => of(Before::Intact),
+            Some(what) => {
+                lead_back(extension, context, tree).await;
+                of(Before::Broken(what))
+            }
+        },
         Ok(Err(error)) if error.is_damage() => of(Before::Broken(error.to_string())),
         Ok(Err(error)) => of(Before::Unreadable(error.to_string())),
         Err(failure) => Looked { before: Before::Unreadable(failure.message.clone()), unusable: Some(failure) },
+    }
+}
+
+/// Leads the link back to the tree that status names, which is whole: for that no source is needed. Why it cannot be done,
+/// installing will say.
+async fn lead_back(extension: &OrchestratorExtension, context: &Context, tree: Digest) {
+    let Ok(name) = ExtensionName::parse(&extension.name_any()) else { return };
+    if !plan::is_suspended(&extension.spec) {
+        let _ = on_volume(context, extension, Amount::Little, move |store| store.link(&name, &tree)).await;
     }
 }
 

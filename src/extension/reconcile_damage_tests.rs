@@ -154,6 +154,18 @@ async fn a_link_that_was_removed_or_leads_to_another_tree_is_led_back_and_told_o
 }
 
 #[tokio::test]
+async fn a_link_is_led_back_to_a_whole_tree_also_while_its_source_is_away() {
+    let fixture = Fixture::installed().await;
+    lead_astray(&fixture, None);
+    fixture.api.remove(CONFIG_MAP);
+    fixture.look().await;
+    assert_eq!(fixture.script(), "#!/bin/sh\necho one\n");
+    assert_eq!(fixture.shown("Ready"), "False NotFound");
+    fixture.look().await;
+    assert_eq!(fixture.shown("Installed"), "True Succeeded");
+}
+
+#[tokio::test]
 async fn a_link_of_a_suspended_extension_that_leads_nowhere_is_said_and_left() {
     let fixture = Fixture::installed().await;
     let mut spec = serde_json::to_value(fixture.extension().spec).unwrap();

@@ -116,13 +116,16 @@ async fn nothing_is_downloaded_while_the_volume_takes_nothing() {
     let server = Server::start(|_| bytes(archive(b"#!/bin/sh\n"))).await;
     let mut fixture = Fixture::new();
     let source = json!({"type": "archive", "url": server.url("/x.tar")});
-    fixture.apply(json!({"source": source, "entrypoint": {"path": "run.sh"}}));
+    fixture.apply(json!({"source": source.clone(), "entrypoint": {"path": "run.sh"}}));
     fixture.look().await;
     fixture.context.store.open().unwrap();
     fixture.restart(|_| false);
     fixture.look().await;
     assert_eq!(fixture.shown("Ready"), "False StoreFailed");
     std::fs::rename(fixture.directory.path().join("extensions"), fixture.directory.path().join("away")).unwrap();
+    fixture.look().await;
+    assert_eq!(fixture.shown("Ready"), "False StoreFailed");
+    fixture.apply(json!({"source": source, "manifestURL": server.url("/m.yaml"), "entrypoint": {"path": "run.sh"}}));
     fixture.look().await;
     assert_eq!(fixture.shown("Ready"), "False StoreFailed");
     assert!(server.seen().is_empty());
