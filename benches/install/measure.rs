@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Api, ApiResource, Object, Patch, PatchParams};
+use kube::api::{Api, ApiResource, Object};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use outrigger::api::OrchestratorExtension;
@@ -21,7 +21,7 @@ use crate::controller::Controller;
 use crate::floor::Floor;
 use crate::requests::{Requests, counted};
 use crate::server::SourceServer;
-use crate::world::{World, name};
+use crate::world::{World, name, patch_each};
 
 /// Longest wait for all to be Ready.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -147,9 +147,7 @@ pub async fn installs(
 /// Deletes the extensions without the controller, which would delete files for them.
 async fn forget(client: &Client, world: &World, controller: Controller) -> anyhow::Result<()> {
     controller.stop().await?;
-    world.delete_webhooks(client).await?;
-    world.let_go(client).await?;
-    world.delete_extensions(client).await
+    world.forget(client).await
 }
 
 /// Waits until nothing is written any more: events follow the status, at a bounded rate. What was requested by then.
@@ -169,13 +167,8 @@ async fn settle(client: &Client, floor: &Floor) -> anyhow::Result<Requests> {
 }
 
 async fn set_interval(client: &Client, world: &World) -> anyhow::Result<()> {
-    let api: Api<OrchestratorExtension> = Api::all(client.clone());
-    let patch = Patch::Merge(json!({"spec": {"interval": format!("{}s", INTERVAL.as_secs())}}));
-    let patched = futures::stream::iter(0..world.count).map(|number| {
-        let (api, patch) = (&api, &patch);
-        async move { api.patch(&name(number), &PatchParams::default(), patch).await.map(drop) }
-    });
-    Ok(patched.buffer_unordered(10).try_collect::<()>().await?)
+    let patch = json!({"spec": {"interval": format!("{}s", INTERVAL.as_secs())}});
+    patch_each(client, (0..world.count).map(name), patch).await
 }
 
 /// An extension as far as it is looked at: reading more would take from what is measured.

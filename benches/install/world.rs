@@ -17,7 +17,7 @@ use kube::runtime::wait::{Condition, await_condition, conditions};
 use kube::{Client, Resource};
 use outrigger::api::OrchestratorExtension;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::server::SourceServer;
@@ -106,18 +106,18 @@ impl World {
         Ok(())
     }
 
-    /// Deletes the webhooks of a controller that has ended: without it nothing could be created.
-    pub async fn delete_webhooks(&self, client: &Client) -> anyhow::Result<()> {
+    /// Deletes what a controller that has ended has left: its webhooks, which nobody answers any more, and all extensions.
+    pub async fn forget(&self, client: &Client) -> anyhow::Result<()> {
         delete::<ValidatingWebhookConfiguration>(client, "outrigger").await?;
-        delete::<MutatingWebhookConfiguration>(client, "outrigger").await
+        delete::<MutatingWebhookConfiguration>(client, "outrigger").await?;
+        self.let_go(client).await?;
+        self.delete_extensions(client).await
     }
 
     /// Deletes everything, the controller's webhooks included.
     pub async fn finish(self, client: &Client) -> anyhow::Result<()> {
-        self.delete_webhooks(client).await?;
+        self.forget(client).await?;
         delete::<ClusterRoleBinding>(client, NAMESPACE).await?;
-        self.let_go(client).await?;
-        self.delete_extensions(client).await?;
         delete::<Namespace>(client, NAMESPACE).await?;
         if !self.made_definitions {
             return Ok(());
@@ -148,21 +148,27 @@ impl World {
     }
 
     /// Takes the finalizers off what a controller that has ended has left.
-    pub async fn let_go(&self, client: &Client) -> anyhow::Result<()> {
+    async fn let_go(&self, client: &Client) -> anyhow::Result<()> {
         let api: Api<OrchestratorExtension> = Api::all(client.clone());
-        let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
         let left = api.list_metadata(&ListParams::default()).await?.items.into_iter().map(|left| left.metadata);
         let left = left.filter(|metadata| metadata.finalizers.as_ref().is_some_and(|held| !held.is_empty()));
-        let patched = futures::stream::iter(left).map(|metadata| {
-            let (api, none) = (&api, &none);
-            async move { api.patch(&metadata.name.unwrap_or_default(), &PatchParams::default(), none).await.map(drop) }
-        });
-        Ok(patched.buffer_unordered(10).try_collect::<()>().await?)
+        let names = left.map(|metadata| metadata.name.unwrap_or_default());
+        patch_each(client, names, json!({"metadata": {"finalizers": null}})).await
     }
 
     fn resources(&self) -> PathBuf {
         self.dir.join("resources.yaml")
     }
+}
+
+/// Changes extensions, ten at a time.
+pub async fn patch_each(client: &Client, names: impl Iterator<Item = String>, patch: Value) -> anyhow::Result<()> {
+    let (api, patch) = (Api::<OrchestratorExtension>::all(client.clone()), Patch::Merge(patch));
+    let patched = futures::stream::iter(names).map(|name| {
+        let (api, patch) = (&api, &patch);
+        async move { api.patch(&name, &PatchParams::default(), patch).await.map(drop) }
+    });
+    Ok(patched.buffer_unordered(10).try_collect::<()>().await?)
 }
 
 /// The controller's ServiceAccount. It may do everything: what it may do costs the API server nothing to speak of.
