@@ -9,7 +9,6 @@ use axum::http::Uri;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client};
 use tokio::net::lookup_host;
-use tokio::sync::oneshot;
 
 use crate::source::AddressPolicy;
 
@@ -33,14 +32,14 @@ impl Default for Pauses {
     }
 }
 
-/// Keeps sources from the API server: closes where it listens in `policy`, tells `closed` when that is done for the first time,
+/// Keeps sources from the API server: closes where it listens in `policy`, calls `closed` when that is done for the first time,
 /// and reads it again every few minutes. What was read last counts until the next can be.
 pub(super) async fn keep_closed(
     client: Client,
     url: Uri,
     policy: AddressPolicy,
     pauses: Pauses,
-    closed: oneshot::Sender<()>,
+    closed: impl FnOnce(),
 ) {
     let (mut closed, mut pause) = (Some(closed), pauses.first);
     loop {
@@ -48,7 +47,7 @@ pub(super) async fn keep_closed(
             Ok(addresses) => {
                 policy.close(addresses);
                 if let Some(closed) = closed.take() {
-                    let _ = closed.send(());
+                    closed();
                 }
                 pause = pauses.first;
                 tokio::time::sleep(pauses.after).await;
@@ -105,6 +104,7 @@ mod tests {
 
     use axum::http::StatusCode;
     use serde_json::json;
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::fake_api::FakeApi;
@@ -152,7 +152,7 @@ mod tests {
         api.before(move |_, _, _| down.load(Ordering::SeqCst).then_some(StatusCode::INTERNAL_SERVER_ERROR));
         api.put(SLICE, slice(&["10.0.0.1", "10.0.0.2"]));
         let pauses = Pauses { after: soon, first: soon, longest: soon };
-        tokio::spawn(keep_closed(api.client(), url, policy.clone(), pauses, tell));
+        tokio::spawn(keep_closed(api.client(), url, policy.clone(), pauses, move || tell.send(()).unwrap()));
         tokio::time::sleep(soon * 10).await;
         assert!(closed.try_recv().is_err(), "the slice cannot be read");
         is_down.store(false, Ordering::SeqCst);

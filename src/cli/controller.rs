@@ -219,17 +219,12 @@ async fn lead(replica: Arc<Replica>, leadership: Leadership) -> anyhow::Result<(
     let mut helpers = JoinSet::new();
     let (extensions, watching) = extension::watch(&replica.client);
     helpers.spawn(watching);
-    let (tell_closed, closed) = oneshot::channel();
-    let (client, server) = (replica.client.clone(), replica.server.clone());
-    helpers.spawn(api_server::keep_closed(client, server, policy, Default::default(), tell_closed));
-    helpers.spawn({
+    let may_fetch = {
         let (context, turns) = (context.clone(), options.extension_concurrency.into());
-        async move {
-            if closed.await.is_ok() {
-                context.fetches.add_permits(turns);
-            }
-        }
-    });
+        move || context.fetches.add_permits(turns)
+    };
+    let (client, server) = (replica.client.clone(), replica.server.clone());
+    helpers.spawn(api_server::keep_closed(client, server, policy, Default::default(), may_fetch));
     let outputs = Outputs::beside(store.clone());
     let (tell_tried, tried) = oneshot::channel();
     helpers.spawn(volume::open(store.clone(), outputs.clone(), tell_tried));
