@@ -77,6 +77,13 @@ impl Fixture {
         self.api.put(EXTENSION, object);
     }
 
+    /// Applies the extension with a field of its spec changed.
+    pub fn set(&self, field: &str, value: Value) {
+        let mut spec = serde_json::to_value(self.extension().spec).unwrap();
+        spec[field] = value;
+        self.apply(spec);
+    }
+
     /// Makes the ConfigMap's script print `text`.
     pub fn serve(&self, text: &str) {
         self.serve_files(json!({"run.sh": format!("#!/bin/sh\necho {text}\n")}));

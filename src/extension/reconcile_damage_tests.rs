@@ -76,9 +76,7 @@ async fn damage_that_cannot_be_repaired_is_told_once() {
 #[tokio::test]
 async fn a_pinned_revision_is_repaired_from_a_source_that_still_has_it_and_else_says_so() {
     let fixture = Fixture::installed().await;
-    let mut spec = serde_json::to_value(fixture.extension().spec).unwrap();
-    spec["revision"] = fixture.status()["artifact"]["treeDigest"].clone();
-    fixture.apply(spec);
+    fixture.set("revision", fixture.status()["artifact"]["treeDigest"].clone());
     fixture.damage();
     fixture.look().await;
     assert_eq!((fixture.shown("Ready"), fixture.script()), ("True Succeeded".into(), "#!/bin/sh\necho one\n".into()));
@@ -104,9 +102,7 @@ async fn a_pinned_revision_is_repaired_from_a_source_that_still_has_it_and_else_
 #[tokio::test]
 async fn damage_of_a_suspended_extension_is_told_once() {
     let fixture = Fixture::installed().await;
-    let mut spec = serde_json::to_value(fixture.extension().spec).unwrap();
-    spec["suspend"] = true.into();
-    fixture.apply(spec);
+    fixture.set("suspend", true.into());
     fixture.damage();
     fixture.look().await;
     fixture.events().await;
@@ -168,9 +164,7 @@ async fn a_link_is_led_back_to_a_whole_tree_also_while_its_source_is_away() {
 #[tokio::test]
 async fn a_link_of_a_suspended_extension_that_leads_nowhere_is_said_and_left() {
     let fixture = Fixture::installed().await;
-    let mut spec = serde_json::to_value(fixture.extension().spec).unwrap();
-    spec["suspend"] = true.into();
-    fixture.apply(spec);
+    fixture.set("suspend", true.into());
     lead_astray(&fixture, None);
     fixture.look().await;
     assert_eq!(

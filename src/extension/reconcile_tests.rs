@@ -174,9 +174,7 @@ async fn what_the_fetched_manifest_asks_for_in_vain_is_said_of_compatibility_wit
     );
     assert!(fixture.message("Ready").starts_with("manifest.yaml:6:"), "{}", fixture.message("Ready"));
     // what the resource itself asks for in vain is known before anything is fetched
-    let mut spec = serde_json::to_value(fixture.extension().spec).unwrap();
-    spec["compatibility"] = json!({"cloudstack": {"minVersion": "99.0"}});
-    fixture.apply(spec);
+    fixture.set("compatibility", json!({"cloudstack": {"minVersion": "99.0"}}));
     fixture.look().await;
     assert_eq!(
         (fixture.shown("SourceFetched"), fixture.shown("Compatible")),
