@@ -23,6 +23,8 @@ pub struct Looked {
 /// Looks at the tree that status names, and at the link that leads there.
 pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Looked {
     let of = |before| Looked { before, unusable: None };
+    let unusable =
+        |failure: Failure| Looked { before: Before::Unreadable(failure.message.clone()), unusable: Some(failure) };
     let artifact = extension.status.as_ref().and_then(|status| status.artifact.as_ref());
     // Staging says what is wrong with the volume before the source is asked, but not before the server of a linked manifest is.
     if artifact.is_none() && extension.spec.manifest_url.is_none() {
@@ -30,7 +32,8 @@ pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Looke
     }
     // Reading whole trees may take long: that the volume answers at all is soon known.
     let name = ExtensionName::parse(&extension.name_any()).ok();
-    let asked = move |store: &Store| match name.map(|name| store.linked(&name)).transpose() {
+    let asked_for = name.clone();
+    let asked = move |store: &Store| match asked_for.map(|name| store.linked(&name)).transpose() {
         Ok(linked) => Ok(linked),
         // Installing says what is in the way, and where.
         Err(StoreError::ForeignFile { .. }) => Ok(None),
@@ -38,35 +41,33 @@ pub async fn look(extension: &OrchestratorExtension, context: &Context) -> Looke
     };
     let linked = match on_volume(context, extension, Amount::Little, asked).await.and_then(|answer| answer) {
         Ok(linked) => linked,
-        Err(failure) => return Looked { before: Before::Unreadable(failure.message.clone()), unusable: Some(failure) },
+        Err(failure) => return unusable(failure),
     };
     let Some(artifact) = artifact else { return of(Before::Nothing) };
     let Ok(tree) = artifact.tree_digest.parse::<Digest>() else {
         return of(Before::Broken(format!("status names a tree {:?} that is no digest", artifact.tree_digest)));
     };
-    let led = context.memory(extension.metadata.uid.as_deref().unwrap_or_default()).led;
+    let led = context.remember(extension.metadata.uid.as_deref().unwrap_or_default(), |memory| memory.led);
     let astray = linked.and_then(|linked| astray(&extension.name_any(), linked, &tree, led.as_ref()));
     match on_volume(context, extension, Amount::Trees, move |store| store.verify(&tree)).await {
         Ok(Ok(())) => match astray {
             None => of(Before::Intact),
             Some(what) => {
-                lead_back(extension, context, tree).await;
+                lead_back(extension, context, name, tree).await;
                 of(Before::Broken(what))
             }
         },
         Ok(Err(error)) if error.is_damage() => of(Before::Broken(error.to_string())),
         Ok(Err(error)) => of(Before::Unreadable(error.to_string())),
-        Err(failure) => Looked { before: Before::Unreadable(failure.message.clone()), unusable: Some(failure) },
+        Err(failure) => unusable(failure),
     }
 }
 
 /// Leads the link back to the tree that status names, which is whole: for that no source is needed. Why it cannot be done,
 /// installing will say.
-async fn lead_back(extension: &OrchestratorExtension, context: &Context, tree: Digest) {
-    let Ok(name) = ExtensionName::parse(&extension.name_any()) else { return };
-    if !plan::is_suspended(&extension.spec) {
-        let _ = on_volume(context, extension, Amount::Little, move |store| store.link(&name, &tree)).await;
-    }
+async fn lead_back(extension: &OrchestratorExtension, context: &Context, name: Option<ExtensionName>, tree: Digest) {
+    let Some(name) = name.filter(|_| !plan::is_suspended(&extension.spec)) else { return };
+    let _ = on_volume(context, extension, Amount::Little, move |store| store.link(&name, &tree)).await;
 }
 
 /// What is wrong with a link to `linked`, if status names `tree`. Status may be behind `led`, to which this process has led the

@@ -94,14 +94,13 @@ async fn look_after(extension: &OrchestratorExtension, context: &Context) -> Res
     }
 
     let requested_at = object(extension).requested_at;
-    let postponed = context.memory(uid(extension)).postponed;
+    let postponed = context.remember(uid(extension), |memory| {
+        memory.postponed.as_ref().and_then(|postponed| postponed.failure(requested_at, Instant::now()))
+    });
     let intent = match (plan::intent(extension, &context.contracts, context.require_verification), unusable) {
         (Err(failure), _) | (Ok(Intent::Restore(_) | Intent::Follow), Some(failure)) => Err(Err(failure)),
         (Ok(Intent::Leave), _) => Err(Ok(Applied::Suspended)),
-        (Ok(intent), None) => match postponed.and_then(|postponed| postponed.failure(requested_at, Instant::now())) {
-            Some(failure) => Err(Err(failure)),
-            None => Ok(intent),
-        },
+        (Ok(intent), None) => postponed.map_or(Ok(intent), |failure| Err(Err(failure))),
     };
     let intent = match intent {
         Ok(intent) => intent,

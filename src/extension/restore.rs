@@ -68,10 +68,10 @@ async fn repair(
 ) -> Result<(), Failure> {
     let inputs = dereference::inputs(extension, context).await?;
     let wanted = plan::wanted(&inputs.source, inputs.config_map.as_ref(), inputs.keys.clone())?;
-    let repaired = refetch(extension, context, &inputs, wanted, pair).await;
-    let repaired = repaired.map_err(|failure| failure.masked(inputs.credentials.as_ref()))?;
     let failed = |why| not_whole(pair, &format!("{damage}, and cannot be repaired: {why}"));
-    repaired.map_err(|why| failed(why).masked(inputs.credentials.as_ref()))
+    let repaired = refetch(extension, context, &inputs, wanted, pair).await;
+    let repaired = repaired.and_then(|repaired| repaired.map_err(failed));
+    repaired.map_err(|failure| failure.masked(inputs.credentials.as_ref()))
 }
 
 /// The pair's effective manifest: of what is installed status has it, of former pairs the volume.
