@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use super::output;
 use crate::action::printable;
 use crate::store::layout::EXTENSIONS;
-use crate::store::{ExtensionName, NamedLink, Store};
+use crate::store::{ExtensionName, NamedLink, Store, StoreError};
 
 /// What to do with the volume.
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 fn verify(root: &Path) -> anyhow::Result<()> {
     let store = Store::reading(root);
-    let trees = store.trees().with_context(|| format!("reading the store at {}", root.display()))?;
+    // An operator may be at work meanwhile: a tree is there before a link leads to it, and what nothing leads to is taken away.
+    let links = store.links().with_context(|| format!("reading the store at {}", root.display()))?;
+    let trees = store.trees()?;
     let (mut found, mut bad) = (0, 0);
     let mut say = |what: &str, problem: Option<String>| {
         found += 1;
@@ -51,13 +53,18 @@ fn verify(root: &Path) -> anyhow::Result<()> {
         }
     };
     for tree in &trees {
-        say(&tree.to_string(), store.check(tree).err().map(|error| error.to_string()));
+        match store.check(tree) {
+            Err(StoreError::NoSuchTree { .. }) => {}
+            checked => say(&tree.to_string(), checked.err().map(|error| error.to_string())),
+        }
     }
     for manifest in store.manifests()? {
         let lost = store.manifest(&manifest)?.is_none();
-        say(&format!("manifest {manifest}"), lost.then(|| "it was changed on the volume".to_owned()));
+        if !lost || store.manifests()?.contains(&manifest) {
+            say(&format!("manifest {manifest}"), lost.then(|| "it was changed on the volume".to_owned()));
+        }
     }
-    for NamedLink { name, tree } in store.links()? {
+    for NamedLink { name, tree } in links {
         let problem = match tree {
             Ok(_) if ExtensionName::parse(&name).is_err() => Some("no extension can have this name".to_owned()),
             Ok(tree) if !trees.contains(&tree) => Some(format!("it leads to {tree}, which is not in the store")),

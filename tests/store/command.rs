@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use outrigger::digest::Digest;
 use outrigger::store::Store;
@@ -62,6 +63,31 @@ fn whatever_is_not_as_it_must_be_is_named() {
     let (code, _, said) = verify(&volume.join("none"));
     assert_eq!(code, Some(1));
     assert!(said.starts_with("outrigger: reading the store at ") && said.contains("No such file"), "{said}");
+}
+
+#[test]
+fn what_is_installed_meanwhile_is_no_damage() {
+    let volume = tempfile::tempdir().unwrap();
+    let (volume, store) = (volume.path(), Store::open(volume.path()).unwrap());
+    for number in 0..20 {
+        install(&store, &format!("before {number}"), 100_000).unwrap();
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0.. {
+                install(&store, &format!("meanwhile {number}"), 100).unwrap();
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let verified: Vec<_> = (0..5).map(|_| verify(volume)).collect();
+        is_over.store(true, Ordering::Relaxed);
+        for (code, text, said) in verified {
+            assert_eq!(code, Some(0), "{text}{said}");
+        }
+    });
 }
 
 #[test]
