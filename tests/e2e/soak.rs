@@ -1,6 +1,7 @@
 //! Installs under SIGKILL: the controller runs beside the cluster, on a volume of its own, and is killed at random moments
 //! while sources change, extensions are deleted and made again, and trees are damaged. What can be seen on the volume must be
-//! whole each time, but for what was damaged, and all must be well in the end.
+//! whole each time, but for what was damaged, and all must be well in the end. Each third kill waits until an install is under
+//! way.
 //!
 //! `OUTRIGGER_SOAK=1` kills 500 times instead of 30, or `OUTRIGGER_KILLS=<number>` times, and waits after each restart until
 //! all is well, instead of after each fifth; `OUTRIGGER_SEED=<number>` repeats a run.
@@ -9,14 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outrigger::digest::Digest;
 use outrigger::store::{ExtensionName, Store};
 
 use crate::Test;
 use crate::beside::Controller;
-use crate::harness::{Random, TIMEOUT, World, condition, look_at_source, root, run, until};
+use crate::harness::{PATIENCE, Random, TIMEOUT, World, condition, look_at_source, root, run, until};
 use crate::installation::uninstall;
 
 /// The tests. They end with the chart uninstalled.
@@ -49,13 +50,24 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
         if kill % 10 == 5 {
             soak.make_again();
         }
+        // A kill at a moment that chance chose meets unfinished work now and then; each third one comes when there is some.
+        let is_aimed = kill % 3 == 2;
+        if is_aimed {
+            soak.change_some();
+        }
         // Nobody looks by himself for a while where all was well: nothing would be under way when the kill comes.
-        let asking = is_long.then(|| ask_for_looks(kill));
-        std::thread::sleep(Duration::from_millis(soak.random.below(if is_long { 700 } else { 1200 })));
-        soak.change_some();
-        std::thread::sleep(Duration::from_millis(soak.random.below(100)));
+        let asking = (is_long || is_aimed).then(|| ask_for_looks(kill));
+        if is_aimed {
+            soak.wait_for_work();
+        } else {
+            std::thread::sleep(Duration::from_millis(soak.random.below(if is_long { 700 } else { 1200 })));
+            soak.change_some();
+            std::thread::sleep(Duration::from_millis(soak.random.below(100)));
+        }
         controller.kill();
         if let Some(mut asking) = asking {
+            // the next one looks at everything by itself
+            let _ = asking.kill();
             asking.wait().unwrap();
         }
         soak.check();
@@ -214,6 +226,14 @@ impl<'a> Soak<'a> {
     /// The names of extensions on the volume.
     fn links(&self) -> Vec<String> {
         entries(&self.volume.join("extensions")).into_iter().filter(|name| !name.starts_with('.')).collect()
+    }
+
+    /// Waits until something is staged. What is looked at meanwhile was changed, so that it comes soon.
+    fn wait_for_work(&self) {
+        let (staging, started) = (self.volume.join("extensions/.staging"), Instant::now());
+        while entries(&staging).is_empty() && started.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn wait_for_newest(&self) {
