@@ -254,9 +254,9 @@ impl Context {
     }
 
     /// Whether a report of the run is held back, and has not been for long enough: where a disk is full kubelet gives a pod a
-    /// second, takes another to see its end, and on a busy node several to write it.
+    /// second, takes another to see its end, and on a busy node many to write it.
     pub(super) fn is_held(&self, run_uid: &str) -> bool {
-        const PATIENCE: Duration = Duration::from_secs(10);
+        const PATIENCE: Duration = Duration::from_secs(30);
         self.memory().held.get(run_uid).is_some_and(|since| since.elapsed() < PATIENCE)
     }
 
