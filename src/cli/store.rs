@@ -40,7 +40,7 @@ fn verify(root: &Path) -> anyhow::Result<()> {
     let store = Store::reading(root);
     // An operator may be at work meanwhile: a tree is there before a link leads to it, and what nothing leads to is taken away.
     let links = store.links().with_context(|| format!("reading the store at {}", root.display()))?;
-    let trees = store.trees()?;
+    let mut trees = store.trees()?;
     let (mut found, mut bad) = (0, 0);
     let mut say = |what: &str, problem: Option<String>| {
         found += 1;
@@ -52,12 +52,13 @@ fn verify(root: &Path) -> anyhow::Result<()> {
             }
         }
     };
-    for tree in &trees {
-        match store.check(tree) {
-            Err(StoreError::NoSuchTree { .. }) => {}
-            checked => say(&tree.to_string(), checked.err().map(|error| error.to_string())),
+    trees.retain(|tree| match store.check(tree) {
+        Err(StoreError::NoSuchTree { .. }) => false,
+        checked => {
+            say(&tree.to_string(), checked.err().map(|error| error.to_string()));
+            true
         }
-    }
+    });
     for manifest in store.manifests()? {
         let lost = store.manifest(&manifest)?.is_none();
         if !lost || store.manifests()?.contains(&manifest) {
