@@ -2,11 +2,25 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use crate::harness::{PATIENCE, World, cluster};
+
+/// Whether a controller has unfinished work on its volume.
+pub fn is_busy(volume: &Path) -> bool {
+    std::fs::read_dir(volume.join("extensions/.staging")).is_ok_and(|mut staged| staged.next().is_some())
+}
+
+/// Waits until it has, which may last for milliseconds only.
+pub fn wait_for_work(volume: &Path) {
+    let started = Instant::now();
+    while !is_busy(volume) && started.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
 
 /// The debug build of the controller, in a process group of its own.
 pub struct Controller {

@@ -1,13 +1,14 @@
 //! The volume fails under the real controller: it runs beside the cluster, on a small file system in a mount namespace of
 //! the test's own, which is filled, made read-only, taken away; and two controllers meet on one volume.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::Test;
+use crate::beside::{is_busy, wait_for_work};
 use crate::faulty::{Bench, OWN, script};
-use crate::harness::{PATIENCE, World, condition};
+use crate::harness::{World, condition};
 
 /// The tests. They end with the chart uninstalled.
 pub const TESTS: &[Test] = &[
@@ -148,18 +149,14 @@ fn a_leader_that_was_stopped_in_a_publish_does_no_harm(world: &World) {
     let first = leader();
 
     // the old leader is stopped while unfinished work of it is on the volume
-    let staging = bench.volume.inside("seen/extensions/.staging");
-    let is_busy = || std::fs::read_dir(&staging).unwrap().next().is_some();
+    let volume = bench.volume.inside("seen");
     let stopped = (0..20).any(|turn| {
         bench.offer("late", &format!("old-{turn}"), 2000);
         world.ask_for_look("late", &turn.to_string());
-        let started = Instant::now();
-        while !is_busy() && started.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_for_work(&volume);
         std::thread::sleep(Duration::from_millis(40 * turn));
         old.signal("STOP");
-        let stopped = is_busy();
+        let stopped = is_busy(&volume);
         if !stopped {
             old.signal("CONT");
         }

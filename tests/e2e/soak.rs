@@ -10,14 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use outrigger::digest::Digest;
 use outrigger::store::{ExtensionName, Store};
 
 use crate::Test;
-use crate::beside::Controller;
-use crate::harness::{PATIENCE, Random, TIMEOUT, World, condition, look_at_source, root, run, until};
+use crate::beside::{Controller, wait_for_work};
+use crate::harness::{Random, TIMEOUT, World, condition, look_at_source, root, run, until};
 use crate::installation::uninstall;
 
 /// The tests. They end with the chart uninstalled.
@@ -51,19 +51,10 @@ fn installs_survive_a_kill_at_any_moment(world: &World) {
             soak.make_again();
         }
         // A kill at a moment that chance chose meets unfinished work now and then; each third one comes when there is some.
-        let is_aimed = kill % 3 == 2;
-        if is_aimed {
-            soak.change_some();
-        }
-        // Nobody looks by himself for a while where all was well: nothing would be under way when the kill comes.
-        let asking = (is_long || is_aimed).then(|| ask_for_looks(kill));
-        if is_aimed {
-            soak.wait_for_work();
-        } else {
-            std::thread::sleep(Duration::from_millis(soak.random.below(if is_long { 700 } else { 1200 })));
-            soak.change_some();
-            std::thread::sleep(Duration::from_millis(soak.random.below(100)));
-        }
+        let asking = match kill % 3 {
+            2 => Some(soak.begin_work(kill)),
+            _ => soak.wait_for_a_moment(is_long.then_some(kill)),
+        };
         controller.kill();
         if let Some(mut asking) = asking {
             // the next one looks at everything by itself
@@ -228,12 +219,22 @@ impl<'a> Soak<'a> {
         entries(&self.volume.join("extensions")).into_iter().filter(|name| !name.starts_with('.')).collect()
     }
 
-    /// Waits until something is staged. What is looked at meanwhile was changed, so that it comes soon.
-    fn wait_for_work(&self) {
-        let (staging, started) = (self.volume.join("extensions/.staging"), Instant::now());
-        while entries(&staging).is_empty() && started.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+    /// Changes some sources, and waits until one of them is being installed.
+    fn begin_work(&mut self, kill: usize) -> Child {
+        self.change_some();
+        let asking = ask_for_looks(kill);
+        wait_for_work(&self.volume);
+        asking
+    }
+
+    /// Waits for a moment that chance chooses, shortly after some sources changed. With a kill's number it asks for looks first:
+    /// where all was well nobody looks by himself for a while, and nothing would be under way.
+    fn wait_for_a_moment(&mut self, ask_for: Option<usize>) -> Option<Child> {
+        let asking = ask_for.map(ask_for_looks);
+        std::thread::sleep(Duration::from_millis(self.random.below(if asking.is_some() { 700 } else { 1200 })));
+        self.change_some();
+        std::thread::sleep(Duration::from_millis(self.random.below(100)));
+        asking
     }
 
     fn wait_for_newest(&self) {
